@@ -1,0 +1,1 @@
+"""Programs that train, evaluate and measure, and the configs that they run."""

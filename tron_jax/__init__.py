@@ -1,0 +1,1 @@
+"""Session-based transformer recommendation with optimized negative sampling (TRON)."""

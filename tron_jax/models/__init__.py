@@ -1,0 +1,1 @@
+"""Encoders: packed sessions in, hidden states out; the only files that import flax."""
