@@ -1,0 +1,48 @@
+# Needs make and a Python from 3.11 on; the rest is installed into .venv here.
+
+PYTHON := .venv/bin/python
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help install demo test check bench clean
+
+help:
+	@echo 'make install   this package and its tools, into .venv'
+	@echo 'make demo      make data, train and evaluate a small model (minutes)'
+	@echo 'make test      all tests; ARGS="-k checkpoints" for some'
+	@echo 'make check     format, lint, types and all tests'
+	@echo 'make bench     time a train step on the data of the demo'
+	@echo 'make clean     remove the demo, caches and builds'
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || \
+	  { python=$$(.ci/find-python oldest) && "$$python" -m venv .venv; }
+	$(PYTHON) -m pip install -qq --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo/data/stats.json: | .venv/installed
+	$(PYTHON) -m data_prep.synthetic --profile=diginetica --num_sessions=20000 \
+	  --num_items=2000 --out=demo/data
+
+demo: .venv/installed demo/data/stats.json
+	$(PYTHON) -m experiments.train --config=experiments/configs/smoke.py \
+	  --config.data.path=demo/data --workdir=demo/run
+	$(PYTHON) -m experiments.evaluate --workdir=demo/run
+
+test: .venv/installed
+	$(PYTHON) -m pytest $(ARGS)
+
+check: .venv/installed
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyrefly check
+	@$(MAKE) test
+
+bench: .venv/installed demo/data/stats.json
+	$(PYTHON) -m experiments.benchmark train --config=experiments/configs/smoke.py \
+	  --config.data.path=demo/data
+
+clean:
+	rm -rf demo build dist .pytest_cache .ruff_cache .venv-new *.egg-info
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -1,0 +1,223 @@
+"""Raw click logs of any common format, as Arrow tables in the order of their rows."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.json
+
+from data_prep.columns import TIME, Place, encode_ids, microseconds, order_numbers
+from data_prep.errors import UserError
+
+_CSV = {".csv": ",", ".tsv": "\t"}
+_JSON = {".jsonl", ".ndjson", ".json"}
+_PARQUET = {".parquet", ".pq"}
+_COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
+_NULLS = ["", "NULL", "null", "\\N", "NaN", "nan"]
+
+
+class Columns(NamedTuple):
+    """Names of a log's columns; None where it has no such column."""
+
+    session: str
+    item: str
+    time: str | None = None
+    order: str | None = None
+
+
+class Log(NamedTuple):
+    """A raw log, one row an event, in raw order.
+
+    events: session (int32 code), item (int32 code), and where known time (``TIME``) and
+    order (number within the session). Codes count from 0 in the order in which ids
+    first appear, so that a session's code is its place in raw order.
+    """
+
+    events: pa.Table
+    session_ids: pa.Array
+    item_ids: pa.Array
+
+
+def read_log(path: Path, columns: Columns, time_unit: str = "s") -> Log:
+    """Reads a CSV, JSON lines or Parquet log, whose format the name's ending tells.
+
+    Args:
+      path: a file (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``,
+        ``.parquet``, the text ones compressed or not) or a folder of Parquet files,
+        partitioned or not.
+      columns: which columns to take.
+      time_unit: of numeric times, "s" or "ms".
+
+    Returns:
+      The log, every column checked.
+    """
+    table, first_row = _read(path, columns)
+    if not table.num_rows:
+        return _no_events(columns)
+
+    def place(column: str) -> Place:
+        return Place(path, column, first_row)
+
+    sessions, session_ids = encode_ids(table[columns.session], place(columns.session))
+    items, item_ids = encode_ids(table[columns.item], place(columns.item))
+    events = {"session": sessions, "item": items}
+    if columns.time is not None:
+        times = table[columns.time]
+        events["time"] = microseconds(times, place(columns.time), time_unit)
+    if columns.order is not None:
+        events["order"] = order_numbers(table[columns.order], place(columns.order))
+    return Log(pa.table(events), session_ids, item_ids)
+
+
+def _no_events(columns: Columns) -> Log:
+    """Makes a log of no rows."""
+    types = {"session": pa.int32(), "item": pa.int32()}
+    if columns.time is not None:
+        types["time"] = TIME
+    if columns.order is not None:
+        types["order"] = pa.int64()
+    ids = pa.array([], pa.int64())
+    return Log(pa.schema(types).empty_table(), ids, ids)
+
+
+def describe_source(path: Path, role: str) -> list[dict[str, object]]:
+    """Names the files behind a log by name, size and hash, without their folder."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    described: list[dict[str, object]] = []
+    for file in files:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        name = file.relative_to(path.parent).as_posix()
+        size = file.stat().st_size
+        described.append({"role": role, "file": name, "bytes": size, "sha256": digest})
+    return described
+
+
+def _read(path: Path, columns: Columns) -> tuple[pa.Table, int]:
+    """Reads the needed columns, and tells the number of the first row of data."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _read_parquet(path, columns), 1
+    if not path.stat().st_size:
+        raise UserError(f"{path}: the file is empty")
+    suffixes = [s.lower() for s in path.suffixes if s.lower() not in _COMPRESSED]
+    ending = suffixes[-1] if suffixes else ""
+    if ending in _CSV:
+        return _read_csv(path, columns, _CSV[ending]), 2
+    if ending in _JSON:
+        return _read_json(path, columns), 1
+    if ending in _PARQUET:
+        return _read_parquet(path, columns), 1
+    known = ", ".join(sorted({*_CSV, *_JSON, *_PARQUET}))
+    raise UserError(f"{path}: unknown format; expected a name that ends in {known}")
+
+
+def _check_columns(path: Path, present: list[str], columns: Columns) -> list[str]:
+    """Refuses a missing or doubled column; returns those needed, each once."""
+    for flag, name in columns._asdict().items():
+        if name is not None and present.count(name) != 1:
+            what = "no" if name not in present else "more than one"
+            names = ", ".join(present)
+            raise UserError(
+                f"{path}: {what} column {name!r} (--{flag}); it has {names}"
+            )
+    return list(dict.fromkeys(name for name in columns if name is not None))
+
+
+def _read_csv(path: Path, columns: Columns, delimiter: str) -> pa.Table:
+    """Reads a CSV file; ids stay as they are written, whatever they look like."""
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter)
+    convert = pyarrow.csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True)
+
+    def read(use_threads: bool) -> pa.Table:
+        options = pyarrow.csv.ReadOptions(use_threads=use_threads)
+        return pyarrow.csv.read_csv(path, options, parse, convert)
+
+    try:
+        with pyarrow.csv.open_csv(path, parse_options=parse) as head:
+            schema = head.schema
+        convert.include_columns = _check_columns(path, schema.names, columns)
+        convert.column_types = _csv_types(schema, columns)
+        return read(use_threads=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        problem = error
+    try:
+        read(use_threads=False)  # only one thread alone knows the row
+    except (pa.ArrowInvalid, OSError) as error:
+        problem = error
+    what = _explain_csv(str(problem), convert.include_columns)
+    raise UserError(f"{path}: {what}") from problem
+
+
+def _csv_types(schema: pa.Schema, columns: Columns) -> dict[str, pa.DataType]:
+    """Types to read: a first block of whole seconds must not forbid fractions later."""
+    types = {}
+    if columns.order is not None:
+        types[columns.order] = schema.field(columns.order).type
+    if columns.time is not None:
+        guess = schema.field(columns.time).type
+        if pa.types.is_integer(guess) or pa.types.is_floating(guess):
+            types[columns.time] = pa.float64()
+        elif pa.types.is_timestamp(guess):
+            types[columns.time] = pa.timestamp("ns", guess.tz)
+        else:
+            types[columns.time] = pa.string()
+    text = pa.dictionary(pa.int32(), pa.string())
+    return types | {columns.session: text, columns.item: text}
+
+
+def _explain_csv(problem: str, names: list[str]) -> str:
+    """Says what pyarrow found in our words: row and column instead of their indices."""
+    problem = problem.splitlines()[0].replace("Row #", "row ")
+    for index, name in enumerate(names):
+        problem = problem.replace(f"In CSV column #{index}:", f"column {name!r},")
+    return problem
+
+
+def _read_json(path: Path, columns: Columns) -> pa.Table:
+    """Reads one JSON object a line."""
+    try:
+        table = pyarrow.json.read_json(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        at = _bad_json_line(path) or str(error).splitlines()[0]
+        raise UserError(f"{path}: {at}") from error
+    return table.select(_check_columns(path, table.column_names, columns))
+
+
+def _bad_json_line(path: Path) -> str | None:
+    """Finds the first line that is no JSON object, which pyarrow names per block."""
+    with io.BufferedReader(pa.input_stream(str(path))) as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    return f"row {number}: expected a JSON object"
+            except ValueError as error:
+                return f"row {number}: not JSON: {error}"
+    return None
+
+
+def _read_parquet(path: Path, columns: Columns) -> pa.Table:
+    """Reads a Parquet file or a folder, partitioned by ``name=value`` or not."""
+    try:
+        data = pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
+        if not data.files:
+            raise UserError(f"{path}: the folder holds no Parquet file")
+        names = _check_columns(path, data.schema.names, columns)
+        table = data.to_table(columns=names)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        what = str(error).splitlines()[0]
+        raise UserError(f"{path}: not readable as Parquet: {what}") from error
+    # Categories may stand in any order and need not occur: back to plain values.
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            plain = table[index].cast(field.type.value_type)
+            table = table.set_column(index, field.name, plain)
+    return table

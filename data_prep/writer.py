@@ -1,0 +1,240 @@
+"""Writes a prepared data set in the format of FORMAT.md."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from data_prep.columns import TIME
+from data_prep.errors import UserError
+
+FORMAT = "tron-prepared-sessions"
+VERSION = 1
+MAX_EVENTS = 2**31 - 1  # offsets are int32
+
+_SCHEMA_ITEMS = pa.list_(pa.field("item", pa.int32(), nullable=False))
+_CHUNK = 1 << 20  # rows looked at together
+
+
+class Split(NamedTuple):
+    """One part of a prepared set, in memory or on maps of flat files.
+
+    items: [events] int32; offsets: [sessions+1] int32 from 0; ids: [sessions] int64 or
+    string; start_time: [sessions] ``TIME``, all known and rising or all null.
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+    ids: pa.Array
+    start_time: pa.Array
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yields a temporary sibling of ``out`` that becomes ``out`` when all went well.
+
+    Whatever stops the body (an error, Ctrl-C, SIGTERM) removes the temporary folder and
+    the parents made for it; a full disk is told as such.
+    """
+    refuse_taken(out)
+    out = out.resolve()
+    made = [p for p in out.parents if not p.exists()]
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed run with our number
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(out)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError):
+            why = os.strerror(error.errno) if error.errno else error
+            raise UserError(f"{out}: cannot be written: {why}") from error
+        raise
+
+
+def refuse_taken(out: Path) -> None:
+    """Raises where ``out`` exists and is not an empty folder."""
+    if out.is_symlink() or out.exists():
+        if not out.is_dir():
+            raise UserError(f"{out}: exists and is no folder; expected a new --out")
+        if any(out.iterdir()):
+            raise UserError(f"{out}: exists and is not empty; expected a new --out")
+
+
+class SplitStream:
+    """Collects a split chunk by chunk in two flat files, so that memory is bounded."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Opens the two files, which ``close`` removes."""
+        self._paths = [folder / f"{name}.{part}.flat" for part in ("items", "lengths")]
+        self._files = [path.open("wb") for path in self._paths]
+
+    def append(self, items: np.ndarray, lengths: np.ndarray) -> None:
+        """Adds sessions: items [events] int32 laid end to end, lengths [sessions]."""
+        for file, array in zip(self._files, (items, lengths), strict=True):
+            file.write(np.ascontiguousarray(array, np.int32).data)
+
+    def finish(self, ids: pa.Array, start_time: pa.Array) -> Split:
+        """Closes the files and maps them; ids and start times are one a session."""
+        for file in self._files:
+            file.close()
+        items, lengths = (_map(path) for path in self._paths)
+        return Split(items, offsets_of(lengths), ids, start_time)
+
+    def close(self) -> None:
+        """Closes and removes the flat files; a mapped split stays readable."""
+        for file, path in zip(self._files, self._paths, strict=True):
+            with contextlib.suppress(OSError):  # a full disk fails here once more
+                file.close()
+            path.unlink(missing_ok=True)
+
+
+def _map(path: Path) -> np.ndarray:
+    """Maps a flat int32 file; an empty one cannot be mapped."""
+    if not path.stat().st_size:
+        return np.zeros(0, np.int32)
+    return np.memmap(path, np.int32, "r")
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """Turns [sessions] lengths into [sessions+1] int32 offsets."""
+    total = int(lengths.sum(dtype=np.int64))
+    if total > MAX_EVENTS:
+        raise UserError(f"{total:,} events; a split can hold {MAX_EVENTS:,}")
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def write_prepared(
+    folder: Path,
+    train: Split,
+    test: Split,
+    raw_ids: pa.Array,
+    about: dict[str, object],
+) -> dict[str, object]:
+    """Writes the four files of a prepared set.
+
+    Args:
+      folder: an existing, empty folder.
+      train: the train sessions, items 1..num_items.
+      test: the test sessions, possibly none.
+      raw_ids: [num_items] the user's own id of item 1, 2, …
+      about: what else stats.json should say: ``name``, ``filters``, ``split``,
+        ``sources``.
+
+    Returns:
+      The content of stats.json.
+    """
+    num_items = len(raw_ids)
+    if num_items < 2:
+        raise UserError(f"a catalogue of {num_items} items; expected at least two")
+    counts, hashes = {}, {}
+    for name, split in (("train", train), ("test", test)):
+        path = folder / f"{name}.arrow"
+        _write_split(path, split)
+        events = _item_counts(split.items, num_items)
+        counts[name] = {
+            "sessions": len(split.ids),
+            "events": len(split.items),
+            "items": int(np.count_nonzero(events)),
+            "file_bytes": path.stat().st_size,
+        }
+        hashes |= {f"{name}.{part}": h for part, h in _hash_split(split).items()}
+        if name == "train":
+            _write_items(folder / "items.parquet", raw_ids, events)
+    hashes["raw_ids"] = _hash_ids(raw_ids)
+    stats = {
+        "format": FORMAT,
+        "version": VERSION,
+        "num_items": num_items,
+        **counts,
+        **about,
+        "hashes": hashes,
+        "fingerprint": fingerprint(num_items, hashes),
+    }
+    text = json.dumps(stats, indent=2, ensure_ascii=False) + "\n"
+    (folder / "stats.json").write_text(text, encoding="utf-8")
+    return stats
+
+
+def fingerprint(num_items: int, hashes: dict[str, str]) -> str:
+    """Sums up the content, whatever the files are called or were written by."""
+    lines = [f"{FORMAT} {VERSION}", f"num_items {num_items}"]
+    lines += [f"{part} {hashes[part]}" for part in sorted(hashes)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _write_split(path: Path, split: Split) -> None:
+    """Writes one uncompressed record batch, straight from the split's buffers."""
+    items = pa.ListArray.from_arrays(
+        pa.array(split.offsets), pa.array(split.items), type=_SCHEMA_ITEMS
+    )
+    batch = pa.record_batch(
+        {"session": split.ids, "items": items, "start_time": split.start_time}
+    )
+    options = pa.ipc.IpcWriteOptions(compression=None)
+    with pa.OSFile(str(path), "wb") as file:
+        writer = pa.ipc.new_file(file, batch.schema, options=options)
+        writer.write_batch(batch)
+        writer.close()
+
+
+def _write_items(path: Path, raw_ids: pa.Array, train_events: np.ndarray) -> None:
+    numbers = pa.array(np.arange(1, len(raw_ids) + 1, dtype=np.int32))
+    table = pa.table({"item": numbers, "raw_id": raw_ids, "train_events": train_events})
+    pa.parquet.write_table(table, path)
+
+
+def _item_counts(items: np.ndarray, num_items: int) -> np.ndarray:
+    """Counts the events of items 1..num_items, [num_items] int64."""
+    counts = np.zeros(num_items + 1, np.int64)
+    for chunk in _chunks(items):
+        counts += np.bincount(chunk, minlength=num_items + 1)
+    return counts[1:]
+
+
+def _hash_split(split: Split) -> dict[str, str]:
+    times = pc.fill_null(split.start_time.cast(TIME).cast(pa.int64()), -1)
+    return {
+        "items": _hash_numbers(split.items, "<i4"),
+        "offsets": _hash_numbers(split.offsets, "<i4"),
+        "start_time": _hash_numbers(times.to_numpy(), "<i8"),
+        "session": _hash_ids(split.ids),
+    }
+
+
+def _hash_numbers(values: np.ndarray, dtype: str) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(values):
+        digest.update(np.ascontiguousarray(chunk, dtype).data)
+    return digest.hexdigest()
+
+
+def _hash_ids(ids: pa.Array) -> str:
+    """Hashes ids as text: over the hash of their lengths and that of their bytes."""
+    lengths, texts = hashlib.sha256(), hashlib.sha256()
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids.slice(start, _CHUNK).cast(pa.string())
+        encoded = [text.encode() for text in chunk.to_pylist()]
+        lengths.update(np.array([len(text) for text in encoded], "<i4").data)
+        texts.update(b"".join(encoded))
+    return hashlib.sha256(lengths.digest() + texts.digest()).hexdigest()
+
+
+def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]

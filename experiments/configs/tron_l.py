@@ -1,0 +1,19 @@
+"""TRON L: 8,192 uniform and 127 in-batch negatives, the hardest 100 count.
+
+    python -m experiments.train --config=experiments/configs/tron_l.py:diginetica \
+        --config.data.path=DIR --workdir=RUN
+
+Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.537 / 0.182, Yoochoose 0.730 / 0.299,
+OTTO 0.460 / 0.212.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import fields
+
+
+def get_config(dataset: str = "diginetica") -> ConfigDict:
+    config = fields.published(dataset)
+    config.model.dropout = 0.2 if dataset == "diginetica" else 0.05
+    config.negatives.num_uniform = 8192
+    return config

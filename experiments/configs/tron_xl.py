@@ -1,0 +1,19 @@
+"""TRON XL: 16,384 uniform and 127 in-batch negatives, the hardest 100 count.
+
+    python -m experiments.train --config=experiments/configs/tron_xl.py:diginetica \
+        --config.data.path=DIR --workdir=RUN
+
+Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.541 / 0.182, Yoochoose 0.732 / 0.302,
+OTTO 0.472 / 0.219.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import fields
+
+
+def get_config(dataset: str = "diginetica") -> ConfigDict:
+    config = fields.published(dataset)
+    config.model.dropout = 0.2 if dataset == "diginetica" else 0.05
+    config.negatives.num_uniform = 16384
+    return config

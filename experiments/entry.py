@@ -1,0 +1,130 @@
+"""How every program here starts, and how it ends when a person made a mistake."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from tron_jax.errors import UserError
+
+# A step's temporaries are tens of megabytes, which glibc by default fetches from the
+# kernel and gives back each time; filling in those pages costs up to half of a step on
+# a CPU. These settings keep them, in huge pages; they are read when a process starts.
+MALLOC = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        "glibc.malloc.mmap_max=0",
+        "glibc.malloc.trim_threshold=1099511627776",
+    )
+)
+_HELP = {"--help", "-h", "-help", "--helpshort", "--helpfull"}
+
+
+def start(main: Callable[[Sequence[str]], int]) -> None:
+    """Runs a program as a process of its own, with the memory settings it wants.
+
+    Args:
+      main: takes the command line and returns the exit status.
+    """
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = MALLOC
+        os.execv(sys.executable, sys.orig_argv)
+    sys.exit(main(sys.argv))
+
+
+def run(
+    program: Callable[[flags.FlagValues], None],
+    flag_values: flags.FlagValues,
+    argv: Sequence[str],
+) -> int:
+    """Parses flags, runs a program and turns a user's mistake into one line.
+
+    Args:
+      program: is given the parsed flags.
+      flag_values: the program's flags, unparsed; its own, so that several programs
+        can be imported into one process.
+      argv: program name and arguments.
+
+    Returns:
+      The exit status: 0, or 1 after a mistake.
+    """
+    if _HELP.intersection(argv[1:]):
+        print((sys.modules[program.__module__].__doc__ or "").strip())
+        print(flag_values.get_help())
+        return 0
+    try:
+        _parse(flag_values, list(argv))
+        program(flag_values)
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+    return 0
+
+
+def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """Adds ``--config=FILE[:argument]`` and ``--config.group.field=value``."""
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="Experiment: a file of experiments/configs, perhaps with :argument",
+        flag_values=flag_values,
+        sys_argv=list(argv),
+    )
+
+
+def _parse(flag_values: flags.FlagValues, argv: list[str]) -> None:
+    """Fills the flags; whatever a config file raises is the user's mistake too."""
+    try:
+        rest = flag_values(argv)
+        if "config" in flag_values:
+            _ = flag_values.config and flag_values.config.keys()  # raises if unread
+    except Exception as error:
+        raise UserError(_explain(flag_values, argv, error)) from error
+    if rest[1:]:
+        raise UserError(f"unexpected argument {rest[1]!r}; every option is a --flag=")
+
+
+def _explain(flag_values: flags.FlagValues, argv: list[str], error: Exception) -> str:
+    """Says in one line what is wrong with a command line."""
+    files = [argument for argument in argv if argument.startswith("--config=")]
+    if "config" in flag_values and files:
+        path = files[-1].partition("=")[2].partition(":")[0]
+        if not os.path.isfile(path):
+            return f"--config: no file {path!r}; expected one of experiments/configs/"
+        for argument in argv:
+            name = argument.lstrip("-").partition("=")[0]
+            unknown = name.startswith("config.") and _unknown_field(files[-1], name)
+            if unknown:
+                return unknown
+    # ml_collections quotes the whole traceback of a config file; its end says why.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Error whilst parsing config file" in str(error):
+        return lines[-1].partition(": ")[2] or lines[-1]
+    return " ".join(lines)
+
+
+def _unknown_field(config_flag: str, name: str) -> str | None:
+    """Names the fields that exist beside the first part of a path that does not."""
+    argv = ["", config_flag]
+    flag_values = flags.FlagValues()
+    define_config(flag_values, argv)
+    try:
+        config = flag_values(argv) and flag_values.config
+        for part in name.split(".")[1:]:
+            if isinstance(config, ConfigDict) and part not in config:
+                known = ", ".join(sorted(config))
+                return f"unknown config field {name}; beside it there are: {known}"
+            config = config[part]
+    except Exception:
+        return None  # the config file itself is at fault, or the path is too long
+    return None
+
+
+def _fail(message: str) -> int:
+    sys.stdout.flush()
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 1

@@ -1,0 +1,65 @@
+import sys
+
+import pytest
+
+from tron_jax import plots, records
+from tron_jax.errors import UserError
+
+
+def write_run(path, *, epochs, steps, window, splits=("test",), stop=None):
+    with records.MetricsWriter(path) as writer:
+        for epoch in range(1, epochs + 1):
+            step = (epoch - 1) * steps
+            while step < epoch * steps:
+                step = min(step + window, epoch * steps)
+                if stop is not None and step > stop:
+                    return
+                line = {"step": step, "epoch": step / steps, "time": step / 10}
+                writer.write(line | {"loss": 6 - step / 100, "sessions_per_s": 1e3})
+            for split in splits:
+                for protocol in ("paper", "exact"):
+                    line |= {"split": split, "protocol": protocol, "events": 9}
+                    writer.write(line | {"recall@20": epoch / 9, "mrr@20": 0.1})
+
+
+@pytest.mark.parametrize("splits", [(), ("test",), ("validation", "test")])
+def test_draws_a_picture(tmp_path, splits):
+    pytest.importorskip("matplotlib")
+    metrics, picture = tmp_path / "metrics.jsonl", tmp_path / "metrics.png"
+    write_run(metrics, epochs=3, steps=100, window=30, splits=splits)
+    for _ in range(2):  # the second replaces the first
+        assert plots.plot_run(metrics, picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [metrics.name, picture.name]
+
+
+def test_a_run_with_no_lines_yet(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "metrics.jsonl").touch()
+    assert plots.plot_run(tmp_path / "metrics.jsonl", tmp_path / "metrics.png")
+    with pytest.raises(UserError, match="cannot read"):
+        plots.plot_run(tmp_path / "none", tmp_path / "metrics.png")
+
+
+def test_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    write_run(tmp_path / "metrics.jsonl", epochs=1, steps=10, window=5)
+    assert not plots.plot_run(tmp_path / "metrics.jsonl", tmp_path / "metrics.png")
+    assert not (tmp_path / "metrics.png").exists()
+
+
+def test_means_of_epochs(tmp_path):
+    write_run(tmp_path / "m", epochs=2, steps=100, window=40, splits=(), stop=140)
+    starts, ends, means = plots.epoch_means(records.read(tmp_path / "m"))
+    assert (starts, ends) == ([0, 1], [1.0, 1.4])
+    assert means == pytest.approx([0.4 * 5.6 + 0.4 * 5.2 + 0.2 * 5.0, 4.6])
+    assert plots.epoch_means([]) == ([], [], [])
+
+
+def test_picture_that_cannot_be_written(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match=r"cannot write .*: No such file"):
+        plots.plot_run(tmp_path / "metrics.jsonl", tmp_path / "none" / "metrics.png")

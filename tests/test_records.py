@@ -1,0 +1,148 @@
+import io
+import json
+
+import numpy as np
+import pytest
+
+from tron_jax import records
+from tron_jax.errors import UserError
+
+
+def line(step, **more):
+    return {"step": step, "epoch": 1, "time": 0.5, **more}
+
+
+def test_writes_valid_lines_in_stable_order(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with records.MetricsWriter(path) as writer:
+        writer.write({"loss": np.float32(0.1), "time": 1, "epoch": 1, "step": 10})
+        # In the file at once, not when it is closed.
+        assert path.read_text().count("\n") == 1
+        writer.write(line(np.int64(20), split="test", **{"recall@20": 1 / 3}))
+    with records.MetricsWriter(path) as writer:
+        writer.write(line(30))
+    first, second, third = path.read_text().splitlines()
+    assert first == '{"step": 10, "epoch": 1, "time": 1, "loss": 0.10000000149011612}'
+    assert json.loads(second)["recall@20"] == 1 / 3
+    assert list(json.loads(second)) == ["step", "epoch", "time", "split", "recall@20"]
+    assert [record["step"] for record in records.read(path)] == [10, 20, 30]
+    assert json.loads(third) == line(30)
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.float32("inf"), -float("inf")])
+def test_refuses_what_is_not_finite(tmp_path, value):
+    path = tmp_path / "metrics.jsonl"
+    with records.MetricsWriter(path) as writer:
+        with pytest.raises(ValueError, match="loss is"):
+            writer.write(line(1, loss=value))
+        with pytest.raises(TypeError, match="loss is a ndarray"):
+            writer.write(line(1, loss=np.zeros(2)))
+        with pytest.raises(KeyError, match="epoch"):
+            writer.write({"step": 1, "time": 0.1})
+    assert path.read_text() == ""
+
+
+def test_unwritable(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*: Is a directory"):
+        records.MetricsWriter(tmp_path)
+    with (
+        records.MetricsWriter("/dev/full") as writer,
+        pytest.raises(UserError, match="cannot write /dev/full: No space left"),
+    ):
+        writer.write(line(1))
+
+
+def test_truncates_beyond_the_restored_step(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert records.truncate_after(path, 5) == 0
+    with records.MetricsWriter(path) as writer:
+        for step in (5, 10, 10, 15, 20):
+            writer.write(line(step, loss=step / 3))
+    whole = path.read_bytes()
+    assert records.truncate_after(path, 20) == 0
+    assert path.read_bytes() == whole
+    assert records.truncate_after(path, 10) == 2
+    assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:3])
+    assert records.truncate_after(path, -1) == 3
+    assert path.read_bytes() == b""
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_torn_last_line_at_every_length(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first, last = (json.dumps(line(step, loss=0.1)).encode() for step in (1, 2))
+    for cut in range(len(last) + 1):
+        path.write_bytes(first + b"\n" + last[:cut])
+        complete = cut == len(last)
+        assert len(records.read(path)) == 1 + complete
+        assert records.truncate_after(path, 2) == 0
+        expected = first + b"\n" + (last + b"\n" if complete else b"")
+        assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("bad", [b"{", b"3", b"[]", b"{}", b'{"step": "a"}', b"\xff"])
+def test_bad_line_is_numbered(tmp_path, bad):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + bad + b'\n{"step": 2}\n')
+    with pytest.raises(UserError, match="line 2: not a line of metrics"):
+        records.read(path)
+    with pytest.raises(UserError, match="line 2: not a line of metrics"):
+        records.truncate_after(path, 0)
+    with pytest.raises(UserError, match=r"cannot read .*: No such file"):
+        records.read(tmp_path / "none")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal, now = Terminal(), [0.0]
+    with records.Progress(
+        "training",
+        186_670,
+        unit="sessions",
+        done=400,
+        stream=terminal,
+        clock=lambda: now[0],
+    ) as progress:
+        progress.update(400)
+        now[0] = 0.1
+        progress.update(500)  # too soon to be drawn
+        now[0] = 10.0
+        progress.update(20_400, loss=6.21234)
+        now[0] = 50.0
+        progress.update(40_400)  # the rate is that of the last 30 seconds
+    first, second, third, wiped = terminal.getvalue().split("\r")[1:]
+    assert first == "training    0%  400/186,670 sessions\x1b[K"
+    assert second == (
+        "training   11%  20,400/186,670 sessions  2,000/s  1:23 left  loss 6.212\x1b[K"
+    )
+    assert "  500/s  4:53 left" in third
+    assert wiped == "\x1b[K"
+
+
+def test_progress_is_silent_where_nobody_looks():
+    stream = io.StringIO()
+    with records.Progress("evaluating", 10, unit="events", stream=stream) as progress:
+        progress.update(10)
+        progress.clear()
+    assert stream.getvalue() == ""
+
+
+def test_progress_fits_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal()
+    progress = records.Progress("evaluating", 0, unit="events", stream=terminal)
+    progress.update(0)
+    assert terminal.getvalue() == "\revaluating    0%  0\x1b[K"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0:00"), (59.6, "1:00"), (725, "12:05"), (11045, "3:04:05")],
+)
+def test_clock_time(seconds, text):
+    assert records._clock_time(seconds) == text

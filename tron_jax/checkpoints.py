@@ -1,0 +1,307 @@
+"""Checkpoints of a run: written beside training, checked when read, few in number.
+
+A checkpoint is a folder ``checkpoints/<step>/``: the arrays as Orbax writes them and a
+``manifest.json`` with the step, its score, a small JSON ``info``, and the size and
+CRC-32 of every file. It is put together in ``checkpoints/.unfinished/`` and renamed
+when whole, so what has a step for a name was once complete; the manifest tells whether
+it still is, which Orbax alone would not notice for a flipped bit.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Self
+
+from absl import logging
+
+from tron_jax import array_files, manifest
+from tron_jax.errors import UserError
+from tron_jax.manifest import DamagedCheckpointError
+
+UNFINISHED = ".unfinished"
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Keeps the ``keep_last`` newest and the one of the highest score (the earliest of
+    equals); the others are deleted once a newer one is complete. Reading never writes,
+    so a run can be evaluated while it trains.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep_last: int = 3):
+        """Names the folder; it is made by the first save.
+
+        Args:
+          folder: where the checkpoints of the run lie.
+          keep_last: how many of the newest stay, besides the best.
+        """
+        if keep_last < 1:
+            raise ValueError(f"keep_last must be at least 1, not {keep_last}")
+        # Orbax wants absolute paths.
+        self.folder = Path(folder).absolute()
+        self.keep_last = keep_last
+        self._damaged: set[int] = set()
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        """Waits for a save under way."""
+        if kind is None:
+            self.wait()
+            return
+        try:
+            self.wait()
+        except Exception as error:  # must not hide what ended the run
+            logging.warning("%s", error)
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the finished checkpoints, in order, damaged or not."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(int(p.name) for p in self.folder.iterdir() if _is_step(p))
+        return []
+
+    def latest_step(self) -> int | None:
+        """Returns the newest finished step, None where there is none."""
+        return max(self.steps(), default=None)
+
+    def best_step(self) -> int | None:
+        """Returns the step of the highest score, the earliest of equals, or None."""
+        return _best(self._scores())
+
+    def read_info(self, step: int) -> dict[str, Any]:
+        """Returns the ``info`` saved at a step, without reading its arrays."""
+        return manifest.read(self._path(step))["info"]
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        info: dict[str, Any],
+        *,
+        score: float | None = None,
+        wait: bool = False,
+    ) -> float:
+        """Saves the state of a step, beside training.
+
+        Returns when the arrays are copied; the caller may donate them at once. Waits
+        first for a save still under way. A run's state at a step is always the same,
+        so a whole checkpoint of that step stays as it is; only a score that it lacks
+        is added to it, with the info that comes along.
+
+        Args:
+          step: the number of updates done.
+          state: pytree of arrays.
+          info: what belongs to the state but is no array; must survive JSON.
+          score: what "best" goes by, higher is better; None takes no part.
+          wait: return only when the checkpoint is complete.
+
+        Returns:
+          Seconds that the caller was kept waiting.
+
+        Raises:
+          UserError: if this save, or the one before, could not be written.
+        """
+        start = time.perf_counter()
+        self.wait()
+        entry = {"format": manifest.FORMAT, "step": step, "score": score, "info": info}
+        # A copy, as the caller may change what it passed; refuses NaN, too.
+        entry = json.loads(json.dumps(entry, allow_nan=False))
+        entry["arrays"] = array_files.describe(state)
+        with self._writing(step):
+            if not self._keep_existing(entry):
+                self._start(entry, state)
+        if wait:
+            self.wait()
+        return time.perf_counter() - start
+
+    def check(self) -> None:
+        """Raises UserError if a save in the background has failed; never waits."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def wait(self) -> None:
+        """Waits for a save under way; raises UserError if it failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def close(self) -> None:
+        """Waits for a save under way, as leaving the ``with`` block does."""
+        self.wait()
+
+    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """Reads one checkpoint back, bit for bit.
+
+        Args:
+          step: one of ``steps()``.
+          like: the state's structure, with the shape and dtype of each array
+            (``jax.eval_shape`` of its initialiser); a leaf that names a sharding is
+            restored to it, others to the first device.
+
+        Returns:
+          The state and its info.
+
+        Raises:
+          DamagedCheckpointError: if it is not what was saved.
+          UserError: if there is none, or it is of another model.
+        """
+        path = self._path(step)
+        saved = manifest.read(path)
+        manifest.verify(path, saved["files"])
+        _refuse_other_model(path, saved["arrays"], array_files.describe(like))
+        return array_files.read(path, like), saved["info"]
+
+    def restore_newest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """Reads the newest whole checkpoint, naming each damaged one in a warning.
+
+        Args:
+          like: as for ``restore``.
+
+        Returns:
+          The step, state and info, or None where no checkpoint was ever finished.
+
+        Raises:
+          UserError: if all are damaged, or the newest whole one is of another model.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return step, *self.restore(step, like)
+            except DamagedCheckpointError as error:
+                self._damaged.add(step)
+                older = "" if step == steps[0] else "; using the one before"
+                logging.warning("%s%s", error, older)
+        if steps:
+            raise UserError(
+                f"all {len(steps)} checkpoints in {self.folder} are damaged; "
+                "remove that folder to start from scratch"
+            )
+        return None
+
+    def _path(self, step: int) -> Path:
+        """Returns the folder of a finished step."""
+        path = self.folder / str(step)
+        if not path.is_dir():
+            known = ", ".join(map(str, self.steps())) or "none"
+            raise UserError(
+                f"no checkpoint of step {step} in {self.folder}; there are: {known}"
+            )
+        return path
+
+    def _scores(self) -> dict[int, float]:
+        """Returns the score of each step that has one, in order of steps."""
+        scores: dict[int, float] = {}
+        for step in self.steps():
+            if step in self._damaged:
+                continue
+            with contextlib.suppress(DamagedCheckpointError):
+                score = manifest.read(self.folder / str(step))["score"]
+                if score is not None:
+                    scores[step] = score
+        return scores
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Generator[None]:
+        """Leaves nothing half-written, and tells what the disk said in one line."""
+        try:
+            yield
+        except Exception as error:
+            shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
+            reason = array_files.disk_error(error)
+            if reason is None:
+                raise
+            path = self.folder / str(step)
+            raise UserError(f"cannot write checkpoint {path}: {reason}") from error
+
+    def _keep_existing(self, entry: dict[str, Any]) -> bool:
+        """Returns whether the step is already saved; one that is damaged goes."""
+        path = self.folder / str(entry["step"])
+        if not path.exists():
+            return False
+        try:
+            saved = manifest.read(path)
+            manifest.verify(path, saved["files"])
+        except DamagedCheckpointError as error:
+            logging.warning("%s; saving it again", error)
+            self._delete(entry["step"])
+            return False
+        if saved["score"] is None and entry["score"] is not None:
+            saved |= {"score": entry["score"], "info": entry["info"]}
+            manifest.write(path, saved)
+            self._delete_surplus()
+        return True
+
+    def _start(self, entry: dict[str, Any], state: Any) -> None:
+        """Copies the state and leaves the writing to a thread."""
+        unfinished = self.folder / UNFINISHED
+        if unfinished.exists():  # a run was killed while saving or deleting
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(parents=True)
+        staged = unfinished / str(entry["step"])
+        response = array_files.start_writing(staged, state)
+
+        def finish() -> None:
+            try:
+                with self._writing(entry["step"]):
+                    response.result()
+                    files = manifest.checksums(staged)
+                    manifest.write(staged, entry | {"files": files})
+                    os.rename(staged, self.folder / staged.name)
+                    manifest.sync(self.folder)
+                    self._damaged.discard(entry["step"])
+                    self._delete_surplus()
+            except Exception as error:
+                self._failure = error
+
+        self._thread = threading.Thread(target=finish, name=f"save {entry['step']}")
+        self._thread.start()
+
+    def _delete_surplus(self) -> None:
+        """Deletes all but the newest whole ones and the best."""
+        steps = self.steps()
+        whole = [step for step in steps if step not in self._damaged]
+        keep = {*whole[-self.keep_last :], _best(self._scores())}
+        for step in steps:
+            if step not in keep:
+                self._delete(step)
+        shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
+
+    def _delete(self, step: int) -> None:
+        """Deletes one checkpoint; never leaves half of it under its name."""
+        gone = self.folder / UNFINISHED / f"deleted-{step}"
+        gone.parent.mkdir(exist_ok=True)
+        os.rename(self.folder / str(step), gone)
+        shutil.rmtree(gone)
+        self._damaged.discard(step)
+
+
+def _is_step(path: Path) -> bool:
+    return path.name.isdecimal() and path.is_dir()
+
+
+def _best(scores: dict[int, float]) -> int | None:
+    return max(scores, key=lambda step: (scores[step], -step), default=None)
+
+
+def _refuse_other_model(
+    path: Path, saved: dict[str, str], expected: dict[str, str]
+) -> None:
+    """Raises UserError naming the first array that differs."""
+    for name in [*expected, *saved]:
+        if saved.get(name) != expected.get(name):
+            raise UserError(
+                f"checkpoint {path} is of another model: {name} is "
+                f"{saved.get(name, 'absent')}, expected {expected.get(name, 'absent')}"
+            )

@@ -1,0 +1,219 @@
+"""Packed batches: the sessions of a batch laid end to end in one stream of inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from tron_jax import rng
+
+if TYPE_CHECKING:
+    from tron_jax.data.sessions import Sessions
+
+Position = Literal["from_start", "from_end"]
+Order = Literal["chronological", "shuffled"]
+MAX_SHAPES = 8
+
+
+class Batch(NamedTuple):
+    """A stream of N inputs; what stands behind the last session is padding.
+
+    Attributes:
+      items: [N] int32 inputs, the events from which the next is predicted; 0 = padding.
+      labels: [N] int32 next item of each input; 0 = padding.
+      session: [N] int32 row of the batch that the input belongs to, from 0 on, in
+        ascending order; the number of sessions that a batch may have = padding.
+      position: [N] int32 place in the session as the encoder numbers it; 0 = padding.
+      weight: [N] float32, 1 = a prediction that counts, 0 = one that does not.
+    """
+
+    items: np.ndarray
+    labels: np.ndarray
+    session: np.ndarray
+    position: np.ndarray
+    weight: np.ndarray
+
+
+def block_size(max_session_length: int) -> int:
+    """Length of an attention block: no session spans more than two of them.
+
+    Args:
+      max_session_length: the most inputs of a session.
+
+    Returns:
+      The next multiple of 16, which keeps matmuls on whole vector registers.
+    """
+    return -(-max_session_length // 16) * 16
+
+
+def pack(
+    clicks: np.ndarray,
+    starts: np.ndarray,
+    counts: np.ndarray,
+    *,
+    size: int,
+    pad_session: int,
+    max_session_length: int,
+    position: Position,
+) -> Batch:
+    """Lays sequences end to end and pads the stream to ``size``.
+
+    Args:
+      clicks: [events] item ids of the data set, flat.
+      starts: [sequences] index in ``clicks`` of the first input of each sequence.
+      counts: [sequences] number of inputs, 1..max_session_length; the label of the
+        last one stands behind it in ``clicks``.
+      size: N, at least the sum of counts.
+      pad_session: the session number of padding.
+      max_session_length: the number of positions.
+      position: ``from_start`` counts 0, 1, …; ``from_end`` lets the last input stand at
+        ``max_session_length - 1`` (the published model, which pads on the left).
+
+    Returns:
+      A batch of fresh arrays.
+
+    Raises:
+      ValueError: if the sequences do not fit.
+    """
+    total = int(counts.sum())
+    if total > size:
+        raise ValueError(f"{total} inputs do not fit into a stream of {size}")
+    sequence = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    first = np.cumsum(counts) - counts
+    within = np.arange(total) - first[sequence]
+    source = starts[sequence] + within
+    if position == "from_end":
+        within += (max_session_length - counts)[sequence]
+
+    def padded(values: np.ndarray, fill: int, dtype: type) -> np.ndarray:
+        out = np.full(size, fill, dtype)
+        out[:total] = values
+        return out
+
+    return Batch(
+        items=padded(clicks[source], 0, np.int32),
+        labels=padded(clicks[source + 1], 0, np.int32),
+        session=padded(sequence, pad_session, np.int32),
+        position=padded(within, 0, np.int32),
+        weight=padded(np.ones(total), 0, np.float32),
+    )
+
+
+def bucket_sizes(needed: np.ndarray, block: int, most: int = MAX_SHAPES) -> list[int]:
+    """Chooses the lengths of stream that a run compiles.
+
+    A step of about an eighth of the mean batch wastes about a sixteenth of the work;
+    where that makes more than ``most`` shapes, the ones are kept that pad least.
+
+    Args:
+      needed: [batches] inputs of each batch.
+      block: attention block; every size is a multiple of it.
+      most: the most sizes.
+
+    Returns:
+      Ascending sizes; the last holds the largest batch.
+    """
+    step = max(1, round(float(needed.mean()) / 8 / block)) * block
+    sizes, batches = np.unique(-(-needed // step) * step, return_counts=True)
+    if len(sizes) <= most:
+        return [int(size) for size in sizes]
+    # cost[j] = least padding with sizes[j] chosen and all smaller batches served
+    below = np.concatenate([[0], np.cumsum(batches)])
+    filled = np.concatenate([[0], np.cumsum(batches * sizes)])
+    spread = sizes * (below[1:] - below[:-1, None]) - (filled[1:] - filled[:-1, None])
+    spread = np.where(np.tri(len(sizes), k=-1, dtype=bool), np.inf, spread)
+    cost, choices = spread[0], []
+    for _ in range(most - 1):
+        through = cost[:-1, None] + spread[1:]
+        choices.append(through.argmin(0))
+        cost = np.concatenate([[np.inf], through.min(0)[1:]])
+    last = len(sizes) - 1
+    chosen = [last]
+    for choice in reversed(choices):
+        last = int(choice[last])
+        chosen.append(last)
+    return [int(sizes[i]) for i in reversed(chosen)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedBatches:
+    """The training batches of a run: ``at(step)`` is a pure function of the step.
+
+    Attributes:
+      sessions: training sessions, each of at least two events.
+      batch_size: sessions a batch; the last batch of an epoch may hold fewer.
+      max_session_length: inputs kept of a longer session, its last ones.
+      position: numbering of the positions.
+      order: ``chronological``, as published, or ``shuffled`` anew each epoch.
+      seed: of the shuffling.
+    """
+
+    sessions: Sessions
+    batch_size: int
+    max_session_length: int
+    position: Position
+    order: Order
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch, the partial one included."""
+        return -(-self.sessions.num_sessions // self.batch_size)
+
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """The lengths of stream that occur, at most ``MAX_SHAPES``, in any epoch."""
+        inputs = np.minimum(self.sessions.lengths - 1, self.max_session_length)
+        block = block_size(self.max_session_length)
+
+        def per_batch(order: np.ndarray | slice) -> np.ndarray:
+            edges = np.arange(0, len(inputs), self.batch_size)
+            return np.add.reduceat(inputs[order], edges)
+
+        if self.order == "chronological":
+            return bucket_sizes(per_batch(slice(None)), block)
+        # The sizes may not depend on the number of epochs, or a longer run would not
+        # continue a shorter one bit for bit; so the last holds any possible batch.
+        sample = np.concatenate([per_batch(self._permutation(e)) for e in range(8)])
+        sizes = bucket_sizes(sample, block, MAX_SHAPES - 1)
+        longest = np.sort(inputs)[-self.batch_size :].sum()
+        most = int(-(-longest // block) * block)
+        return sizes if most <= sizes[-1] else [*sizes, most]
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return _permutation(self.seed, epoch, self.sessions.num_sessions)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Indices of the sessions of a step's batch, in stream order."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        start = batch * self.batch_size
+        stop = min(start + self.batch_size, self.sessions.num_sessions)
+        if self.order == "chronological":
+            return np.arange(start, stop)
+        return self._permutation(epoch)[start:stop]
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step, counted from 0 over all epochs."""
+        rows = self.rows(step)
+        ends = self.sessions.offsets[rows + 1].astype(np.int64)
+        starts = self.sessions.offsets[rows].astype(np.int64)
+        counts = np.minimum(ends - starts - 1, self.max_session_length)
+        total = counts.sum()
+        size = next(size for size in self.sizes if size >= total)
+        return pack(
+            self.sessions.items,
+            ends - 1 - counts,
+            counts,
+            size=size,
+            pad_session=self.batch_size,
+            max_session_length=self.max_session_length,
+            position=self.position,
+        )
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, num_sessions: int) -> np.ndarray:
+    return rng.host_generator(seed, epoch, rng.ORDER).permutation(num_sessions)

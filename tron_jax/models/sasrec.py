@@ -1,0 +1,195 @@
+"""SASRec: a pre-norm transformer over packed sessions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tron_jax.data.packing import block_size
+
+LAYER_NORM_EPSILON = 1e-5
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Encoder(NamedTuple):
+    """An encoder as two pure functions.
+
+    Attributes:
+      init: ``key -> params``.
+      encode: ``(params, inputs, session, position, dropout_key) -> hidden``; see
+        ``make_sasrec``.
+    """
+
+    init: Callable[[jax.Array], Any]
+    encode: Callable[..., jax.Array]
+
+
+def bias_like_torch(fan_in: int) -> nn.initializers.Initializer:
+    """U(±1/√fan_in), the start of a feed-forward bias in the published model."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=jnp.float32, **_: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def with_block_before(x: jax.Array, fill: float) -> jax.Array:
+    """Puts in front of each block the one before it: [b, l, …] -> [b, 2·l, …]."""
+    first = jnp.full_like(x[:1], fill)
+    return jnp.concatenate([jnp.concatenate([first, x[:-1]]), x], axis=1)
+
+
+class Attention(nn.Module):
+    """Causal attention within sessions, linear in the length of the stream.
+
+    The stream is cut into blocks no shorter than a session may be, so that a session
+    lies in at most two of them: each block attends to itself and the one before.
+    """
+
+    num_heads: int
+    dropout: float
+    block: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, session: jax.Array, train: bool) -> jax.Array:
+        """[N, hidden] -> [N, hidden]; N is a multiple of the block."""
+        hidden = x.shape[-1]
+        blocks = x.shape[0] // self.block
+        qkv = nn.Dense(
+            3 * hidden, kernel_init=nn.initializers.xavier_uniform(), name="qkv"
+        )(x)
+        qkv = qkv.reshape(blocks, self.block, 3, self.num_heads, -1)
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        key, value = with_block_before(key, 0), with_block_before(value, 0)
+        session = session.reshape(blocks, self.block)
+        place = jnp.arange(self.block)
+        before = jnp.arange(2 * self.block) <= place[:, None] + self.block
+        own = session[:, :, None] == with_block_before(session, -1)[:, None]
+        scale = math.sqrt(hidden // self.num_heads)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query / scale, key)
+        scores = jnp.where((own & before)[:, None], scores, jnp.finfo(x.dtype).min)
+        weights = nn.Dropout(self.dropout)(nn.softmax(scores), deterministic=not train)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, hidden)
+        return nn.Dense(hidden, kernel_init=uniform_fan_in, name="out")(mixed)
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with a ReLU between them."""
+
+    width: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[N, hidden] -> [N, hidden]."""
+        for name, width in (("in", self.width), ("out", x.shape[-1])):
+            if name == "out":
+                x = nn.Dropout(self.dropout)(nn.relu(x), deterministic=not train)
+            x = nn.Dense(
+                width,
+                kernel_init=uniform_fan_in,
+                bias_init=bias_like_torch(x.shape[-1]),
+                name=name,
+            )(x)
+        return x
+
+
+class SASRec(nn.Module):
+    """Encodes the inputs of packed sessions; the item table is outside."""
+
+    num_layers: int
+    num_heads: int
+    feedforward_size: int
+    max_session_length: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, inputs: jax.Array, session: jax.Array, position: jax.Array, train: bool
+    ) -> jax.Array:
+        """[N, hidden] item embeddings -> [N, hidden] hidden states."""
+
+        def drop(x: jax.Array) -> jax.Array:
+            return nn.Dropout(self.dropout)(x, deterministic=not train)
+
+        def norm(name: str) -> nn.LayerNorm:
+            return nn.LayerNorm(LAYER_NORM_EPSILON, use_fast_variance=False, name=name)
+
+        hidden = inputs.shape[-1]
+        positions = self.param(
+            "positions",
+            nn.initializers.xavier_uniform(),
+            (self.max_session_length, hidden),
+        )
+        x = drop(inputs * math.sqrt(hidden) + positions[position])
+        block = block_size(self.max_session_length)
+        for layer in range(self.num_layers):
+            attention = Attention(
+                self.num_heads, self.dropout, block, name=f"attention_{layer}"
+            )
+            x += drop(attention(norm(f"attention_norm_{layer}")(x), session, train))
+            feedforward = FeedForward(
+                self.feedforward_size, self.dropout, name=f"feedforward_{layer}"
+            )
+            x += drop(feedforward(norm(f"feedforward_norm_{layer}")(x), train))
+        return norm("final_norm")(x)
+
+
+def make_sasrec(
+    *,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    feedforward_size: int,
+    max_session_length: int,
+    dropout: float,
+) -> Encoder:
+    """The encoder of SASRec and TRON.
+
+    ``encode(params, inputs, session, position, dropout_key=None)`` takes the item
+    embeddings [N, hidden_size] of a packed stream, its session numbers [N] and
+    positions [N], N a multiple of ``block_size(max_session_length)``, and returns
+    hidden states [N, hidden_size]; without a key nothing is dropped.
+
+    Args:
+      hidden_size: width of embeddings and hidden states.
+      num_layers: transformer layers.
+      num_heads: attention heads; divides hidden_size.
+      feedforward_size: width inside the feed-forward part.
+      max_session_length: the most inputs of a session = number of learned positions.
+      dropout: probability of dropping, everywhere that the published model drops.
+
+    Returns:
+      The encoder.
+
+    Source: paper §3; initialisers and epsilon of the published configuration.
+    """
+    module = SASRec(
+        num_layers, num_heads, feedforward_size, max_session_length, dropout
+    )
+
+    def init(key: jax.Array) -> Any:
+        size = block_size(max_session_length)
+        stream = jnp.zeros(size, jnp.int32)
+        return module.init(key, jnp.zeros((size, hidden_size)), stream, stream, False)
+
+    def encode(
+        params: Any,
+        inputs: jax.Array,
+        session: jax.Array,
+        position: jax.Array,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
+        train = dropout_key is not None
+        out = module.apply(params, inputs, session, position, train, rngs=rngs)
+        assert isinstance(out, jax.Array)
+        return out
+
+    return Encoder(init, encode)

@@ -1,0 +1,115 @@
+"""Negative samplers: keys in, candidates out; nothing is remembered between steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+UNIFORM_STYLES = ("batchwise",)
+EXCLUDES = ("none", "batch")
+
+
+class Excluded(NamedTuple):
+    """Items that a sampler leaves out.
+
+    Attributes:
+      items: [n] int32 ascending, distinct in front, then larger than any item.
+      count: scalar int32, how many stand in front.
+    """
+
+    items: jax.Array
+    count: jax.Array
+
+
+def exclude_inputs(items: jax.Array, num_items: int) -> Excluded:
+    """The distinct inputs of a batch.
+
+    Args:
+      items: [N] inputs; 0 = padding, which is no item and needs no excluding.
+      num_items: the largest item id.
+
+    Returns:
+      What ``uniform_batchwise`` leaves out.
+    """
+    beyond = num_items + 1
+    ordered = jnp.sort(jnp.where(items == 0, beyond, items))
+    repeated = jnp.concatenate([jnp.array([False]), ordered[1:] == ordered[:-1]])
+    distinct = jnp.sort(jnp.where(repeated, beyond, ordered))
+    return Excluded(distinct, jnp.sum(distinct < beyond, dtype=jnp.int32))
+
+
+def uniform_batchwise(
+    key: jax.Array, num: int, num_items: int, excluded: Excluded | None
+) -> tuple[jax.Array, jax.Array]:
+    """Draws items that all events of the batch share, with replacement.
+
+    The j-th smallest item that is not excluded is found by index arithmetic: of the
+    excluded items e_0 < e_1 < …, those with e_i − 1 − i ≤ j stand before it.
+
+    Args:
+      key: of this step's stream.
+      num: how many to draw.
+      num_items: items are 1..num_items.
+      excluded: left out, or None.
+
+    Returns:
+      [num] item ids, and a scalar that is false where nothing was left to draw from.
+
+    Source: paper §2.1, batchwise uniform sampling.
+    """
+    if excluded is None:
+        ids = jax.random.randint(key, (num,), 1, num_items + 1)
+        return ids, jnp.array(True)
+    left = num_items - excluded.count
+    draws = jax.random.randint(key, (num,), 0, jnp.maximum(left, 1))
+    shifted = excluded.items - 1 - jnp.arange(excluded.items.size)
+    before = jnp.searchsorted(shifted, draws, side="right")
+    return jnp.minimum(1 + draws + before, num_items).astype(jnp.int32), left > 0
+
+
+def in_batch(
+    key: jax.Array, session: jax.Array, num_sessions: int, num: int
+) -> tuple[jax.Array, jax.Array]:
+    """Chooses inputs of the other sessions of the batch, without replacement.
+
+    Every input of another session gets a random number and the ``num`` highest are
+    taken; with equal weights that is what Gumbel noise would do. The noise is drawn
+    [N, sessions], so that a longer stream leaves the numbers of real events unchanged.
+
+    Args:
+      key: of this step's stream.
+      session: [N] session of each input; num_sessions = padding.
+      num_sessions: sessions that a batch may have.
+      num: how many per session.
+
+    Returns:
+      [num_sessions, num] places in the stream, and which of them to keep: where the
+      other sessions have fewer inputs than ``num``, the rest is to be masked.
+
+    Source: paper §2.1, in-batch negatives that exclude the session's own.
+    """
+    noise = jax.random.uniform(key, (session.size, num_sessions)).T
+    other = (session != jnp.arange(num_sessions)[:, None]) & (session < num_sessions)
+    drawn, places = jax.lax.top_k(jnp.where(other, noise, -1.0), min(num, session.size))
+    short = ((0, 0), (0, num - drawn.shape[1]))
+    return jnp.pad(places, short), jnp.pad(drawn >= 0, short)
+
+
+def hits(candidates: jax.Array, labels: jax.Array) -> jax.Array:
+    """Marks negatives that are the very item an event should predict.
+
+    Inputs of other sessions are popular items and often equal the label; scored as
+    wrong answers they punish the right one, and the hardest k keep exactly those.
+
+    Args:
+      candidates: [C] or [N, C] item ids.
+      labels: [N] next items; 0 = padding, which no candidate equals.
+
+    Returns:
+      [N, C] bool, true where the candidate is the event's label.
+
+    Source: ours; the published code has no such option (``negatives.mask_hits``).
+    """
+    return candidates == labels[:, None]

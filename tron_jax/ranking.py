@@ -1,0 +1,116 @@
+"""Ranks of labels over the whole catalogue, exact, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# (state of the item table, ids [n], step) -> rows [n, hidden] as of that step
+ReadRows = Callable[[Any, jax.Array, jax.Array], jax.Array]
+RankStep = Callable[..., tuple[jax.Array, jax.Array]]
+
+EQUAL = 1 << 16  # what an equal item adds to a count, a higher one adding 1
+MAX_BLOCK = (1 << 15) - 1
+
+
+def score_block(rows: jax.Array, hidden: jax.Array) -> jax.Array:
+    """Scores a block of items for a block of events.
+
+    Every score that is compared comes from this very matmul, of one shape: an item's
+    score computed by another kernel differs in its last bit, and an exact duplicate of
+    the label would be above or below it by chance. The barriers keep the compiler from
+    merging the matmul with what stands around it, which is not the same everywhere.
+
+    Args:
+      rows: [block, hidden] rows of the item table.
+      hidden: [block, hidden] hidden states of events.
+
+    Returns:
+      [block of items, block of events].
+    """
+    rows, hidden = lax.optimization_barrier((rows, hidden))
+    scores = jnp.einsum("vd,nd->vn", rows, hidden, precision=lax.Precision.HIGHEST)
+    return lax.optimization_barrier(scores)
+
+
+def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankStep:
+    """Counts, for each event, the items that score higher than its label and as high.
+
+    ``rank_step(table_state, step, hidden, labels, num_events)`` takes hidden states
+    [chunk, hidden], labels [chunk] and how many of them are events (scalar; the rest is
+    padding and costs next to nothing); chunk is a multiple of ``block``. It returns
+    ``higher`` and ``equal``, [chunk] int32, over all items but the label itself and 0;
+    what stands there for padding means nothing.
+
+    Item blocks are the outer loop, so a row is read, and brought up to date, once per
+    chunk; no more than [block, block] scores exist at a time. A NaN counts as higher
+    than any label, and any item as higher than a label of NaN, so that a model that
+    diverged comes out worst and not best.
+
+    Args:
+      read_rows: reads rows of the item table as of a step.
+      num_items: the largest item id.
+      block: items and events per matmul, at most 32,767. Measured on two cores (43,097
+        items, hidden 200): 1,024 is within a tenth of the matmul alone.
+
+    Returns:
+      The pure rank step.
+
+    Source: design §5; the published code ranks by top_k of float16 scores.
+    """
+    if not 0 < block <= MAX_BLOCK:
+        raise ValueError(f"block is {block}, not 1..{MAX_BLOCK}")
+
+    def take(array: jax.Array, i: jax.Array) -> jax.Array:
+        return lax.dynamic_slice_in_dim(array, i * block, block)
+
+    def put(array: jax.Array, values: jax.Array, i: jax.Array) -> jax.Array:
+        return lax.dynamic_update_slice_in_dim(array, values, i * block, 0)
+
+    def rank_step(
+        table_state: Any,
+        step: jax.Array,
+        hidden: jax.Array,
+        labels: jax.Array,
+        num_events: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        event_blocks = (num_events + block - 1) // block
+
+        def score_labels(i: jax.Array, label_scores: jax.Array) -> jax.Array:
+            rows = read_rows(table_state, take(labels, i), step)
+            scores = score_block(rows, take(hidden, i))
+            return put(label_scores, jnp.diagonal(scores), i)
+
+        label_scores = lax.fori_loop(
+            0, event_blocks, score_labels, jnp.zeros(len(labels), hidden.dtype)
+        )
+
+        def count_items(b: jax.Array, counts):
+            ids = 1 + b * block + jnp.arange(block)
+            rows = read_rows(table_state, jnp.minimum(ids, num_items), step)
+            ids = ids[:, None]
+
+            def count_events(i: jax.Array, counts):
+                scores = score_block(rows, take(hidden, i))
+                own, at = take(labels, i), take(label_scores, i)
+                # One sum for both counts: it is the largest cost beside the matmul.
+                kind = jnp.where(scores <= at, jnp.where(scores == at, EQUAL, 0), 1)
+                kind = jnp.where((ids != own) & (ids <= num_items), kind, 0)
+                total = jnp.sum(kind, axis=0, dtype=jnp.int32)
+                higher, equal = counts
+                return (
+                    put(higher, take(higher, i) + total % EQUAL, i),
+                    put(equal, take(equal, i) + total // EQUAL, i),
+                )
+
+            return lax.fori_loop(0, event_blocks, count_events, counts)
+
+        none = jnp.zeros(len(labels), jnp.int32)
+        item_blocks = -(-num_items // block)
+        return lax.fori_loop(0, item_blocks, count_items, (none, none))
+
+    return rank_step

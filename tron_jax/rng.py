@@ -1,0 +1,32 @@
+"""Randomness: every key follows from (seed, step, stream) and is never stored.
+
+Stream numbers never change meaning: a run of an older version stays repeatable.
+"""
+
+import jax
+import numpy as np
+
+INIT = 0
+DROPOUT = 1
+UNIFORM = 2
+IN_BATCH = 3
+ORDER = 4
+
+
+def step_key(seed: int, step: jax.Array, stream: int) -> jax.Array:
+    """The key of one stream at one step.
+
+    Args:
+      seed: ``train.seed``.
+      step: scalar, the number of updates made so far.
+      stream: one of this module's numbers.
+
+    Returns:
+      A typed key.
+    """
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+
+
+def host_generator(seed: int, step: int, stream: int) -> np.random.Generator:
+    """The same for what is drawn on the host: a counter-based NumPy generator."""
+    return np.random.Generator(np.random.Philox(key=[seed, (stream << 32) + step]))

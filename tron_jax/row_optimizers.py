@@ -1,0 +1,250 @@
+"""Optimizers of the item table that read and write only the rows of a step.
+
+All share one interface, like an optax transform that is told which rows it is about.
+``ids`` are distinct; where there are fewer than their static number, the rest is beyond
+the table and neither read nor written. ``None`` stands for the whole table. ``step``
+counts the updates made so far, so the one that ``update`` makes is number step + 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+Schedule = Callable[[Any], Any]
+
+
+class Rows(NamedTuple):
+    """Rows of the table as of a step, with what their update needs.
+
+    Attributes:
+      values: [R, hidden] embeddings.
+      slots: optimizer statistics of those rows, as of the same step.
+    """
+
+    values: jax.Array
+    slots: tuple[jax.Array, ...]
+
+
+class RowOptimizer(NamedTuple):
+    """A table's optimizer as three pure functions.
+
+    Attributes:
+      init: ``table -> state``.
+      read: ``(state, ids, step) -> Rows``; changes nothing.
+      update: ``(state, ids, rows, gradients [R, hidden], step) -> state``.
+    """
+
+    init: Callable[[jax.Array], Any]
+    read: Callable[[Any, jax.Array | None, jax.Array], Rows]
+    update: Callable[[Any, jax.Array | None, Rows, jax.Array, jax.Array], Any]
+
+
+def take(array: jax.Array, ids: jax.Array | None) -> jax.Array:
+    """Rows of an array; those of ids beyond it are 0."""
+    if ids is None:
+        return array
+    return array.at[ids].get(mode="fill", fill_value=0)
+
+
+def put(array: jax.Array, ids: jax.Array | None, rows: jax.Array) -> jax.Array:
+    """Replaces rows of an array; what ids beyond it should get is dropped."""
+    if ids is None:
+        return rows
+    return array.at[ids].set(rows, mode="drop", unique_indices=True)
+
+
+class DenseState(NamedTuple):
+    """The table and the state of the optax transform that updates it as a whole."""
+
+    table: jax.Array
+    opt: Any
+
+
+def dense(tx: optax.GradientTransformation) -> RowOptimizer:
+    """An optax transform over the whole table; ``update`` takes no ids."""
+
+    def read(state: DenseState, ids: jax.Array | None, step: jax.Array) -> Rows:
+        return Rows(take(state.table, ids), ())
+
+    def update(state: DenseState, ids, rows: Rows, gradients, step) -> DenseState:
+        assert ids is None, "a dense update is of all rows"
+        updates, opt = tx.update(gradients, state.opt, state.table)
+        table = optax.apply_updates(state.table, updates)
+        assert isinstance(table, jax.Array)
+        return DenseState(table, opt)
+
+    return RowOptimizer(lambda table: DenseState(table, tx.init(table)), read, update)
+
+
+class AdagradState(NamedTuple):
+    """The table and its sums of squared gradients, both [num_items + 1, hidden]."""
+
+    table: jax.Array
+    squares: jax.Array
+
+
+def adagrad(learning_rate: Schedule, *, epsilon: float) -> RowOptimizer:
+    """Adagrad from accumulators of 0, its epsilon outside the root.
+
+    A row without a gradient neither moves nor changes its accumulator, so updating
+    the touched rows alone *is* the dense update.
+
+    Args:
+      learning_rate: of an update, counted from 0.
+      epsilon: added to the root of the accumulator.
+
+    Returns:
+      The optimizer.
+
+    Source: the published GRU4Rec configuration (design: epsilon 1e-10).
+    """
+
+    def init(table: jax.Array) -> AdagradState:
+        return AdagradState(table, jnp.zeros_like(table))
+
+    def read(state: AdagradState, ids: jax.Array | None, step: jax.Array) -> Rows:
+        return Rows(take(state.table, ids), (take(state.squares, ids),))
+
+    def update(state: AdagradState, ids, rows: Rows, gradients, step) -> AdagradState:
+        squares = rows.slots[0] + jnp.square(gradients)
+        moved = gradients / (jnp.sqrt(squares) + epsilon)
+        # 0 / 0 where an element never had a gradient and epsilon is 0
+        moved = jnp.where(gradients == 0, 0, moved)
+        values = rows.values - learning_rate(step) * moved
+        return AdagradState(
+            put(state.table, ids, values), put(state.squares, ids, squares)
+        )
+
+    return RowOptimizer(init, read, update)
+
+
+class AdamState(NamedTuple):
+    """Deferred Adam's memory.
+
+    Attributes:
+      table: [num_items + 1, hidden] rows, each as of its own last step.
+      mu: [num_items + 1, hidden] first moments, likewise.
+      nu: [num_items + 1, hidden] second moments, likewise.
+      last: [num_items + 1] int32, the update up to which a row stands here.
+    """
+
+    table: jax.Array
+    mu: jax.Array
+    nu: jax.Array
+    last: jax.Array
+
+
+def sleeping_sums(
+    learning_rate: Schedule, horizon: int, b1: float, b2: float
+) -> np.ndarray:
+    """Sums over the updates that follow each step, for a row without gradients.
+
+    With lr(u) the rate of update u and c = 1 − β^u, row s holds Σ_{j≥1} of
+    β1^j·β2^{−j/2}·lr(s+j)·√c2/c1, then the same with one and two more factors
+    √c2·β2^{−j/2}: the sums of w_j, w_j·a_j and w_j·a_j² of ``deferred_adam``. They fall
+    geometrically, and from ``horizon`` on they no longer depend on s.
+
+    Args:
+      learning_rate: of an update, counted from 0.
+      horizon: the step from which the learning rate is constant.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+
+    Returns:
+      [steps, 3] float32; a later step has the sums of the last row.
+    """
+    ratios = b1 / b2 ** np.array([0.5, 1.0, 1.5])
+    if ratios.max() >= 1:
+        raise ValueError(f"b1 {b1} must be below b2**1.5, b2 {b2}")
+    terms = math.ceil(math.log(1e-12) / math.log(ratios.max()))
+    settled = math.ceil(math.log(1e-10) / math.log(b2))
+    steps = max(horizon, settled) + 1
+    update = np.arange(1, steps + terms + 1, dtype=np.float64)
+    rates = np.broadcast_to(np.asarray(learning_rate(update - 1)), update.shape)
+    c1, c2 = 1 - b1**update, 1 - b2**update
+    sums = np.zeros((steps, 3))
+    for power, ratio in enumerate(ratios):
+        factor = rates.astype(np.float64) * c2 ** ((power + 1) / 2) / c1
+        for j in range(1, terms + 1):
+            sums[:, power] += ratio**j * factor[j - 1 : j - 1 + steps]
+    return sums.astype(np.float32)
+
+
+def deferred_adam(
+    learning_rate: Schedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    epsilon: float = 1e-8,
+    horizon: int = 0,
+) -> RowOptimizer:
+    """Adam whose rows sleep while they have no gradient and catch up when read.
+
+    Dense Adam keeps moving a row by its decaying moments. A row that slept d updates
+    after step s would have moved by −m·Σ w_j / (√v + ε·a_j); all d are applied at once,
+    with the mean a_j in the denominator and the second-order term of its spread. What
+    is left is of third order in ε/√v.
+
+    The sums over the d updates are differences of the endless sums from s and from
+    now, so a row costs a few look-ups however long it slept.
+
+    Args:
+      learning_rate: of an update, counted from 0 (as optax reads its schedules).
+      b1: decay of the first moment.
+      b2: decay of the second moment; above b1^(2/3).
+      epsilon: added to the root of the second moment.
+      horizon: the update from which the learning rate is constant.
+
+    Returns:
+      The optimizer.
+
+    Source: ours (design §4); equals ``optax.adam`` over the whole table.
+    """
+    table_of_sums = sleeping_sums(learning_rate, horizon, b1, b2)
+    log_ratios = np.log(b1 / b2 ** np.array([0.5, 1.0, 1.5])).astype(np.float32)
+
+    def endless(step: jax.Array) -> jax.Array:
+        return jnp.asarray(table_of_sums)[jnp.minimum(step, len(table_of_sums) - 1)]
+
+    def init(table: jax.Array) -> AdamState:
+        last = jnp.zeros(len(table), jnp.int32)
+        return AdamState(table, jnp.zeros_like(table), jnp.zeros_like(table), last)
+
+    def read(state: AdamState, ids: jax.Array | None, step: jax.Array) -> Rows:
+        mu, nu = take(state.mu, ids), take(state.nu, ids)
+        last = take(state.last, ids)
+        slept = (step - last).astype(jnp.float32)[:, None]
+        sums = endless(last) - jnp.exp(slept * log_ratios) * endless(step)
+        total, first, second = jnp.split(jnp.where(slept > 0, sums, 0), 3, axis=1)
+        inverse = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+        mean = jnp.where(total > 0, first * inverse, 1)
+        spread = jnp.maximum(second * inverse - jnp.square(mean), 0)
+        root = jnp.sqrt(nu) + epsilon * mean
+        bent = 1 + spread * jnp.square(epsilon / root)
+        values = take(state.table, ids) - total * bent * mu / root
+        decay1, decay2 = (jnp.exp(slept * math.log(b)) for b in (b1, b2))
+        return Rows(values, (decay1 * mu, decay2 * nu))
+
+    def update(state: AdamState, ids, rows: Rows, gradients, step) -> AdamState:
+        mu = b1 * rows.slots[0] + (1 - b1) * gradients
+        nu = b2 * rows.slots[1] + (1 - b2) * jnp.square(gradients)
+        number = (step + 1).astype(jnp.float32)
+        c1, c2 = 1 - b1**number, 1 - b2**number
+        moved = (mu / c1) / (jnp.sqrt(nu / c2) + epsilon)
+        values = rows.values - learning_rate(step) * moved
+        now = jnp.full(len(values), step + 1, jnp.int32)
+        return AdamState(
+            put(state.table, ids, values),
+            put(state.mu, ids, mu),
+            put(state.nu, ids, nu),
+            put(state.last, ids, now),
+        )
+
+    return RowOptimizer(init, read, update)
