@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from absl import flags
 
@@ -63,7 +63,7 @@ def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
+def _stopping_on_sigterm() -> Generator[None]:
     """Lets SIGTERM unwind the stack, so that what is half-written is removed."""
 
     def stop(signum: int, frame: object) -> None:

@@ -93,7 +93,7 @@ def main(values: flags.FlagValues) -> None:
     num_items = values.num_items or profile.num_items
     sessions = values.num_sessions or profile.num_sessions
     total = sessions + max(1, round(sessions * profile.test_ratio))
-    about = {
+    about: dict[str, object] = {
         "name": f"synthetic {values.profile}",
         "filters": {},
         "split": {"kind": "made"},

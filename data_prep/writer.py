@@ -5,14 +5,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
+import pyarrow.parquet as pq
 
 from data_prep.columns import TIME
 from data_prep.errors import UserError
@@ -39,7 +39,7 @@ class Split(NamedTuple):
 
 
 @contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Generator[Path]:
     """Yields a temporary sibling of ``out`` that becomes ``out`` when all went well.
 
     Whatever stops the body (an error, Ctrl-C, SIGTERM) removes the temporary folder and
@@ -133,8 +133,7 @@ def write_prepared(
       train: the train sessions, items 1..num_items.
       test: the test sessions, possibly none.
       raw_ids: [num_items] the user's own id of item 1, 2, …
-      about: what else stats.json should say: ``name``, ``filters``, ``split``,
-        ``sources``.
+      about: the ``name``, ``filters``, ``split`` and ``sources`` of stats.json.
 
     Returns:
       The content of stats.json.
@@ -196,7 +195,7 @@ def _write_split(path: Path, split: Split) -> None:
 def _write_items(path: Path, raw_ids: pa.Array, train_events: np.ndarray) -> None:
     numbers = pa.array(np.arange(1, len(raw_ids) + 1, dtype=np.int32))
     table = pa.table({"item": numbers, "raw_id": raw_ids, "train_events": train_events})
-    pa.parquet.write_table(table, path)
+    pq.write_table(table, path)
 
 
 def _item_counts(items: np.ndarray, num_items: int) -> np.ndarray:

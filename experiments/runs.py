@@ -1,13 +1,10 @@
-"""A run: its config, its data and its workdir, and the parts built from them."""
+"""A run: its data and the parts that are built from its config."""
 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import json
 import os
-import platform
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +18,11 @@ from tron_jax import rng, row_optimizers
 from tron_jax.data.packing import Batch, PackedBatches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
+from tron_jax.evaluation import Evaluator, make_evaluator
 from tron_jax.losses import LOSSES
-from tron_jax.models.sasrec import Encoder, make_sasrec
+from tron_jax.models.sasrec import make_sasrec
+from tron_jax.ranks import PROTOCOLS, Protocol, Ranks, summarise
+from tron_jax.records import Progress
 from tron_jax.steps import TrainState, TrainStep, make_train_step
 
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
@@ -32,18 +32,16 @@ class Parts(NamedTuple):
     """What a run is built of.
 
     Attributes:
-      encoder: of the inputs.
-      item_tx: the item table's optimizer.
-      train_step: the pure step.
       init: () -> the state of step 0.
+      train_step: the pure step.
       batches: the training batches.
+      evaluator: of any split.
     """
 
-    encoder: Encoder
-    item_tx: row_optimizers.RowOptimizer
+    init: Callable[[], TrainState]
     train_step: TrainStep
-    init: Any
     batches: PackedBatches
+    evaluator: Evaluator
 
 
 def open_data(config: ConfigDict) -> PreparedData:
@@ -90,22 +88,7 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
         max_session_length=model.max_session_length,
         dropout=model.dropout,
     )
-    rate = functools.partial(
-        warmup, peak=optimizer.learning_rate, steps=optimizer.warmup_steps
-    )
-    tx = optax.adam(rate, b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.epsilon)
-    dense = optimizer.item_table == "dense"
-    item_tx = (
-        row_optimizers.dense(tx)
-        if dense
-        else row_optimizers.deferred_adam(
-            rate,
-            b1=optimizer.b1,
-            b2=optimizer.b2,
-            epsilon=optimizer.epsilon,
-            horizon=optimizer.warmup_steps,
-        )
-    )
+    tx, item_tx = make_optimizers(optimizer)
     train_step = make_train_step(
         encoder,
         tx,
@@ -118,14 +101,13 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
         exclude=sampler.exclude,
         mask_hits=sampler.mask_hits,
         topk=config.loss.topk,
-        whole_table=dense,
+        whole_table=optimizer.item_table == "dense",
         seed=config.train.seed,
     )
 
     def init() -> TrainState:
-        encoder_key, table_key = jax.random.split(
-            rng.step_key(config.train.seed, jnp.zeros((), jnp.int32), rng.INIT)
-        )
+        key = rng.step_key(config.train.seed, jnp.zeros((), jnp.int32), rng.INIT)
+        encoder_key, table_key = jax.random.split(key)
         params = encoder.init(encoder_key)
         shape = (num_items + 1, model.hidden_size)
         table = jax.nn.initializers.xavier_uniform()(table_key, shape)
@@ -140,7 +122,33 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
         order=config.train.order,
         seed=config.train.seed,
     )
-    return Parts(encoder, item_tx, train_step, init, batches)
+    evaluator = make_evaluator(
+        encoder.encode,
+        lambda table, ids, step: item_tx.read(table, ids, step).values,
+        num_items=num_items,
+        max_session_length=model.max_session_length,
+        position=model.position,
+    )
+    return Parts(init, train_step, batches, evaluator)
+
+
+def make_optimizers(
+    optimizer: ConfigDict,
+) -> tuple[optax.GradientTransformation, row_optimizers.RowOptimizer]:
+    """The encoder's optimizer and that of the item table."""
+    rate = functools.partial(
+        warmup, peak=optimizer.learning_rate, steps=optimizer.warmup_steps
+    )
+    tx = optax.adam(rate, b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.epsilon)
+    if optimizer.item_table == "dense":
+        return tx, row_optimizers.dense(tx)
+    return tx, row_optimizers.deferred_adam(
+        rate,
+        b1=optimizer.b1,
+        b2=optimizer.b2,
+        epsilon=optimizer.epsilon,
+        horizon=optimizer.warmup_steps,
+    )
 
 
 def abstract_batch(size: int) -> Batch:
@@ -149,43 +157,25 @@ def abstract_batch(size: int) -> Batch:
     return Batch(whole, whole, whole, whole, jax.ShapeDtypeStruct((size,), jnp.float32))
 
 
-def provenance(fingerprint: str) -> dict[str, str]:
-    """What a run was made with: data, code and machine."""
-    return {
-        "fingerprint": fingerprint,
-        "git": _git_commit(),
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        **{
-            name: importlib.metadata.version(name)
-            for name in ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-        },
+def evaluate(
+    evaluator: Evaluator, state: TrainState, step: int, sessions: Sessions, split: str
+) -> tuple[Ranks, dict[Protocol, dict[str, Any] | None]]:
+    """Ranks a split at a step and sums it up under both protocols, with a bar."""
+    with Progress(f"evaluating {split}", 0, unit="events") as progress:
+
+        def report(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done)
+
+        ranks = evaluator(state.params, state.items, step, sessions, report)
+    return ranks, {
+        protocol: summarise(ranks, protocol, split=split) for protocol in PROTOCOLS
     }
 
 
-def _git_commit() -> str:
-    """The commit of this code, with a + where files differ; empty outside git."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ("git", "-C", str(here), *arguments)
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a file whole or not at all."""
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(new, path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+def use_compilation_cache() -> None:
+    """Keeps compiled steps between processes, so that a resumed run starts at once."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(Path(caches) / "tron_jax"))

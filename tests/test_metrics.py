@@ -5,7 +5,8 @@ from tron_jax import metrics
 
 
 @pytest.mark.parametrize(
-    ("ties", "expected"), [("standard", [1, 3, 20, 21]), ("conservative", [5, 3, 21, 21])]
+    ("ties", "expected"),
+    [("standard", [1, 3, 20, 21]), ("conservative", [5, 3, 21, 21])],
 )
 def test_ties_are_counted_for_or_against_the_label(ties, expected):
     higher, equal = np.array([0, 2, 19, 20]), np.array([4, 0, 1, 0])

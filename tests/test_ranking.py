@@ -36,7 +36,9 @@ def counts_by_numpy(table, hidden, labels):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize(("num_items", "block"), [(5, 64), (64, 64), (130, 64), (333, 32)])
+@pytest.mark.parametrize(
+    ("num_items", "block"), [(5, 64), (64, 64), (130, 64), (333, 32)]
+)
 def test_counts_are_those_of_the_whole_matrix(num_items, block):
     draw = np.random.default_rng(num_items)
     # Small integers: exact in float32, with many ties
@@ -72,7 +74,7 @@ def test_exact_duplicates_of_the_label_tie_bit_for_bit(hidden_size, block):
     table = np.concatenate([np.full((1, hidden_size), 9, np.float32), rows[kind]])
     hidden = draw.normal(size=(num_events, hidden_size)).astype(np.float32)
     labels = draw.integers(1, num_items + 1, num_events)
-    higher, equal = counts(table, hidden, labels, block)
+    _, equal = counts(table, hidden, labels, block)
     copies = np.bincount(kind)[kind[labels - 1]]
     assert (equal >= copies - 1).all()
     # More can tie only by chance, and then by whole kinds

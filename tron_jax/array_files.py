@@ -56,6 +56,20 @@ def describe(tree: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(k): f"{x.dtype}{list(x.shape)}" for k, x in leaves}
 
 
+def difference(saved: dict[str, str], expected: dict[str, str]) -> str | None:
+    """Returns how the first array that differs does, None where all agree.
+
+    Args:
+      saved: what ``describe`` returned when the arrays were written.
+      expected: the same of the arrays that are asked for.
+    """
+    for name in [*expected, *saved]:
+        was, now = saved.get(name, "absent"), expected.get(name, "absent")
+        if was != now:
+            return f"{name} is {was}, expected {now}"
+    return None
+
+
 def disk_error(error: BaseException) -> str | None:
     """Returns what the system said, None where an error is no matter of the disk.
 

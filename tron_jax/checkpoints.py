@@ -160,7 +160,9 @@ class Checkpoints:
         path = self._path(step)
         saved = manifest.read(path)
         manifest.verify(path, saved["files"])
-        _refuse_other_model(path, saved["arrays"], array_files.describe(like))
+        differs = array_files.difference(saved["arrays"], array_files.describe(like))
+        if differs:
+            raise UserError(f"checkpoint {path} is of another model: {differs}")
         return array_files.read(path, like), saved["info"]
 
     def restore_newest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
@@ -293,15 +295,3 @@ def _is_step(path: Path) -> bool:
 
 def _best(scores: dict[int, float]) -> int | None:
     return max(scores, key=lambda step: (scores[step], -step), default=None)
-
-
-def _refuse_other_model(
-    path: Path, saved: dict[str, str], expected: dict[str, str]
-) -> None:
-    """Raises UserError naming the first array that differs."""
-    for name in [*expected, *saved]:
-        if saved.get(name) != expected.get(name):
-            raise UserError(
-                f"checkpoint {path} is of another model: {name} is "
-                f"{saved.get(name, 'absent')}, expected {expected.get(name, 'absent')}"
-            )

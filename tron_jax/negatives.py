@@ -64,7 +64,9 @@ def uniform_batchwise(
         return ids, jnp.array(True)
     left = num_items - excluded.count
     draws = jax.random.randint(key, (num,), 0, jnp.maximum(left, 1))
-    shifted = excluded.items - 1 - jnp.arange(excluded.items.size)
+    place = jnp.arange(excluded.items.size)
+    beyond = jnp.iinfo(jnp.int32).max  # so that the search sees ascending numbers
+    shifted = jnp.where(place < excluded.count, excluded.items - 1 - place, beyond)
     before = jnp.searchsorted(shifted, draws, side="right")
     return jnp.minimum(1 + draws + before, num_items).astype(jnp.int32), left > 0
 

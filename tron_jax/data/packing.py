@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from tron_jax import rng
-
-if TYPE_CHECKING:
-    from tron_jax.data.sessions import Sessions
+from tron_jax.data.sessions import Sessions
 
 Position = Literal["from_start", "from_end"]
 Order = Literal["chronological", "shuffled"]
 MAX_SHAPES = 8
+Array = Any  # of NumPy where a batch is made, of JAX inside a step
 
 
 class Batch(NamedTuple):
@@ -30,11 +29,11 @@ class Batch(NamedTuple):
       weight: [N] float32, 1 = a prediction that counts, 0 = one that does not.
     """
 
-    items: np.ndarray
-    labels: np.ndarray
-    session: np.ndarray
-    position: np.ndarray
-    weight: np.ndarray
+    items: Array
+    labels: Array
+    session: Array
+    position: Array
+    weight: Array
 
 
 def block_size(max_session_length: int) -> int:

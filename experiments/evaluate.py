@@ -1,0 +1,149 @@
+"""Evaluates a run from its checkpoint alone, in both protocols side by side.
+
+    python -m experiments.evaluate --workdir=RUN [--step=best|latest|N] \
+        [--split=test|validation] [--data=DIR]
+
+Without --step each protocol takes its own checkpoint: `paper` the best one, `exact` the
+latest (or the best on validation, where the run held some out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import checks, entry, runs, workdirs
+from tron_jax import ranks as rank_files
+from tron_jax.checkpoints import Checkpoints
+from tron_jax.errors import UserError
+from tron_jax.ranks import PROTOCOLS, Protocol, Ranks, format_summaries
+
+
+def main(argv: Sequence[str]) -> int:
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run.", required=True, flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "step",
+        None,
+        "Checkpoint for both protocols: best, latest or a step.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "split",
+        "test",
+        ["test", "validation"],
+        "Sessions to evaluate.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "data",
+        None,
+        "The run's data set, where it has moved.",
+        flag_values=flag_values,
+    )
+    return entry.run(run, flag_values, argv)
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    workdir, split = Path(flag_values.workdir), flag_values.split
+    config, made_with = workdirs.read_config(workdir)
+    if flag_values.data:
+        config.data.path = flag_values.data
+    checks.check(config)
+    data = runs.open_data(config)
+    if data.fingerprint != made_with["fingerprint"]:
+        raise UserError(
+            f"{data.path} is not the data set that {workdir} was trained on"
+        )
+    splits = runs.splits(config, data)
+    if split not in splits:
+        raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    chosen = choose(flag_values.step, config, checkpoints)
+    runs.use_compilation_cache()
+    parts = runs.build(config, data.num_items, splits["train"])
+    shapes = jax.eval_shape(parts.init)
+    ranked: dict[int, tuple[Ranks, dict[Protocol, Any]]] = {}
+    for step in sorted({step for step, _ in chosen.values()}):
+        state, _ = checkpoints.restore(step, shapes)
+        ranked[step] = runs.evaluate(parts.evaluator, state, step, splits[split], split)
+    steps = {protocol: step for protocol, (step, _) in chosen.items()}
+    summaries = {p: ranked[step][1][p] for p, step in steps.items()}
+    columns = zip(*(ranked[step][0].of(p) for p, step in steps.items()), strict=True)
+    ranks = Ranks(*(np.concatenate(column) for column in columns))
+    _write(workdir, ranks, splits[split].ids, steps, summaries)
+    print(
+        format_summaries(
+            summaries,
+            steps=steps,
+            chosen_by={protocol: rule for protocol, (_, rule) in chosen.items()},
+            position=config.model.position,
+        )
+    )
+
+
+def choose(
+    asked: str | None, config: ConfigDict, checkpoints: Checkpoints
+) -> dict[Protocol, tuple[int, str]]:
+    """The checkpoint of each protocol, and in a few words why that one.
+
+    Raises:
+      UserError: if there is none, or not the one that was asked for.
+    """
+    latest = checkpoints.latest_step()
+    if latest is None:
+        raise UserError(
+            f"no checkpoint in {checkpoints.folder}; expected a trained run"
+        )
+    validated = config.data.validation > 0
+    judge = "validation" if validated else "test"
+    best = checkpoints.best_step()
+    best_choice = (best, f"best, the highest Recall@20 on {judge}")
+    latest_choice = (latest, "latest")
+    if asked in ("best", None) and best is None:
+        if asked == "best":
+            raise UserError(f"no checkpoint in {checkpoints.folder} was evaluated yet")
+        best_choice = latest_choice
+    if asked is None:
+        exact = best_choice if validated else latest_choice
+        return {"paper": best_choice, "exact": exact}
+    if asked in ("best", "latest"):
+        return dict.fromkeys(
+            PROTOCOLS, best_choice if asked == "best" else latest_choice
+        )
+    if not asked.isdecimal():
+        raise UserError(f"--step={asked}: expected best, latest or a step's number")
+    return dict.fromkeys(PROTOCOLS, (int(asked), "asked for by --step"))
+
+
+def _write(
+    workdir: Path,
+    ranks: Ranks,
+    session_ids: Any,
+    steps: dict[Protocol, int],
+    summaries: dict[Protocol, Any],
+) -> None:
+    """Writes ranks.parquet and evaluation.json."""
+    path = workdir / "ranks.parquet"
+    try:
+        rank_files.save(path, ranks, session_ids)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    lines = [
+        {"step": steps[protocol], **summaries[protocol]}
+        for protocol in PROTOCOLS
+        if summaries[protocol]
+    ]
+    workdirs.write_json(workdir / "evaluation.json", lines)
+
+
+if __name__ == "__main__":
+    entry.start(main)

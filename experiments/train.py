@@ -1,0 +1,135 @@
+"""Trains a config; the same command again resumes.
+
+    python -m experiments.train --config=experiments/configs/tron_xl.py:diginetica \
+        --config.data.path=DIR --workdir=RUN
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import checks, entry, runs, workdirs
+from tron_jax import plots, training
+from tron_jax.checkpoints import Checkpoints
+from tron_jax.data.sessions import Sessions
+from tron_jax.evaluation import Evaluator
+from tron_jax.ranks import PROTOCOLS, format_summaries
+from tron_jax.records import MetricsWriter, Progress, truncate_after
+from tron_jax.steps import TrainState
+
+
+def main(argv: Sequence[str]) -> int:
+    flag_values = flags.FlagValues()
+    entry.define_config(flag_values, argv)
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run.", required=True, flag_values=flag_values
+    )
+    flags.mark_flag_as_required("config", flag_values)
+    return entry.run(run, flag_values, argv)
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    config = flag_values.config
+    checks.check(config)
+    data = runs.open_data(config)
+    config = runs.resolve(config, data.num_items)
+    with workdirs.open_workdir(Path(flag_values.workdir), config, data) as workdir:
+        runs.use_compilation_cache()
+        splits = runs.splits(config, data)
+        if len(splits) == 1:
+            print("warning: no test sessions; training without evaluation")
+        parts = runs.build(config, data.num_items, splits["train"])
+        metrics, keep_last = workdir / "metrics.jsonl", config.checkpoint.keep_last
+        with Checkpoints(workdir / "checkpoints", keep_last=keep_last) as checkpoints:
+            _train(config, parts, splits, data.fingerprint, metrics, checkpoints)
+        _plot(metrics, workdir / "plot.png")
+
+
+def _train(
+    config: ConfigDict,
+    parts: runs.Parts,
+    splits: dict[str, Sessions],
+    fingerprint: str,
+    metrics: Path,
+    checkpoints: Checkpoints,
+) -> None:
+    """Resumes or starts, and trains until the end or until asked to stop."""
+    shapes = jax.eval_shape(parts.init)
+    restored = checkpoints.restore_newest(shapes)
+    start, state, info = restored or (0, None, {})
+    truncate_after(metrics, start)
+    plan = training.Plan(
+        parts.batches.steps_per_epoch,
+        config.train.epochs,
+        config.train.log_every_steps,
+        config.checkpoint.every_steps,
+    )
+    if start >= plan.last:
+        print(f"already trained to step {start:,}, {config.train.epochs} epochs")
+        return
+    print(f"resuming at step {start:,}" if restored else "starting", flush=True)
+    batches = [runs.abstract_batch(size) for size in parts.batches.sizes]
+    train_step = training.compile_steps(parts.train_step, shapes, batches)
+    with (
+        MetricsWriter(metrics) as writer,
+        Progress("training", plan.last, unit="steps", done=start) as progress,
+        training.asked_to_stop() as stop,
+    ):
+        _, step = training.train(
+            jax.jit(parts.init)() if state is None else state,
+            start,
+            plan=plan,
+            train_step=train_step,
+            batch_at=parts.batches.at,
+            num_sessions_at=lambda step: len(parts.batches.rows(step)),
+            evaluate=functools.partial(_evaluate, config, parts.evaluator, splits),
+            checkpoints=checkpoints,
+            info={"fingerprint": fingerprint},
+            recorder=training.Recorder(writer, plan, info),
+            progress=progress,
+            stop=stop,
+        )
+    if step < plan.last:
+        print(f"stopped at step {step:,}, saved; the same command goes on from there")
+
+
+def _evaluate(
+    config: ConfigDict,
+    evaluator: Evaluator,
+    splits: dict[str, Sessions],
+    state: TrainState,
+    step: int,
+) -> tuple[list[dict], float | None]:
+    """Both protocols on every split held out: printed, as lines, and as a score."""
+    lines: list[dict] = []
+    scores: dict[str, float] = {}
+    for split in sorted(splits.keys() - {"train"}):
+        _, summaries = runs.evaluate(evaluator, state, step, splits[split], split)
+        print(
+            format_summaries(
+                summaries,
+                steps=dict.fromkeys(PROTOCOLS, step),
+                chosen_by=dict.fromkeys(PROTOCOLS, "the state being trained"),
+                position=config.model.position,
+            ),
+            flush=True,
+        )
+        found = [summary for summary in summaries.values() if summary]
+        lines += found
+        scores[split] = found[0]["recall@20"]  # of paper, or of exact where that is n/a
+    return lines, scores.get("validation", scores.get("test"))
+
+
+def _plot(metrics: Path, picture: Path) -> None:
+    if not plots.plot_run(metrics, picture):
+        print("no plot is drawn: matplotlib is not installed; tron-jax[plots] has it")
+
+
+if __name__ == "__main__":
+    entry.start(main)

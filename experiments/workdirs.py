@@ -1,0 +1,122 @@
+"""The folder of a run: whose it is, what may change between its runs, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments import provenance
+from tron_jax.data.sessions import PreparedData
+from tron_jax.errors import UserError
+
+MAY_CHANGE = ("data.path", "train.epochs", "train.log_every_steps")
+CONFIG = "config.json"
+
+
+@contextlib.contextmanager
+def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Iterator[Path]:
+    """Makes or resumes the workdir of a run and keeps others out of it.
+
+    Args:
+      path: the folder; a new one is made.
+      config: checked and resolved; written to config.json.
+      data: what the run trains on.
+
+    Yields:
+      The path.
+
+    Raises:
+      UserError: if the folder is of another run or data set, is in use, or cannot be
+        written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make workdir {path}: {error.strerror}") from error
+    with _locked(path):
+        if (path / CONFIG).exists():
+            _check_same_run(path, config, data)
+        elif any(path.iterdir()):
+            raise UserError(
+                f"{path} holds files but no {CONFIG}; expected a new folder or the "
+                "workdir of a run"
+            )
+        content = config.to_dict() | {"provenance": provenance.describe(data)}
+        write_json(path / CONFIG, content)
+        yield path
+
+
+def read_config(path: Path) -> tuple[ConfigDict, dict[str, str]]:
+    """Reads back a run's config, and what it was made with.
+
+    Raises:
+      UserError: if the folder is not a workdir.
+    """
+    try:
+        content = json.loads((path / CONFIG).read_text())
+        made_with = content.pop("provenance")
+        return ConfigDict(content), made_with
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path / CONFIG}: {error.strerror}; expected a run's workdir"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path / CONFIG} is damaged: {error}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(new, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process, however that ends."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"workdir {path} is in use by another process") from error
+    finally:
+        os.close(folder)
+
+
+def _check_same_run(path: Path, config: ConfigDict, data: PreparedData) -> None:
+    stored, made_with = read_config(path)
+    before, now = _flat(stored.to_dict()), _flat(config.to_dict())
+    for field in sorted({*before, *now} - {*MAY_CHANGE}):
+        if before.get(field) != now.get(field):
+            raise UserError(
+                f"workdir {path} was trained with {field}={before.get(field)}, not "
+                f"{now.get(field)}; expected the same or a new workdir "
+                f"(only {', '.join(MAY_CHANGE)} may change)"
+            )
+    if made_with.get("fingerprint") != data.fingerprint:
+        raise UserError(
+            f"workdir {path} was trained on other data than data.path={data.path}; "
+            f"expected fingerprint {str(made_with.get('fingerprint'))[:12]}, "
+            f"found {data.fingerprint[:12]}"
+        )
+
+
+def _flat(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        f"{group}.{name}": value
+        for group, fields in content.items()
+        for name, value in fields.items()
+    }

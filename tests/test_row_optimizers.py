@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import reference
+from tron_jax import row_optimizers
+
+ROWS, HIDDEN = 12, 4
+
+
+def constant(step):
+    return 1e-3 + 0 * step
+
+
+def decaying(step):
+    array = np if isinstance(step, np.ndarray) else jnp
+    return 1e-3 / array.sqrt(1 + step / 50)
+
+
+SCHEDULES = {"constant": (constant, 0), "decaying": (decaying, 5000)}
+
+
+def run(optimizer, table, updates, last):
+    """Applies (step, ids, gradients) and reads the whole table as of step ``last``."""
+    state = optimizer.init(jnp.asarray(table))
+
+    @jax.jit
+    def apply(state, ids, gradients, step):
+        rows = optimizer.read(state, ids, step)
+        return optimizer.update(state, ids, rows, gradients, step)
+
+    for step, ids, gradients in updates:
+        state = apply(state, ids, gradients, jnp.int32(step))
+    read = jax.jit(lambda state, step: optimizer.read(state, None, step).values)
+    return np.asarray(read(state, jnp.int32(last))), state
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize(
+    ("gradient", "tolerance"), [(1e-2, 2e-5), (1e-4, 2e-5), (1e-6, 2e-4)]
+)
+@pytest.mark.parametrize("slept", [1, 2, 17, 300, 4000])
+@pytest.mark.parametrize("start", [1, 900])
+def test_a_sleeping_row_moves_as_under_dense_adam(
+    schedule, gradient, tolerance, slept, start
+):
+    """The movement of one gradient at update ``start``, against float64."""
+    rate, horizon = SCHEDULES[schedule]
+    optimizer = row_optimizers.deferred_adam(rate, horizon=horizon)
+    gradients = np.full((1, HIDDEN), gradient)
+    ids = jnp.array([0])
+    updates = [(start - 1, ids, jnp.asarray(gradients, jnp.float32))]
+    moved, _ = run(optimizer, np.zeros((1, HIDDEN), np.float32), updates, start + slept)
+    dense = [None] * (start - 1) + [gradients] + [None] * slept
+    expected = reference.dense_adam(np.zeros((1, HIDDEN)), dense, lambda t: rate(t))
+    np.testing.assert_allclose(moved, expected, rtol=tolerance)
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_deferred_adam_equals_dense_adam_over_rows_touched_now_and_then(schedule):
+    rate, horizon = SCHEDULES[schedule]
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(ROWS, HIDDEN)).astype(np.float32)
+    updates, dense = [], []
+    for step in range(400):
+        size = 5
+        ids = np.sort(rng.choice(ROWS - 2, size, replace=False))
+        ids[-2:] = ROWS  # fewer rows than the static number
+        gradients = rng.normal(size=(size, HIDDEN)) * 10.0 ** rng.integers(-4, 0)
+        if step % 7 == 0:
+            gradients[0] = 0  # touched, yet without a gradient
+        updates.append((step, jnp.asarray(ids), jnp.asarray(gradients, jnp.float32)))
+        whole = np.zeros((ROWS, HIDDEN))
+        whole[ids[:-2]] = gradients[:-2]
+        dense.append(whole)
+    actual, state = run(
+        row_optimizers.deferred_adam(rate, horizon=horizon), table, updates, 400
+    )
+    expected = reference.dense_adam(table, dense, lambda t: rate(t))
+    np.testing.assert_allclose(actual - table, expected - table, rtol=2e-4, atol=2e-6)
+    # rows that were never touched are bit for bit what they were
+    np.testing.assert_array_equal(actual[ROWS - 2 :], table[ROWS - 2 :])
+    assert (np.asarray(state.last)[ROWS - 2 :] == 0).all()
+
+
+def test_dense_reference_is_optax():
+    rng = np.random.default_rng(1)
+    table = rng.normal(size=(ROWS, HIDDEN)).astype(np.float32)
+    gradients = [rng.normal(size=(ROWS, HIDDEN)) for _ in range(20)]
+    optimizer = row_optimizers.dense(optax.adam(decaying))
+    updates = [(t, None, jnp.asarray(g, jnp.float32)) for t, g in enumerate(gradients)]
+    actual, _ = run(optimizer, table, updates, 20)
+    expected = reference.dense_adam(table, gradients, lambda t: decaying(t))
+    np.testing.assert_allclose(actual - table, expected - table, rtol=1e-4, atol=1e-6)
+
+
+def test_reading_changes_nothing_and_catches_up_alike_by_ids_and_as_a_whole():
+    optimizer = row_optimizers.deferred_adam(constant)
+    table = np.random.default_rng(2).normal(size=(ROWS, HIDDEN)).astype(np.float32)
+    gradients = jnp.ones((2, HIDDEN))
+    whole, state = run(optimizer, table, [(0, jnp.array([3, 8]), gradients)], 50)
+    read = jax.jit(lambda s, ids: optimizer.read(s, ids, jnp.int32(50)).values)
+    ids = jnp.array([8, 0, 3, 3])
+    np.testing.assert_array_equal(read(state, ids), whole[ids])
+    assert (whole[[3, 8]] != np.asarray(state.table)[[3, 8]]).all()
+
+
+def test_adagrad_equals_its_rule_written_out():
+    rng = np.random.default_rng(3)
+    table = rng.normal(size=(ROWS, HIDDEN)).astype(np.float32)
+    optimizer = row_optimizers.adagrad(constant, epsilon=1e-10)
+    updates, dense = [], []
+    for step in range(50):
+        ids = np.sort(rng.choice(ROWS, 4, replace=False))
+        gradients = rng.normal(size=(4, HIDDEN)) * (rng.random((4, HIDDEN)) < 0.8)
+        ids[-1] = ROWS
+        updates.append((step, jnp.asarray(ids), jnp.asarray(gradients, jnp.float32)))
+        whole = np.zeros((ROWS, HIDDEN))
+        whole[ids[:-1]] = gradients[:-1]
+        dense.append(whole)
+    actual, _ = run(optimizer, table, updates, 50)
+    expected = reference.adagrad(table, dense, lambda t: constant(t), 1e-10)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_decays_that_no_sum_converges_for_are_refused():
+    with pytest.raises(ValueError, match="b1"):
+        row_optimizers.deferred_adam(constant, b1=0.99, b2=0.9)
