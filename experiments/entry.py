@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -113,7 +114,8 @@ def _unknown_field(config_flag: str, name: str) -> str | None:
     flag_values = flags.FlagValues()
     define_config(flag_values, argv)
     try:
-        config = flag_values(argv) and flag_values.config
+        flag_values(argv)
+        config: Any = flag_values.config
         for part in name.split(".")[1:]:
             if isinstance(config, ConfigDict) and part not in config:
                 known = ", ".join(sorted(config))

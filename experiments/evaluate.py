@@ -105,13 +105,14 @@ def choose(
         )
     validated = config.data.validation > 0
     judge = "validation" if validated else "test"
-    best = checkpoints.best_step()
-    best_choice = (best, f"best, the highest Recall@20 on {judge}")
     latest_choice = (latest, "latest")
-    if asked in ("best", None) and best is None:
-        if asked == "best":
-            raise UserError(f"no checkpoint in {checkpoints.folder} was evaluated yet")
-        best_choice = latest_choice
+    best = checkpoints.best_step()
+    if best is not None:
+        best_choice = (best, f"best, the highest Recall@20 on {judge}")
+    elif asked == "best":
+        raise UserError(f"no checkpoint in {checkpoints.folder} was evaluated yet")
+    else:
+        best_choice = (latest, "latest, as none was evaluated yet")
     if asked is None:
         exact = best_choice if validated else latest_choice
         return {"paper": best_choice, "exact": exact}

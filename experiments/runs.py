@@ -21,6 +21,8 @@ from tron_jax.errors import UserError
 from tron_jax.evaluation import Evaluator, make_evaluator
 from tron_jax.losses import LOSSES
 from tron_jax.models.sasrec import make_sasrec
+from tron_jax.negatives import make_sampler
+from tron_jax.objective import make_objective
 from tron_jax.ranks import PROTOCOLS, Protocol, Ranks, summarise
 from tron_jax.records import Progress
 from tron_jax.steps import TrainState, TrainStep, make_train_step
@@ -89,18 +91,26 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
         dropout=model.dropout,
     )
     tx, item_tx = make_optimizers(optimizer)
-    train_step = make_train_step(
-        encoder,
-        tx,
-        item_tx,
-        LOSSES[config.loss.name](config.loss.penalty),
+    sample = make_sampler(
         num_items=num_items,
         num_sessions=config.train.batch_size,
         num_uniform=sampler.num_uniform,
         num_in_batch=sampler.num_in_batch,
         exclude=sampler.exclude,
-        mask_hits=sampler.mask_hits,
+        seed=config.train.seed,
+    )
+    objective = make_objective(
+        LOSSES[config.loss.name](config.loss.penalty),
         topk=config.loss.topk,
+        mask_hits=sampler.mask_hits,
+    )
+    train_step = make_train_step(
+        encoder,
+        sample,
+        objective,
+        tx,
+        item_tx,
+        num_items=num_items,
         whole_table=optimizer.item_table == "dense",
         seed=config.train.seed,
     )

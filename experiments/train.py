@@ -20,6 +20,7 @@ from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation import Evaluator
 from tron_jax.ranks import PROTOCOLS, format_summaries
+from tron_jax.recorder import Plan, Recorder
 from tron_jax.records import MetricsWriter, Progress, truncate_after
 from tron_jax.steps import TrainState
 
@@ -64,7 +65,7 @@ def _train(
     restored = checkpoints.restore_newest(shapes)
     start, state, info = restored or (0, None, {})
     truncate_after(metrics, start)
-    plan = training.Plan(
+    plan = Plan(
         parts.batches.steps_per_epoch,
         config.train.epochs,
         config.train.log_every_steps,
@@ -81,20 +82,18 @@ def _train(
         Progress("training", plan.last, unit="steps", done=start) as progress,
         training.asked_to_stop() as stop,
     ):
-        _, step = training.train(
-            jax.jit(parts.init)() if state is None else state,
-            start,
-            plan=plan,
-            train_step=train_step,
-            batch_at=parts.batches.at,
-            num_sessions_at=lambda step: len(parts.batches.rows(step)),
-            evaluate=functools.partial(_evaluate, config, parts.evaluator, splits),
-            checkpoints=checkpoints,
-            info={"fingerprint": fingerprint},
-            recorder=training.Recorder(writer, plan, info),
-            progress=progress,
-            stop=stop,
+        loop = training.Loop(
+            plan,
+            train_step,
+            parts.batches,
+            functools.partial(_evaluate, config, parts.evaluator, splits),
+            checkpoints,
+            {"fingerprint": fingerprint},
+            Recorder(writer, plan, info),
+            progress,
         )
+        state = jax.jit(parts.init)() if state is None else state
+        _, step = loop.run(state, start, stop)
     if step < plan.last:
         print(f"stopped at step {step:,}, saved; the same command goes on from there")
 

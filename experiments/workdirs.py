@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ CONFIG = "config.json"
 
 
 @contextlib.contextmanager
-def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Iterator[Path]:
+def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generator[Path]:
     """Makes or resumes the workdir of a run and keeps others out of it.
 
     Args:
@@ -84,7 +84,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     """Holds a lock that ends with the process, however that ends."""
     folder = os.open(path, os.O_RDONLY)
     try:
@@ -109,7 +109,7 @@ def _check_same_run(path: Path, config: ConfigDict, data: PreparedData) -> None:
     if made_with.get("fingerprint") != data.fingerprint:
         raise UserError(
             f"workdir {path} was trained on other data than data.path={data.path}; "
-            f"expected fingerprint {str(made_with.get('fingerprint'))[:12]}, "
+            f"expected fingerprint {made_with.get('fingerprint', 'none')[:12]}, "
             f"found {data.fingerprint[:12]}"
         )
 

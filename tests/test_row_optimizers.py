@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
 import reference
+
 from tron_jax import row_optimizers
 
 ROWS, HIDDEN = 12, 4

@@ -59,8 +59,8 @@ def bpr_max(
 ) -> jax.Array:
     """Bayesian personalised ranking against the softmax of the negatives.
 
-    −log Σ_j s_j·σ(pos − neg_j) + penalty·Σ_j s_j·neg_j² with s the softmax over the
-    negatives that are kept.
+    -log Σ_j s_j·sigmoid(pos - neg_j) + penalty·Σ_j s_j·neg_j², with s the softmax over
+    the negatives that are kept.
 
     Args:
       pos: [N] scores of the labels.

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from tron_jax import rng
+from tron_jax.data.packing import Batch
+
 UNIFORM_STYLES = ("batchwise",)
 EXCLUDES = ("none", "batch")
+
+
+class Candidates(NamedTuple):
+    """All negatives of the events of a batch, before selection.
+
+    Columns 0..k-1 of an event are the uniform ones, the next m the in-batch ones of
+    its session.
+
+    Attributes:
+      uniform: [k] item ids, shared by the batch.
+      uniform_keep: scalar bool, false where nothing could be drawn.
+      in_batch: [sessions, m] places in the stream.
+      in_batch_keep: [sessions, m] bool.
+    """
+
+    uniform: jax.Array
+    uniform_keep: jax.Array
+    in_batch: jax.Array
+    in_batch_keep: jax.Array
+
+    def of_events(self, session: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[N, m] places and keep of each event's in-batch negatives."""
+        row = jnp.minimum(session, len(self.in_batch) - 1)  # padding borrows the last
+        return self.in_batch[row], self.in_batch_keep[row]
+
+
+# (step, batch) -> candidates
+Sampler = Callable[[jax.Array, Batch], Candidates]
 
 
 class Excluded(NamedTuple):
@@ -46,7 +78,7 @@ def uniform_batchwise(
     """Draws items that all events of the batch share, with replacement.
 
     The j-th smallest item that is not excluded is found by index arithmetic: of the
-    excluded items e_0 < e_1 < …, those with e_i − 1 − i ≤ j stand before it.
+    excluded items e_0 < e_1 < …, those with e_i - 1 - i ≤ j stand before it.
 
     Args:
       key: of this step's stream.
@@ -115,3 +147,40 @@ def hits(candidates: jax.Array, labels: jax.Array) -> jax.Array:
     Source: ours; the published code has no such option (``negatives.mask_hits``).
     """
     return candidates == labels[:, None]
+
+
+def make_sampler(
+    *,
+    num_items: int,
+    num_sessions: int,
+    num_uniform: int,
+    num_in_batch: int,
+    exclude: str,
+    seed: int,
+) -> Sampler:
+    """Composes the samplers of a config into one.
+
+    Args:
+      num_items: the largest item id.
+      num_sessions: sessions that a batch may have.
+      num_uniform: uniform negatives, shared by the batch.
+      num_in_batch: in-batch negatives per session.
+      exclude: one of ``EXCLUDES``: whose inputs are never among the uniform ones.
+      seed: of every draw.
+
+    Returns:
+      The pure sampler.
+    """
+
+    def sample(step: jax.Array, batch: Batch) -> Candidates:
+        excluded = (
+            exclude_inputs(batch.items, num_items) if exclude == "batch" else None
+        )
+        uniform_key = rng.step_key(seed, step, rng.UNIFORM)
+        in_batch_key = rng.step_key(seed, step, rng.IN_BATCH)
+        return Candidates(
+            *uniform_batchwise(uniform_key, num_uniform, num_items, excluded),
+            *in_batch(in_batch_key, batch.session, num_sessions, num_in_batch),
+        )
+
+    return sample

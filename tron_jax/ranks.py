@@ -118,7 +118,11 @@ def summarise(
     batch = ranks.session // paper_batch_size if paper else None
     ties: metrics.Ties = "standard" if paper else "conservative"
     rank = metrics.ranks_of(ranks.higher, ranks.equal, ties)
-    summary: dict[str, Any] = {"split": split, "protocol": protocol, "events": len(rank)}
+    summary: dict[str, Any] = {
+        "split": split,
+        "protocol": protocol,
+        "events": len(rank),
+    }
     for name, metric in (("recall", metrics.recall_at), ("mrr", metrics.mrr_at)):
         for cutoff in CUTOFFS:
             totals = metric(rank, cutoff, batch)

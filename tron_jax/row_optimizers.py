@@ -146,9 +146,9 @@ def sleeping_sums(
 ) -> np.ndarray:
     """Sums over the updates that follow each step, for a row without gradients.
 
-    With lr(u) the rate of update u and c = 1 − β^u, row s holds Σ_{j≥1} of
-    β1^j·β2^{−j/2}·lr(s+j)·√c2/c1, then the same with one and two more factors
-    √c2·β2^{−j/2}: the sums of w_j, w_j·a_j and w_j·a_j² of ``deferred_adam``. They fall
+    With lr(u) the rate of update u and c = 1 - β^u, row s holds Σ_{j≥1} of
+    β1^j·β2^{-j/2}·lr(s+j)·√c2/c1, then the same with one and two more factors
+    √c2·β2^{-j/2}: the sums of w_j, w_j·a_j and w_j·a_j² of ``deferred_adam``. They fall
     geometrically, and from ``horizon`` on they no longer depend on s.
 
     Args:
@@ -188,7 +188,7 @@ def deferred_adam(
     """Adam whose rows sleep while they have no gradient and catch up when read.
 
     Dense Adam keeps moving a row by its decaying moments. A row that slept d updates
-    after step s would have moved by −m·Σ w_j / (√v + ε·a_j); all d are applied at once,
+    after step s would have moved by -m·Σ w_j / (√v + ε·a_j); all d are applied at once,
     with the mean a_j in the denominator and the second-order term of its spread. What
     is left is of third order in ε/√v.
 

@@ -1,37 +1,13 @@
-"""Candidates of an event: their scores, the hardest of them, and the gradient."""
+"""Candidates of an event: their scores, and the hardest of them."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tron_jax import negatives
-
-
-class Candidates(NamedTuple):
-    """All negatives of the events of a batch, before selection.
-
-    Columns 0..k-1 of an event are the uniform ones, the next m the in-batch ones of
-    its session.
-
-    Attributes:
-      uniform: [k] item ids, shared by the batch.
-      uniform_keep: scalar bool, false where nothing could be drawn.
-      in_batch: [sessions, m] places in the stream.
-      in_batch_keep: [sessions, m] bool.
-    """
-
-    uniform: jax.Array
-    uniform_keep: jax.Array
-    in_batch: jax.Array
-    in_batch_keep: jax.Array
-
-    def of_events(self, session: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[N, m] places and keep of each event's in-batch negatives."""
-        row = jnp.minimum(session, len(self.in_batch) - 1)  # padding borrows the last
-        return self.in_batch[row], self.in_batch_keep[row]
+from tron_jax.data.packing import Batch
+from tron_jax.negatives import Candidates, hits
+from tron_jax.touched import Touched
 
 
 def scores(
@@ -39,7 +15,7 @@ def scores(
     uniform_rows: jax.Array,
     input_rows: jax.Array,
     candidates: Candidates,
-    session: jax.Array,
+    batch: Batch,
 ) -> jax.Array:
     """Scores every candidate by two matmuls; the in-batch ones are then picked.
 
@@ -48,42 +24,33 @@ def scores(
       uniform_rows: [k, hidden] embeddings of the uniform candidates.
       input_rows: [N, hidden] embeddings of the inputs of the stream.
       candidates: the candidates.
-      session: [N] session of each event.
+      batch: the events.
 
     Returns:
       [N, k + m] scores.
     """
-    places, _ = candidates.of_events(session)
+    places, _ = candidates.of_events(batch.session)
     in_batch = jnp.take_along_axis(hidden @ input_rows.T, places, axis=1)
     return jnp.concatenate([hidden @ uniform_rows.T, in_batch], axis=1)
 
 
-def kept(
-    candidates: Candidates,
-    items: jax.Array,
-    labels: jax.Array,
-    session: jax.Array,
-    *,
-    mask_hits: bool,
-) -> jax.Array:
+def kept(candidates: Candidates, batch: Batch, *, mask_hits: bool) -> jax.Array:
     """Says which candidates of each event count.
 
     Args:
       candidates: the candidates.
-      items: [N] inputs of the stream, which the in-batch candidates point at.
-      labels: [N] next items.
-      session: [N] session of each event.
+      batch: the events.
       mask_hits: leave out candidates that equal the label.
 
     Returns:
       [N, k + m] bool.
     """
-    places, in_batch = candidates.of_events(session)
-    shape = (len(labels), len(candidates.uniform))
+    places, in_batch = candidates.of_events(batch.session)
+    shape = (batch.labels.size, candidates.uniform.size)
     uniform = jnp.broadcast_to(candidates.uniform_keep, shape)
     if mask_hits:
-        uniform &= ~negatives.hits(candidates.uniform, labels)
-        in_batch &= ~negatives.hits(items[places], labels)
+        uniform &= ~hits(candidates.uniform, batch.labels)
+        in_batch &= ~hits(batch.items[places], batch.labels)
     return jnp.concatenate([uniform, in_batch], axis=1)
 
 
@@ -109,32 +76,27 @@ def hardest(
     return columns, jnp.take_along_axis(keep, columns, axis=1)
 
 
-def slots_of(
-    columns: jax.Array,
-    candidates: Candidates,
-    session: jax.Array,
-    uniform_slots: jax.Array,
-    input_slots: jax.Array,
+def rows_of(
+    columns: jax.Array, candidates: Candidates, batch: Batch, touched: Touched
 ) -> jax.Array:
     """Finds the table rows of selected candidates.
 
     Args:
       columns: [N, topk] candidates of each event.
       candidates: the candidates.
-      session: [N] session of each event.
-      uniform_slots: [k] row of each uniform candidate.
-      input_slots: [N] row of each input.
+      batch: the events.
+      touched: the rows of the step.
 
     Returns:
       [N, topk] rows.
     """
-    num_uniform = len(candidates.uniform)
-    places, _ = candidates.of_events(session)
+    num_uniform = candidates.uniform.size
+    places, _ = candidates.of_events(batch.session)
     if num_uniform == 0:
-        return input_slots[jnp.take_along_axis(places, columns, axis=1)]
-    uniform = uniform_slots[jnp.minimum(columns, num_uniform - 1)]
+        return touched.inputs[jnp.take_along_axis(places, columns, axis=1)]
+    uniform = touched.uniform[jnp.minimum(columns, num_uniform - 1)]
     if places.shape[1] == 0:
         return uniform
     borrowed = jnp.maximum(columns - num_uniform, 0)
-    in_batch = input_slots[jnp.take_along_axis(places, borrowed, axis=1)]
+    in_batch = touched.inputs[jnp.take_along_axis(places, borrowed, axis=1)]
     return jnp.where(columns < num_uniform, uniform, in_batch)

@@ -1,0 +1,126 @@
+"""The loss of a batch, and its gradient by hidden states and rows of the item table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tron_jax import scoring
+from tron_jax.data.packing import Batch
+from tron_jax.losses import Loss
+from tron_jax.negatives import Candidates
+from tron_jax.touched import Touched
+
+
+class Totals(NamedTuple):
+    """What a step adds to the log, as sums.
+
+    Attributes:
+      loss: scalar, sum of the losses of the predictions.
+      events: scalar, number of predictions.
+    """
+
+    loss: jax.Array
+    events: jax.Array
+
+
+class Gradients(NamedTuple):
+    """The gradient of the mean loss of a batch.
+
+    Attributes:
+      hidden: [N, hidden] by the hidden states.
+      rows: pairs of row numbers [...] of the touched rows and gradients [..., hidden],
+        to be added up.
+    """
+
+    hidden: jax.Array
+    rows: list[tuple[jax.Array, jax.Array]]
+
+
+# (batch, candidates, touched, hidden [N, d], rows [R, d]) -> gradients and totals
+Objective = Callable[
+    [Batch, Candidates, Touched, jax.Array, jax.Array], tuple[Gradients, Totals]
+]
+
+
+def mean_loss(
+    loss_fn: Loss, weight: jax.Array, pos: jax.Array, neg: jax.Array, keep: jax.Array
+) -> tuple[jax.Array, Totals]:
+    """Weighted mean over the events of a batch.
+
+    Args:
+      loss_fn: loss per event.
+      weight: [N] 1 = a prediction that counts.
+      pos: [N] scores of the labels.
+      neg: [N, k] scores of the negatives.
+      keep: [N, k] which negatives count.
+
+    Returns:
+      The mean, and the sums that it is made of.
+    """
+    totals = Totals(jnp.sum(loss_fn(pos, neg, keep) * weight), jnp.sum(weight))
+    return totals.loss / jnp.maximum(totals.events, 1), totals
+
+
+def make_objective(loss_fn: Loss, *, topk: int, mask_hits: bool) -> Objective:
+    """Composes scoring, selection and loss.
+
+    Args:
+      loss_fn: loss per event.
+      topk: candidates per event that count, the hardest; 0 = all.
+      mask_hits: mask candidates that equal the label.
+
+    Returns:
+      The pure objective.
+    """
+
+    def of_hardest(
+        batch: Batch,
+        candidates: Candidates,
+        touched: Touched,
+        hidden: jax.Array,
+        rows: jax.Array,
+    ) -> tuple[Gradients, Totals]:
+        """Selects without gradient, then scores what was selected with it."""
+        keep = scoring.kept(candidates, batch, mask_hits=mask_hits)
+        scores = scoring.scores(
+            hidden, rows[touched.uniform], rows[touched.inputs], candidates, batch
+        )
+        columns, keep = scoring.hardest(scores, keep, topk)
+        hard = scoring.rows_of(columns, candidates, batch, touched)
+
+        def loss(hidden, label_rows, hard_rows):
+            pos = jnp.sum(hidden * label_rows, axis=1)
+            neg = jnp.einsum("nd,nkd->nk", hidden, hard_rows)
+            return mean_loss(loss_fn, batch.weight, pos, neg, keep)
+
+        (by_hidden, by_label, by_hard), totals = jax.grad(
+            loss, (0, 1, 2), has_aux=True
+        )(hidden, rows[touched.labels], rows[hard])
+        by_row = [(touched.labels, by_label), (hard, by_hard)]
+        return Gradients(by_hidden, by_row), totals
+
+    def of_all(
+        batch: Batch,
+        candidates: Candidates,
+        touched: Touched,
+        hidden: jax.Array,
+        rows: jax.Array,
+    ) -> tuple[Gradients, Totals]:
+        keep = scoring.kept(candidates, batch, mask_hits=mask_hits)
+
+        def loss(hidden, label_rows, uniform_rows, input_rows):
+            pos = jnp.sum(hidden * label_rows, axis=1)
+            neg = scoring.scores(hidden, uniform_rows, input_rows, candidates, batch)
+            return mean_loss(loss_fn, batch.weight, pos, neg, keep)
+
+        places = (touched.labels, touched.uniform, touched.inputs)
+        (by_hidden, *by_rows), totals = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(
+            hidden, *(rows[place] for place in places)
+        )
+        return Gradients(by_hidden, list(zip(places, by_rows, strict=True))), totals
+
+    return of_hardest if topk else of_all

@@ -1,0 +1,64 @@
+"""The rows of the item table that a step is about."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Touched(NamedTuple):
+    """Distinct item ids, and where in them the items of a step are found.
+
+    Attributes:
+      ids: [R] distinct item ids, or None where they are the whole table.
+      inputs: [N] row of each input.
+      labels: [N] row of each label.
+      uniform: [k] row of each uniform negative.
+    """
+
+    ids: jax.Array | None
+    inputs: jax.Array
+    labels: jax.Array
+    uniform: jax.Array
+
+
+def touch(
+    inputs: jax.Array, labels: jax.Array, uniform: jax.Array, num_rows: int, whole: bool
+) -> Touched:
+    """Finds the distinct rows of a step.
+
+    Args:
+      inputs: [N] item ids.
+      labels: [N] item ids.
+      uniform: [k] item ids.
+      num_rows: of the table, the row of padding included.
+      whole: read and update the whole table whatever the step needs.
+
+    Returns:
+      The rows; their static number is that of the ids drawn, at most num_rows.
+    """
+    drawn = jnp.concatenate([inputs, labels, uniform])
+    if whole or drawn.size >= num_rows:
+        return Touched(None, inputs, labels, uniform)
+    ids, rows = jnp.unique(
+        drawn, size=drawn.size, fill_value=num_rows, return_inverse=True
+    )
+    return Touched(ids, *jnp.split(rows, [inputs.size, 2 * inputs.size]))
+
+
+def sum_rows(num_rows: int, *parts: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Adds up gradients by row, in one scatter.
+
+    Args:
+      num_rows: rows of the result.
+      *parts: pairs of row numbers [...] and gradients [..., hidden].
+
+    Returns:
+      [num_rows, hidden].
+    """
+    hidden = parts[0][1].shape[-1]
+    rows = jnp.concatenate([row.reshape(-1) for row, _ in parts])
+    gradients = jnp.concatenate([grad.reshape(-1, hidden) for _, grad in parts])
+    return jnp.zeros((num_rows, hidden), gradients.dtype).at[rows].add(gradients)
