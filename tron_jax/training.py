@@ -115,24 +115,24 @@ class Loop:
         Raises:
           UserError: if the loss is not finite, or a checkpoint cannot be written.
         """
-        step = start
+        now, step = state, start
         try:
-            for step, state in self._updates(state, start):
+            for now, step in self._updates(state, start):
                 if self.plan.saves(step):
-                    self._complete(state, step)
+                    self._complete(now, step)
                 elif self.plan.logs(step):
                     self.recorder.due = step
                 if stop():
-                    self._pause(state, step)
+                    self._pause(now, step)
                     break
         except UserError as error:
             raise UserError(f"{error}; {_last_good(self.checkpoints)}") from error
-        return state, step
+        return now, step
 
     def _updates(
         self, state: TrainState, start: int
-    ) -> Iterator[tuple[int, TrainState]]:
-        """Yields each step and its state, which is valid until the next is asked for."""
+    ) -> Iterator[tuple[TrainState, int]]:
+        """Yields each state, valid until the next is asked for, and its step."""
         if start >= self.plan.last:
             return
         batch = jax.device_put(self.batches.at(start))
@@ -148,7 +148,7 @@ class Loop:
             epoch = step / self.plan.steps_per_epoch
             self.progress.update(step, epoch=epoch, loss=self.recorder.loss)
             self.checkpoints.check()
-            yield step, state
+            yield state, step
 
     def _complete(self, state: TrainState, step: int) -> None:
         """Log, evaluation and checkpoint of a step at which one is due."""
