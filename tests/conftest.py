@@ -1,6 +1,8 @@
 """Settings that must stand before JAX starts, and what tests share."""
 
 import os
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,17 @@ import pytest
 
 # Tests that need several devices or the GPU start a process of their own.
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Tests compile much and compute little, so LLVM need not optimise.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure(config):
+    # ml_collections loads config files in a manner that Python will drop.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:the load_module:DeprecationWarning"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +40,104 @@ def golden_file():
             return dict(arrays)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """A prepared data set that a run of tests/tiny.py trains on."""
+    import tiny
+
+    return tiny.write_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def compilations(tmp_path_factory) -> Path:
+    """Where the programs of this session keep what they compiled."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory, tiny_data, compilations):
+    """Finished runs, trained once each: ``tiny_runs("rows")`` is a workdir to read."""
+    import tiny
+
+    from experiments import train
+
+    made: dict[str, Path] = {}
+
+    def run(mode: str) -> Path:
+        if mode not in made:
+            workdir = tmp_path_factory.mktemp(mode) / "run"
+            with tiny.compiled_once(compilations):
+                assert train.main(tiny.command(workdir, tiny_data, mode)) == 0
+            made[mode] = workdir
+        return made[mode]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _stopped(tmp_path_factory, tiny_data, compilations) -> Path:
+    import tiny
+
+    from experiments import train
+
+    workdir = tmp_path_factory.mktemp("stopped") / "run"
+    with tiny.compiled_once(compilations), pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, signal.SIGTERM, 33)
+        assert train.main(tiny.command(workdir, tiny_data)) == 0
+    return workdir
+
+
+@pytest.fixture
+def stopped(tmp_path, _stopped) -> Path:
+    """A copy of a run that SIGTERM stopped at step 33 of 50, between two lines."""
+    shutil.copytree(_stopped, tmp_path / "stopped")
+    return tmp_path / "stopped"
+
+
+def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
+    """Sends this process a signal once a step of training has been dispatched."""
+    from tron_jax import records
+
+    update = records.Progress.update
+
+    def updated(self, done, **values):
+        if self.label == "training" and done == at:
+            os.kill(os.getpid(), number)
+        update(self, done, **values)
+
+    patch.setattr(records.Progress, "update", updated)
+
+
+@pytest.fixture
+def train(tiny_data, compilations, capfd):
+    """Runs the training program: ``(workdir, mode, **fields) -> status, out, err``."""
+    import tiny
+
+    from experiments import train
+
+    def call(workdir, mode="rows", *arguments, data=tiny_data, **fields):
+        capfd.readouterr()
+        argv = [*tiny.command(workdir, data, mode, **fields), *arguments]
+        with tiny.compiled_once(compilations):
+            status = train.main(argv)
+        return status, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def evaluate(compilations, capfd):
+    """Runs the evaluation program likewise: ``(workdir, *arguments)``."""
+    import tiny
+
+    from experiments import evaluate
+
+    def call(workdir, *arguments):
+        capfd.readouterr()
+        with tiny.compiled_once(compilations):
+            status = evaluate.main(["evaluate", f"--workdir={workdir}", *arguments])
+        return status, *capfd.readouterr()
+
+    return call

@@ -37,6 +37,30 @@ def score_block(rows: jax.Array, hidden: jax.Array) -> jax.Array:
     return lax.optimization_barrier(scores)
 
 
+def count_block(
+    scores: jax.Array, ids: jax.Array, label_scores: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Counts the items of a block that score higher than the labels, and as high.
+
+    Args:
+      scores: [items, events], at most ``MAX_BLOCK`` items.
+      ids: [items] item ids; 0 = not an item.
+      label_scores: [events] scores of the labels.
+      labels: [events] item ids, which do not count against themselves.
+
+    Returns:
+      ``higher`` and ``equal``, [events] int32. A NaN counts as higher than any label,
+      and any item as higher than a label of NaN.
+    """
+    ids = ids[:, None]
+    equal = jnp.where(scores == label_scores, EQUAL, 0)
+    # One sum for both counts: it is the largest cost beside the matmul.
+    kind = jnp.where(scores <= label_scores, equal, 1)
+    kind = jnp.where((ids > 0) & (ids != labels), kind, 0)
+    total = jnp.sum(kind, axis=0, dtype=jnp.int32)
+    return total % EQUAL, total // EQUAL
+
+
 def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankStep:
     """Counts, for each event, the items that score higher than its label and as high.
 
@@ -47,15 +71,14 @@ def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankSt
     what stands there for padding means nothing.
 
     Item blocks are the outer loop, so a row is read, and brought up to date, once per
-    chunk; no more than [block, block] scores exist at a time. A NaN counts as higher
-    than any label, and any item as higher than a label of NaN, so that a model that
-    diverged comes out worst and not best.
+    chunk; no more than [block, block] scores exist at a time. A model that diverged to
+    NaN comes out worst, not best.
 
     Args:
       read_rows: reads rows of the item table as of a step.
       num_items: the largest item id.
       block: items and events per matmul, at most 32,767. Measured on two cores (43,097
-        items, hidden 200): 1,024 is within a tenth of the matmul alone.
+        items, hidden 200): 1,024 takes 1.1 to 1.2 times the matmul alone.
 
     Returns:
       The pure rank step.
@@ -92,19 +115,14 @@ def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankSt
         def count_items(b: jax.Array, counts):
             ids = 1 + b * block + jnp.arange(block)
             rows = read_rows(table_state, jnp.minimum(ids, num_items), step)
-            ids = ids[:, None]
+            ids = jnp.where(ids <= num_items, ids, 0)
 
             def count_events(i: jax.Array, counts):
                 scores = score_block(rows, take(hidden, i))
-                own, at = take(labels, i), take(label_scores, i)
-                # One sum for both counts: it is the largest cost beside the matmul.
-                kind = jnp.where(scores <= at, jnp.where(scores == at, EQUAL, 0), 1)
-                kind = jnp.where((ids != own) & (ids <= num_items), kind, 0)
-                total = jnp.sum(kind, axis=0, dtype=jnp.int32)
-                higher, equal = counts
-                return (
-                    put(higher, take(higher, i) + total % EQUAL, i),
-                    put(equal, take(equal, i) + total // EQUAL, i),
+                found = count_block(scores, ids, take(label_scores, i), take(labels, i))
+                return tuple(
+                    put(count, take(count, i) + more, i)
+                    for count, more in zip(counts, found, strict=True)
                 )
 
             return lax.fori_loop(0, event_blocks, count_events, counts)

@@ -1,0 +1,273 @@
+"""What a person can get wrong is told in one line, and nothing is lost by it."""
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from experiments import entry
+from experiments import evaluate as evaluate_program
+from experiments import train as train_program
+from tron_jax.checkpoints import Checkpoints
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All that a folder holds."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("train__batch_size", 13, ["train.batch_size=12, not 13"]),
+        ("model__dropout", 0.25, ["model.dropout=0.1, not 0.25"]),
+        ("data__validation", 0.1, ["data.validation=0.0, not 0.1"]),
+        ("optimizer__item_table", "auto", ["optimizer.item_table=rows, not dense"]),
+        ("checkpoint__every_steps", 8, ["checkpoint.every_steps=7, not 8"]),
+        ("negatives__mask_hits", "false", ["negatives.mask_hits=True, not False"]),
+    ],
+)
+def test_a_field_that_may_not_change(stopped, train, field, value, words):
+    before = content(stopped)
+    outcome = train(stopped, **{field: value})
+    tiny.assert_refused(outcome, str(stopped), *words, "train.epochs", "data.path")
+    assert content(stopped) == before
+
+
+def test_other_data_in_the_same_workdir(stopped, tmp_path, train):
+    other = tiny.write_data(tmp_path / "other", seed=1)
+    before = content(stopped)
+    outcome = train(stopped, data=other)
+    tiny.assert_refused(outcome, str(stopped), "other data", str(other), "fingerprint")
+    assert content(stopped) == before
+
+
+def test_a_workdir_of_other_files(tmp_path, train):
+    (tmp_path / "notes.txt").write_text("mine")
+    outcome = train(tmp_path)
+    tiny.assert_refused(outcome, str(tmp_path), "no config.json")
+    assert content(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_a_workdir_in_use(stopped, train):
+    before = content(stopped)
+    folder = os.open(stopped, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        tiny.assert_refused(train(stopped), str(stopped), "in use")
+    finally:
+        os.close(folder)
+    assert content(stopped) == before
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path, train):
+    (tmp_path / "file").write_text("mine")
+    for path, reason in (("file/run", "Not a directory"), ("file", "File exists")):
+        outcome = train(tmp_path / path)
+        tiny.assert_refused(outcome, "cannot make workdir", reason)
+    assert content(tmp_path) == {"file": b"mine"}
+
+
+def test_a_damaged_config_json(stopped, train, evaluate):
+    for text in ("{", "[]", "{}", '{"provenance": 3}', '{"provenance": {}}'):
+        (stopped / "config.json").write_text(text)
+        tiny.assert_refused(train(stopped), "config.json")
+        tiny.assert_refused(evaluate(stopped), "config.json")
+
+
+def test_a_workdir_of_which_only_the_lock_was_made(tmp_path, train, monkeypatch):
+    """Killed while it wrote its first file, a run can still be started."""
+    (tmp_path / "config.json.new").write_text('{"data": ')
+
+    def reached(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_program, "_train", reached)
+    tiny.assert_refused(train(tmp_path), "interrupted")
+    assert sorted(content(tmp_path)) == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--config.train.epoch=3", ["config.train.epoch;", "epochs", "log_every_step"]),
+        ("--config.trian.epochs=3", ["config.trian.epochs;", "train", "negatives"]),
+        ("--config.train.epochs=many", ["config.train.epochs", "many"]),
+        ("--config.train.epochs=1.5", ["config.train.epochs", "1.5"]),
+        ("--config.negatives.mask_hits=often", ["config.negatives.mask_hits", "often"]),
+        ("--config.model.dropout=low", ["config.model.dropout", "low"]),
+        ("--config.train.epochs=0", ["train.epochs is 0", "at least 1"]),
+        ("--config.model.dropout=1", ["model.dropout is 1", "below 1"]),
+        ("--config.optimizer.learning_rate=nan", ["optimizer.learning_rate is nan"]),
+        ("--config.train.order=random", ["train.order", "'random'", "chronological"]),
+        ("--config.loss.name=sm", ["loss.name", "'sm'", "ssm", "bpr_max"]),
+        ("--config.negatives.num_in_batch=12", ["negatives.num_in_batch", "12", "11"]),
+        ("--config.loss.topk=22", ["loss.topk is 22", "21"]),
+        ("--config.model.num_heads=3", ["model.num_heads is 3", "hidden_size = 8"]),
+        ("--config.data.path=", ["data.path is not set"]),
+        ("--config.data.path=/no/such", ["/no/such", "no such folder"]),
+        ("--epochs=3", ["epochs"]),
+        ("epochs", ["'epochs'"]),
+    ],
+)
+def test_a_wrong_argument(tmp_path, train, argument, words):
+    outcome = train(tmp_path / "run", "rows", argument)
+    tiny.assert_refused(outcome, *words)
+    assert content(tmp_path) == {}
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--workdir=W"], ["--config"]),
+        (["--config=CONFIGS/smoke.py"], ["--workdir"]),
+        (["--config=CONFIGS/smoke.py", "--workdir=W"], ["data.path is not set"]),
+        (["--config=CONFIGS/none.py", "--workdir=W"], ["none.py", "no file"]),
+        (["--config=CONFIGS/tron_l.py:otta", "--workdir=W"], ["'otta'", "diginetica"]),
+        (["--config=CONFIGS/tron_xl.py:", "--workdir=W"], ["''", "yoochoose"]),
+    ],
+)
+def test_a_wrong_command(tmp_path, capfd, argv, words):
+    places = {
+        "CONFIGS": str(tiny.ROOT / "experiments" / "configs"),
+        "=W": f"={tmp_path / 'w'}",
+    }
+    for name, path in places.items():
+        argv = [argument.replace(name, path) for argument in argv]
+    status = train_program.main(["train", *argv])
+    tiny.assert_refused((status, *capfd.readouterr()), *words)
+    assert content(tmp_path) == {}
+
+
+def test_a_config_file_at_fault(tmp_path, capfd):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return 1 / 0\n")
+    argv = ["train", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"]
+    status = train_program.main(argv)
+    tiny.assert_refused((status, *capfd.readouterr()), "division by zero")
+
+
+def spoil(data: Path, what: str) -> None:
+    stats = data / "stats.json"
+    fields = json.loads(stats.read_text())
+    if what == "truncated":
+        whole = (data / "train.arrow").read_bytes()
+        (data / "train.arrow").write_bytes(whole[:-100])
+    elif what == "missing":
+        (data / "test.arrow").unlink()
+    elif what == "version":
+        stats.write_text(json.dumps(fields | {"version": 99}))
+    elif what == "one item":
+        stats.write_text(json.dumps(fields | {"num_items": 1}))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("truncated", ["train.arrow", "bytes"]),
+        ("missing", ["test.arrow"]),
+        ("version", ["stats.json", "version is 99", "expected 1"]),
+        ("one item", ["num_items is 1"]),
+    ],
+)
+def test_prepared_data_at_fault(tmp_path, tiny_data, train, what, words):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    spoil(data, what)
+    tiny.assert_refused(train(tmp_path / "run", data=data), str(data), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_session_to_hold_out(tmp_path, train):
+    data = tiny.write_data(tmp_path / "data", train_sessions=1)
+    outcome = train(tmp_path / "run", data=data, data__validation=0.5)
+    tiny.assert_refused(outcome, "data.validation=0.5")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluating_what_is_not_there(stopped, tmp_path, tiny_data, evaluate):
+    other = tiny.write_data(tmp_path / "other", seed=1)
+    (tmp_path / "empty").mkdir()
+    before = content(stopped)
+    cases = [
+        (tmp_path / "none", [], ["none/config.json", "No such file"]),
+        (tmp_path / "empty", [], ["empty/config.json", "expected a run's workdir"]),
+        (stopped, ["--step=34"], ["no checkpoint of step 34", "25, 28, 33"]),
+        (stopped, ["--step=first"], ["--step=first", "best, latest"]),
+        (stopped, ["--step=-1"], ["--step=-1"]),
+        (stopped, ["--split=validation"], ["no validation sessions"]),
+        (stopped, ["--split=train"], ["--split", "train"]),
+        (stopped, [f"--data={other}"], [str(other), "not the data set"]),
+        (stopped, ["--data=/no/such"], ["/no/such"]),
+        (stopped, ["--steps=3"], ["steps"]),
+    ]
+    for workdir, arguments, words in cases:
+        tiny.assert_refused(evaluate(workdir, *arguments), *words)
+    assert content(stopped) == before
+    assert content(tmp_path / "empty") == {}
+
+
+def test_evaluating_without_a_checkpoint(stopped, evaluate):
+    shutil.rmtree(stopped / "checkpoints")
+    tiny.assert_refused(evaluate(stopped), "no checkpoint in", "expected a trained run")
+
+
+def test_evaluating_a_damaged_checkpoint(stopped, evaluate):
+    (stopped / "checkpoints" / "33" / "manifest.json").write_text("{")
+    tiny.assert_refused(evaluate(stopped), "33", "damaged", "manifest.json")
+    assert not (stopped / "ranks.parquet").exists()
+
+
+def test_results_that_cannot_be_written(stopped, evaluate):
+    (stopped / "ranks.parquet").mkdir()
+    tiny.assert_refused(evaluate(stopped), "cannot write", "ranks.parquet")
+    assert not (stopped / "evaluation.json").exists()
+    assert not list(stopped.glob("*.new"))
+
+
+def poison(workdir: Path) -> int:
+    """Puts NaN into the item table of the newest checkpoint."""
+    state, info = tiny.saved(workdir)
+    step = int(state.step)
+    shutil.rmtree(workdir / "checkpoints" / str(step))
+    table = state.items.table.at[:].set(np.nan)
+    state = state._replace(items=state.items._replace(table=table))
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(step, state, info)
+    return step
+
+
+def test_a_loss_that_is_not_finite(stopped, train):
+    step = poison(stopped)
+    steps = Checkpoints(stopped / "checkpoints").steps()
+    outcome = train(stopped)
+    tiny.assert_refused(
+        outcome,
+        f"the loss of step {step + 1} is not finite (nan)",
+        f"the last good checkpoint is that of step {step}",
+    )
+    assert Checkpoints(stopped / "checkpoints").steps() == steps
+    assert all(np.isfinite(x["loss"]) for x in tiny.lines(stopped) if "loss" in x)
+
+
+@pytest.mark.parametrize("program", [train_program, evaluate_program])
+def test_help(program, capfd):
+    assert program.main(["program", "--help"]) == 0
+    said, err = capfd.readouterr()
+    assert "python -m experiments." in said
+    assert "--workdir" in said
+    assert err == ""
+
+
+def test_an_interruption_is_one_line(capfd):
+    def program(_):
+        raise KeyboardInterrupt
+
+    status = entry.run(program, evaluate_program.flags.FlagValues(), ["x"])
+    assert (status, capfd.readouterr().err) == (1, "error: interrupted\n")

@@ -1,0 +1,29 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tron_jax import scoring
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hardest_equals_sorting_what_is_kept(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(9, 30)).astype(np.float32)
+    keep = rng.random((9, 30)) < 0.6
+    columns, kept = jax.jit(scoring.hardest, static_argnums=2)(scores, keep, 7)
+    for event in range(9):
+        order = np.argsort(-scores[event], kind="stable")
+        expected = [column for column in order if keep[event, column]][:7]
+        np.testing.assert_array_equal(columns[event], expected)
+        assert kept[event].all()
+
+
+def test_where_too_few_are_kept_the_rest_is_marked():
+    scores = jnp.array([[5.0, 4.0, 3.0, 2.0]])
+    keep = jnp.array([[False, True, False, True]])
+    columns, kept = scoring.hardest(scores, keep, 3)
+    assert set(np.asarray(columns[0])[np.asarray(kept[0])].tolist()) == {1, 3}
+    assert kept.sum() == 2
+    _, none = scoring.hardest(scores, jnp.zeros_like(keep), 2)
+    assert not none.any()

@@ -1,0 +1,316 @@
+"""The train step as a whole, against slow NumPy and against its own invariants."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+
+from tron_jax import row_optimizers, scoring
+from tron_jax.data.packing import Batch, pack
+from tron_jax.losses import LOSSES
+from tron_jax.models.sasrec import make_sasrec
+from tron_jax.negatives import Candidates, make_sampler
+from tron_jax.objective import make_objective
+from tron_jax.steps import TrainState, make_train_step
+from tron_jax.touched import sum_rows, touch
+
+ITEMS, HIDDEN, SESSIONS, LIMIT = 70, 8, 5, 16
+
+
+def learning_rate(step):
+    return 1e-2 + 0 * step
+
+
+def make_batch(seed=0, size=64, sessions=SESSIONS, order=None, items=ITEMS):
+    rng = np.random.default_rng(seed)
+    clicks = [rng.integers(1, items + 1, rng.integers(2, 14)) for _ in range(sessions)]
+    clicks = clicks if order is None else [clicks[i] for i in order]
+    counts = np.array([len(c) - 1 for c in clicks])
+    return pack(
+        np.concatenate(clicks).astype(np.int32),
+        np.cumsum(counts + 1) - counts - 1,
+        counts,
+        size=size,
+        pad_session=SESSIONS,
+        max_session_length=LIMIT,
+        position="from_end",
+    )
+
+
+def make_encoder(dropout=0.0):
+    return make_sasrec(
+        hidden_size=HIDDEN,
+        num_layers=1,
+        num_heads=2,
+        feedforward_size=HIDDEN,
+        max_session_length=LIMIT,
+        dropout=dropout,
+    )
+
+
+def make_sample(num_uniform=12, num_in_batch=4, exclude="none", items=ITEMS):
+    return make_sampler(
+        num_items=items,
+        num_sessions=SESSIONS,
+        num_uniform=num_uniform,
+        num_in_batch=num_in_batch,
+        exclude=exclude,
+        seed=5,
+    )
+
+
+def make_step(
+    item_table="dense", dropout=0.0, loss="ssm", topk=6, mask_hits=True, **sampling
+):
+    encoder = make_encoder(dropout)
+    items = sampling.get("items", ITEMS)
+    tx = optax.adam(learning_rate)
+    dense = item_table == "dense"
+    item_tx = (
+        row_optimizers.dense(tx)
+        if dense
+        else row_optimizers.deferred_adam(learning_rate)
+    )
+    train_step = make_train_step(
+        encoder,
+        make_sample(**sampling),
+        make_objective(LOSSES[loss](0.1), topk=topk, mask_hits=mask_hits),
+        tx,
+        item_tx,
+        num_items=items,
+        whole_table=dense,
+        seed=5,
+    )
+    params = encoder.init(jax.random.key(0))
+    table = jax.random.normal(jax.random.key(1), (items + 1, HIDDEN)) * 0.3
+    state = TrainState(jnp.int32(0), params, tx.init(params), item_tx.init(table))
+    return jax.jit(train_step), state
+
+
+def assert_trees_close(actual, expected, **tolerance):
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("loss", "topk", "mask_hits", "exclude"),
+    [
+        ("ssm", 6, False, "batch"),
+        ("ssm", 6, True, "none"),
+        ("ssm", 0, True, "batch"),
+        ("bce", 6, True, "batch"),
+        ("bce", 0, False, "none"),
+    ],
+)
+def test_loss_of_a_batch_equals_the_slow_reference(loss, topk, mask_hits, exclude):
+    step, state = make_step(
+        loss=loss, topk=topk, mask_hits=mask_hits, exclude=exclude, num_uniform=30
+    )
+    batch = make_batch()
+    candidates = make_sample(exclude=exclude, num_uniform=30)(jnp.int32(0), batch)
+    table = np.asarray(state.items.table)
+    hidden = make_encoder().encode(
+        state.params, table[batch.items], batch.session, batch.position
+    )
+    expected = reference.batch_loss(
+        batch,
+        np.asarray(hidden),
+        table.astype(np.float64),
+        [np.asarray(x) for x in candidates],
+        loss,
+        topk=topk,
+        mask_hits=mask_hits,
+    )
+    _, totals = step(state, batch)
+    assert totals.events == batch.weight.sum()
+    np.testing.assert_allclose(totals.loss / totals.events, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_select_then_score_has_the_gradient_of_top_k(loss):
+    """Every candidate scored with gradient, and top_k differentiated through."""
+    batch = jax.tree.map(jnp.asarray, make_batch())
+    candidates = make_sample()(jnp.int32(0), batch)
+    touched = touch(batch.items, batch.labels, candidates.uniform, ITEMS + 1, True)
+    rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
+    hidden = jax.random.normal(jax.random.key(2), (batch.items.size, HIDDEN))
+    loss_fn = LOSSES[loss](0.1)
+
+    @jax.jit
+    def through_top_k(hidden, rows):
+        scores = scoring.scores(
+            hidden, rows[touched.uniform], rows[touched.inputs], candidates, batch
+        )
+        keep = scoring.kept(candidates, batch, mask_hits=True)
+        lowest = jnp.finfo(scores.dtype).min
+        neg, columns = jax.lax.top_k(jnp.where(keep, scores, lowest), 6)
+        keep = jnp.take_along_axis(keep, columns, axis=1)
+        pos = jnp.sum(hidden * rows[touched.labels], axis=1)
+        losses = loss_fn(pos, jnp.where(keep, neg, 0), keep) * batch.weight
+        return losses.sum() / batch.weight.sum()
+
+    expected = jax.jit(jax.grad(through_top_k, (0, 1)))(hidden, rows)
+
+    @jax.jit
+    def ours(hidden, rows):
+        objective = make_objective(loss_fn, topk=6, mask_hits=True)
+        gradients, totals = objective(batch, candidates, touched, hidden, rows)
+        by_row = sum_rows(ITEMS + 1, *gradients.rows)
+        return totals.loss / totals.events, (gradients.hidden, by_row)
+
+    value, actual = ours(hidden, rows)
+    np.testing.assert_allclose(value, through_top_k(hidden, rows), rtol=1e-6)
+    assert_trees_close(actual, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
+    """For given negatives: the places of the in-batch ones move with their inputs."""
+    order = [3, 0, 4, 1, 2]
+    batch, moved = make_batch(), make_batch(order=order)
+    candidates = make_sample()(jnp.int32(0), batch)
+    place_in_moved = np.concatenate(
+        [np.flatnonzero(moved.session == order.index(s)) for s in range(SESSIONS)]
+    )
+    moved_candidates = candidates._replace(
+        in_batch=jnp.asarray(place_in_moved[candidates.in_batch[np.array(order)]]),
+        in_batch_keep=candidates.in_batch_keep[np.array(order)],
+    )
+    _, state = make_step()
+    table = state.items.table
+    objective = make_objective(LOSSES["ssm"](0), topk=6, mask_hits=True)
+
+    @jax.jit
+    def loss(batch, candidates):
+        hidden = make_encoder().encode(
+            state.params, table[batch.items], batch.session, batch.position
+        )
+        touched = touch(batch.items, batch.labels, candidates.uniform, ITEMS + 1, True)
+        return objective(batch, candidates, touched, hidden, table)[1].loss
+
+    np.testing.assert_allclose(
+        loss(batch, candidates), loss(moved, moved_candidates), rtol=1e-6
+    )
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize(
+    ("item_table", "topk"), [("dense", 6), ("rows", 6), ("rows", 0)]
+)
+def test_padding_to_a_longer_bucket_changes_a_step_by_rounding_only(item_table, topk):
+    items = 400
+    step, state = make_step(
+        item_table, dropout=0.3, topk=topk, exclude="batch", items=items
+    )
+    short, totals = step(state, make_batch(size=64, items=items))
+    long, more = step(state, make_batch(size=96, items=items))
+    assert_trees_close(totals, more, rtol=1e-6)
+    # Adam turns rounding in a gradient near 0 into a step of full size, so compare
+    # moments, which are linear in the gradient.
+    assert_trees_close(short.opt[0].mu, long.opt[0].mu, rtol=1e-4, atol=1e-8)
+    mu = [
+        s.items.mu if item_table == "rows" else s.items.opt[0].mu for s in (short, long)
+    ]
+    np.testing.assert_allclose(*mu, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.portable
+def test_rows_and_dense_tables_train_alike():
+    items = 400
+    batches = [make_batch(seed, items=items) for seed in range(12)]
+    results = []
+    for item_table in ("dense", "rows"):
+        step, state = make_step(item_table, dropout=0.1, exclude="batch", items=items)
+        losses = []
+        for batch in batches:
+            state, totals = step(state, batch)
+            losses.append(totals.loss / totals.events)
+        results.append((losses, state))
+    (dense_losses, dense), (rows_losses, rows) = results
+    np.testing.assert_allclose(dense_losses, rows_losses, rtol=1e-4)
+    assert (np.asarray(rows.items.last) < 12).sum() > 100  # many rows are asleep
+    item_tx = row_optimizers.deferred_adam(learning_rate)
+    table = item_tx.read(rows.items, None, jnp.int32(12)).values
+    assert np.abs(np.asarray(table) - np.asarray(dense.items.table)).mean() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("num_uniform", "num_in_batch", "topk"), [(0, 4, 3), (12, 0, 3), (0, 4, 0)]
+)
+def test_one_kind_of_negatives_alone_will_do(num_uniform, num_in_batch, topk):
+    step, state = make_step(
+        topk=topk, num_uniform=num_uniform, num_in_batch=num_in_batch
+    )
+    state, totals = step(state, make_batch())
+    assert np.isfinite(totals.loss)
+    assert totals.loss > 0
+
+
+def test_a_batch_of_one_session_has_uniform_negatives_only():
+    step, state = make_step(topk=6)
+    _, totals = step(state, make_batch(sessions=1))
+    assert totals.events == make_batch(sessions=1).weight.sum()
+    assert totals.loss > 0
+    # and none at all where the batch excludes every item of the catalogue
+    step, state = make_step(topk=6, exclude="batch", items=2)
+    everything = Batch(
+        *(np.array(x, np.int32) for x in ([1, 2] + [0] * 14, [2, 1] + [0] * 14)),
+        np.array([0, 0] + [SESSIONS] * 14, np.int32),
+        np.zeros(16, np.int32),
+        np.array([1, 1] + [0] * 14, np.float32),
+    )
+    after, totals = step(state, everything)
+    assert totals.loss == 0
+    assert_trees_close(after.params, state.params, rtol=0)
+
+
+def test_gradients_are_summed_by_row():
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 9, shape) for shape in ((7,), (4, 3))]
+    gradients = [rng.normal(size=(*r.shape, 2)).astype(np.float32) for r in rows]
+    expected = np.zeros((9, 2))
+    for row, gradient in zip(rows, gradients, strict=True):
+        np.add.at(expected, row, gradient)
+    actual = jax.jit(lambda *parts: sum_rows(9, *parts))(
+        *zip(rows, gradients, strict=True)
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_touched_rows_are_the_distinct_ids_of_a_step():
+    inputs, labels = jnp.array([4, 9, 4, 0]), jnp.array([9, 2, 7, 0])
+    uniform = jnp.array([30, 2, 11])
+    touched = jax.jit(touch, static_argnums=(3, 4))(inputs, labels, uniform, 100, False)
+    ids = np.asarray(touched.ids)
+    assert sorted(set(ids[ids < 100].tolist())) == [0, 2, 4, 7, 9, 11, 30]
+    assert (np.diff(ids[ids < 100]) > 0).all()
+    for rows, wanted in zip(touched[1:], (inputs, labels, uniform), strict=True):
+        np.testing.assert_array_equal(ids[rows], wanted)
+    assert touch(inputs, labels, uniform, 8, False).ids is None
+
+
+def test_temporaries_of_a_step_on_rows_do_not_grow_with_the_catalogue():
+    """Beside what is drawn, and with the whole state updated in place."""
+
+    def memory(items):
+        step, state = make_step("rows", items=items, exclude="batch")
+        donating = jax.jit(step, donate_argnums=0)
+        compiled = donating.lower(state, make_batch(items=items)).compile()
+        return compiled.memory_analysis(), state
+
+    (small, _), (large, state) = memory(50_000), memory(500_000)
+    assert large.temp_size_in_bytes == small.temp_size_in_bytes
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert large.alias_size_in_bytes > 0.99 * state_bytes
+
+
+def test_candidates_of_padding_are_harmless():
+    candidates = Candidates(
+        jnp.arange(3),
+        jnp.array(True),
+        jnp.arange(6).reshape(2, 3),
+        jnp.ones((2, 3), bool),
+    )
+    places, keep = candidates.of_events(jnp.array([0, 1, 2]))
+    assert places.shape == keep.shape == (3, 3)
