@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ml_collections import ConfigDict
 
 from tron_jax.errors import UserError
@@ -60,7 +62,7 @@ def check(config: ConfigDict) -> None:
         above = highest is not None and (
             value > highest or (value == highest and not inclusive)
         )
-        if not value >= lowest or above:
+        if not lowest <= value < math.inf or above:
             limit = (
                 ""
                 if highest is None
@@ -103,4 +105,6 @@ def _check_together(config: ConfigDict) -> None:
 
 def _get(config: ConfigDict, field: str):
     group, name = field.split(".")
+    if group not in config or name not in config[group]:
+        raise UserError(f"config field {field} is missing")
     return config[group][name]

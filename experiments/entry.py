@@ -103,8 +103,11 @@ def _explain(flag_values: flags.FlagValues, argv: list[str], error: Exception) -
                 return unknown
     # ml_collections quotes the whole traceback of a config file; its end says why.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if "Error whilst parsing config file" in str(error):
-        return lines[-1].partition(": ")[2] or lines[-1]
+    if files and "Error whilst parsing config file" in str(error):
+        why = lines[-1].partition(": ")[2] or lines[-1]
+        if why.startswith("get_config() takes 0 positional"):
+            return f"{files[-1]}: this config takes no argument after a colon"
+        return why
     return " ".join(lines)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import checks, entry, runs, workdirs
+from experiments import entry, runs, workdirs
 from tron_jax import ranks as rank_files
 from tron_jax.checkpoints import Checkpoints
 from tron_jax.errors import UserError
@@ -57,7 +57,6 @@ def run(flag_values: flags.FlagValues) -> None:
     config, made_with = workdirs.read_config(workdir)
     if flag_values.data:
         config.data.path = flag_values.data
-    checks.check(config)
     data = runs.open_data(config)
     if data.fingerprint != made_with["fingerprint"]:
         raise UserError(

@@ -40,9 +40,9 @@ def run(flag_values: flags.FlagValues) -> None:
     checks.check(config)
     data = runs.open_data(config)
     config = runs.resolve(config, data.num_items)
+    splits = runs.splits(config, data)
     with workdirs.open_workdir(Path(flag_values.workdir), config, data) as workdir:
         runs.use_compilation_cache()
-        splits = runs.splits(config, data)
         if len(splits) == 1:
             print("warning: no test sessions; training without evaluation")
         parts = runs.build(config, data.num_items, splits["train"])

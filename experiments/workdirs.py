@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import provenance
+from experiments import checks, provenance
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 
@@ -43,7 +43,7 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
     with _locked(path):
         if (path / CONFIG).exists():
             _check_same_run(path, config, data)
-        elif any(path.iterdir()):
+        elif {file.name for file in path.iterdir()} - {f"{CONFIG}.new"}:
             raise UserError(
                 f"{path} holds files but no {CONFIG}; expected a new folder or the "
                 "workdir of a run"
@@ -54,20 +54,25 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
 
 
 def read_config(path: Path) -> tuple[ConfigDict, dict[str, str]]:
-    """Reads back a run's config, and what it was made with.
+    """Reads back a run's config, checked, and what it was made with.
 
     Raises:
       UserError: if the folder is not a workdir.
     """
     try:
         content = json.loads((path / CONFIG).read_text())
-        made_with = content.pop("provenance")
-        return ConfigDict(content), made_with
+        made_with = dict(content.pop("provenance"))
+        made_with["fingerprint"]  # or it is not ours
+        config = ConfigDict(content)
+        checks.check(config)
+        return config, made_with
+    except UserError as error:
+        raise UserError(f"{path / CONFIG}: {error}") from error
     except OSError as error:
         raise UserError(
             f"cannot read {path / CONFIG}: {error.strerror}; expected a run's workdir"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path / CONFIG} is damaged: {error}") from error
 
 
@@ -106,10 +111,10 @@ def _check_same_run(path: Path, config: ConfigDict, data: PreparedData) -> None:
                 f"{now.get(field)}; expected the same or a new workdir "
                 f"(only {', '.join(MAY_CHANGE)} may change)"
             )
-    if made_with.get("fingerprint") != data.fingerprint:
+    if made_with["fingerprint"] != data.fingerprint:
         raise UserError(
             f"workdir {path} was trained on other data than data.path={data.path}; "
-            f"expected fingerprint {made_with.get('fingerprint', 'none')[:12]}, "
+            f"expected fingerprint {made_with['fingerprint'][:12]}, "
             f"found {data.fingerprint[:12]}"
         )
 

@@ -75,13 +75,20 @@ def test_a_workdir_that_cannot_be_written(tmp_path, train):
 
 
 def test_a_damaged_config_json(stopped, train, evaluate):
-    for text in ("{", "[]", "{}", '{"provenance": 3}', '{"provenance": {}}'):
+    whole = json.loads((stopped / "config.json").read_text())
+    damaged = [
+        *("{", "[]", "{}", "3", '{"provenance": 3}', '{"provenance": {}}'),
+        json.dumps({"provenance": whole["provenance"]}),
+        json.dumps(whole | {"model": {"position": "from_start"}}),
+        json.dumps(whole | {"model": 3}),
+    ]
+    for text in damaged:
         (stopped / "config.json").write_text(text)
         tiny.assert_refused(train(stopped), "config.json")
         tiny.assert_refused(evaluate(stopped), "config.json")
 
 
-def test_a_workdir_of_which_only_the_lock_was_made(tmp_path, train, monkeypatch):
+def test_a_workdir_whose_first_file_was_cut_short(tmp_path, train, monkeypatch):
     """Killed while it wrote its first file, a run can still be started."""
     (tmp_path / "config.json.new").write_text('{"data": ')
 
@@ -105,6 +112,7 @@ def test_a_workdir_of_which_only_the_lock_was_made(tmp_path, train, monkeypatch)
         ("--config.train.epochs=0", ["train.epochs is 0", "at least 1"]),
         ("--config.model.dropout=1", ["model.dropout is 1", "below 1"]),
         ("--config.optimizer.learning_rate=nan", ["optimizer.learning_rate is nan"]),
+        ("--config.optimizer.learning_rate=inf", ["optimizer.learning_rate is inf"]),
         ("--config.train.order=random", ["train.order", "'random'", "chronological"]),
         ("--config.loss.name=sm", ["loss.name", "'sm'", "ssm", "bpr_max"]),
         ("--config.negatives.num_in_batch=12", ["negatives.num_in_batch", "12", "11"]),
@@ -131,6 +139,10 @@ def test_a_wrong_argument(tmp_path, train, argument, words):
         (["--config=CONFIGS/smoke.py", "--workdir=W"], ["data.path is not set"]),
         (["--config=CONFIGS/none.py", "--workdir=W"], ["none.py", "no file"]),
         (["--config=CONFIGS/tron_l.py:otta", "--workdir=W"], ["'otta'", "diginetica"]),
+        (
+            ["--config=CONFIGS/smoke.py:otto", "--workdir=W"],
+            ["smoke.py:otto", "no arg"],
+        ),
         (["--config=CONFIGS/tron_xl.py:", "--workdir=W"], ["''", "yoochoose"]),
     ],
 )

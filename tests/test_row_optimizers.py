@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,18 +24,30 @@ def decaying(step):
 SCHEDULES = {"constant": (constant, 0), "decaying": (decaying, 5000)}
 
 
-def run(optimizer, table, updates, last):
-    """Applies (step, ids, gradients) and reads the whole table as of step ``last``."""
-    state = optimizer.init(jnp.asarray(table))
-
-    @jax.jit
+@functools.cache
+def jitted(optimizer):
     def apply(state, ids, gradients, step):
         rows = optimizer.read(state, ids, step)
         return optimizer.update(state, ids, rows, gradients, step)
 
+    def read(state, step):
+        return optimizer.read(state, None, step).values
+
+    return jax.jit(apply), jax.jit(read)
+
+
+@functools.cache
+def deferred(schedule):
+    rate, horizon = SCHEDULES[schedule]
+    return row_optimizers.deferred_adam(rate, horizon=horizon)
+
+
+def run(optimizer, table, updates, last):
+    """Applies (step, ids, gradients) and reads the whole table as of step ``last``."""
+    apply, read = jitted(optimizer)
+    state = optimizer.init(jnp.asarray(table))
     for step, ids, gradients in updates:
         state = apply(state, ids, gradients, jnp.int32(step))
-    read = jax.jit(lambda state, step: optimizer.read(state, None, step).values)
     return np.asarray(read(state, jnp.int32(last))), state
 
 
@@ -47,12 +61,12 @@ def test_a_sleeping_row_moves_as_under_dense_adam(
     schedule, gradient, tolerance, slept, start
 ):
     """The movement of one gradient at update ``start``, against float64."""
-    rate, horizon = SCHEDULES[schedule]
-    optimizer = row_optimizers.deferred_adam(rate, horizon=horizon)
+    rate, _ = SCHEDULES[schedule]
     gradients = np.full((1, HIDDEN), gradient)
     ids = jnp.array([0])
     updates = [(start - 1, ids, jnp.asarray(gradients, jnp.float32))]
-    moved, _ = run(optimizer, np.zeros((1, HIDDEN), np.float32), updates, start + slept)
+    zeros = np.zeros((1, HIDDEN), np.float32)
+    moved, _ = run(deferred(schedule), zeros, updates, start + slept)
     dense = [None] * (start - 1) + [gradients] + [None] * slept
     expected = reference.dense_adam(np.zeros((1, HIDDEN)), dense, lambda t: rate(t))
     np.testing.assert_allclose(moved, expected, rtol=tolerance)
@@ -61,7 +75,7 @@ def test_a_sleeping_row_moves_as_under_dense_adam(
 @pytest.mark.portable
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 def test_deferred_adam_equals_dense_adam_over_rows_touched_now_and_then(schedule):
-    rate, horizon = SCHEDULES[schedule]
+    rate, _ = SCHEDULES[schedule]
     rng = np.random.default_rng(0)
     table = rng.normal(size=(ROWS, HIDDEN)).astype(np.float32)
     updates, dense = [], []
@@ -76,9 +90,7 @@ def test_deferred_adam_equals_dense_adam_over_rows_touched_now_and_then(schedule
         whole = np.zeros((ROWS, HIDDEN))
         whole[ids[:-2]] = gradients[:-2]
         dense.append(whole)
-    actual, state = run(
-        row_optimizers.deferred_adam(rate, horizon=horizon), table, updates, 400
-    )
+    actual, state = run(deferred(schedule), table, updates, 400)
     expected = reference.dense_adam(table, dense, lambda t: rate(t))
     np.testing.assert_allclose(actual - table, expected - table, rtol=2e-4, atol=2e-6)
     # rows that were never touched are bit for bit what they were

@@ -230,16 +230,19 @@ def deferred_adam(
         bent = 1 + spread * jnp.square(epsilon / root)
         values = take(state.table, ids) - total * bent * mu / root
         decay1, decay2 = (jnp.exp(slept * math.log(b)) for b in (b1, b2))
-        return Rows(values, (decay1 * mu, decay2 * nu))
+        return Rows(values, (decay1 * mu, decay2 * nu, last))
 
     def update(state: AdamState, ids, rows: Rows, gradients, step) -> AdamState:
-        mu = b1 * rows.slots[0] + (1 - b1) * gradients
-        nu = b2 * rows.slots[1] + (1 - b2) * jnp.square(gradients)
+        mu, nu, last = rows.slots
+        mu = b1 * mu + (1 - b1) * gradients
+        nu = b2 * nu + (1 - b2) * jnp.square(gradients)
         number = (step + 1).astype(jnp.float32)
         c1, c2 = 1 - b1**number, 1 - b2**number
         moved = (mu / c1) / (jnp.sqrt(nu / c2) + epsilon)
         values = rows.values - learning_rate(step) * moved
-        now = jnp.full(len(values), step + 1, jnp.int32)
+        # Always step + 1, but what is written must depend on what was read before, or
+        # the compiler copies the whole array to be free in their order.
+        now = jnp.maximum(last, step + 1)
         return AdamState(
             put(state.table, ids, values),
             put(state.mu, ids, mu),
