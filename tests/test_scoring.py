@@ -11,7 +11,8 @@ def test_hardest_equals_sorting_what_is_kept(seed):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(9, 30)).astype(np.float32)
     keep = rng.random((9, 30)) < 0.6
-    columns, kept = jax.jit(scoring.hardest, static_argnums=2)(scores, keep, 7)
+    masked = np.where(keep, scores, scoring.LOWEST)
+    columns, kept = jax.jit(scoring.hardest, static_argnums=1)(masked, 7)
     for event in range(9):
         order = np.argsort(-scores[event], kind="stable")
         expected = [column for column in order if keep[event, column]][:7]
@@ -22,8 +23,8 @@ def test_hardest_equals_sorting_what_is_kept(seed):
 def test_where_too_few_are_kept_the_rest_is_marked():
     scores = jnp.array([[5.0, 4.0, 3.0, 2.0]])
     keep = jnp.array([[False, True, False, True]])
-    columns, kept = scoring.hardest(scores, keep, 3)
+    columns, kept = scoring.hardest(jnp.where(keep, scores, scoring.LOWEST), 3)
     assert set(np.asarray(columns[0])[np.asarray(kept[0])].tolist()) == {1, 3}
     assert kept.sum() == 2
-    _, none = scoring.hardest(scores, jnp.zeros_like(keep), 2)
+    _, none = scoring.hardest(jnp.full_like(scores, scoring.LOWEST), 2)
     assert not none.any()

@@ -122,7 +122,7 @@ def test_log(tmp_path, make_loop):
     assert [line["recall@20"] for line in evaluations] == [0.1, 0.2]
     # Time spent saving stands in the line after; nothing was saved before the first.
     assert [line["save_s"] > 0 for line in training_lines] == [
-        *(False, False, True, False, True, True, False, True, True)
+        *(False, False, True, False, True, True, False, True)
     ]
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.best_step() == 20

@@ -100,7 +100,9 @@ def uniform_batchwise(
     beyond = jnp.iinfo(jnp.int32).max  # so that the search sees ascending numbers
     shifted = jnp.where(place < excluded.count, excluded.items - 1 - place, beyond)
     before = jnp.searchsorted(shifted, draws, side="right")
-    return jnp.minimum(1 + draws + before, num_items).astype(jnp.int32), left > 0
+    # Fewer inputs than items always leave some; said so, no mask is computed.
+    some_left = jnp.array(True) if excluded.items.size < num_items else left > 0
+    return jnp.minimum(1 + draws + before, num_items).astype(jnp.int32), some_left
 
 
 def in_batch(

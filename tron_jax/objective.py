@@ -85,11 +85,10 @@ def make_objective(loss_fn: Loss, *, topk: int, mask_hits: bool) -> Objective:
         rows: jax.Array,
     ) -> tuple[Gradients, Totals]:
         """Selects without gradient, then scores what was selected with it."""
-        keep = scoring.kept(candidates, batch, mask_hits=mask_hits)
-        scores = scoring.scores(
-            hidden, rows[touched.uniform], rows[touched.inputs], candidates, batch
+        scores = scoring.selection_scores(
+            hidden, rows, candidates, touched, batch, mask_hits=mask_hits
         )
-        columns, keep = scoring.hardest(scores, keep, topk)
+        columns, keep = scoring.hardest(scores, topk)
         hard = scoring.rows_of(columns, candidates, batch, touched)
 
         def loss(hidden, label_rows, hard_rows):

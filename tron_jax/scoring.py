@@ -9,6 +9,8 @@ from tron_jax.data.packing import Batch
 from tron_jax.negatives import Candidates, hits
 from tron_jax.touched import Touched
 
+LOWEST = float(jnp.finfo(jnp.float32).min)
+
 
 def scores(
     hidden: jax.Array,
@@ -54,26 +56,60 @@ def kept(candidates: Candidates, batch: Batch, *, mask_hits: bool) -> jax.Array:
     return jnp.concatenate([uniform, in_batch], axis=1)
 
 
-def hardest(
-    candidate_scores: jax.Array, keep: jax.Array, topk: int
-) -> tuple[jax.Array, jax.Array]:
-    """Selects the ``topk`` candidates of highest score; no gradient flows through.
+def selection_scores(
+    hidden: jax.Array,
+    rows: jax.Array,
+    candidates: Candidates,
+    touched: Touched,
+    batch: Batch,
+    *,
+    mask_hits: bool,
+) -> jax.Array:
+    """Scores every candidate to select by; what does not count has ``LOWEST``.
+
+    The same as ``scores`` where ``kept`` and ``LOWEST`` elsewhere, with fewer passes
+    over the largest array of a step: the matmul leaves room for the in-batch scores,
+    which are put there in place, and a mask that is known to be true costs nothing.
 
     Args:
-      candidate_scores: [N, C].
-      keep: [N, C] what may be selected; where fewer are kept, the rest of the columns
-        is filled with others that are marked.
-      topk: how many, at most C.
+      hidden: [N, hidden] of each event.
+      rows: [R, hidden] touched rows of the item table.
+      candidates: the candidates.
+      touched: where the items of the step are found in ``rows``.
+      batch: the events.
+      mask_hits: leave out candidates that equal the label.
 
     Returns:
-      [N, topk] columns, and which of them are kept.
+      [N, k + m] scores.
+    """
+    places, keep = candidates.of_events(batch.session)
+    room = jnp.zeros(places.shape[1], jnp.int32)
+    every = hidden @ rows[jnp.concatenate([touched.uniform, room])].T
+    in_batch = hidden @ rows[touched.inputs].T
+    in_batch = jnp.take_along_axis(in_batch, places, axis=1)
+    if mask_hits:
+        ids = jnp.concatenate([candidates.uniform, room])
+        every = jnp.where(hits(ids, batch.labels), LOWEST, every)
+        keep &= ~hits(batch.items[places], batch.labels)
+    every = jnp.where(candidates.uniform_keep, every, LOWEST)
+    in_batch = jnp.where(keep, in_batch, LOWEST)
+    return jax.lax.dynamic_update_slice(every, in_batch, (0, candidates.uniform.size))
+
+
+def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array]:
+    """Selects the ``topk`` candidates of highest score.
+
+    Args:
+      scores: [N, C]; those that do not count have ``LOWEST``.
+      topk: how many, at most C; where fewer count, the rest is filled with others.
+
+    Returns:
+      [N, topk] columns, and which of them count.
 
     Source: paper §2.1, top-k negative sampling.
     """
-    lowest = jnp.finfo(candidate_scores.dtype).min
-    masked = jnp.where(keep, jax.lax.stop_gradient(candidate_scores), lowest)
-    _, columns = jax.lax.top_k(masked, topk)
-    return columns, jnp.take_along_axis(keep, columns, axis=1)
+    highest, columns = jax.lax.top_k(scores, topk)
+    return columns, highest > LOWEST
 
 
 def rows_of(

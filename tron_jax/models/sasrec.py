@@ -45,6 +45,29 @@ def with_block_before(x: jax.Array, fill: float) -> jax.Array:
     return jnp.concatenate([jnp.concatenate([first, x[:-1]]), x], axis=1)
 
 
+class Dropout(nn.Module):
+    """Drops elements with a probability, rounded to 1/65,536.
+
+    ``nn.Dropout`` draws 32 bits an element, which took a tenth of a step on a CPU;
+    half of them do.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Any shape -> the same; unchanged unless training."""
+        threshold = round(self.rate * 2**16)
+        if not train or threshold == 0:
+            return x
+        width = x.shape[-1]
+        shape = (*x.shape[:-1], -(-width // 2))
+        words = jax.random.bits(self.make_rng("dropout"), shape, jnp.uint32)
+        halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
+        halves = halves.reshape(*x.shape[:-1], -1)[..., :width]
+        return jnp.where(halves >= threshold, x / (1 - threshold / 2**16), 0)
+
+
 class Attention(nn.Module):
     """Causal attention within sessions, linear in the length of the stream.
 
@@ -74,7 +97,7 @@ class Attention(nn.Module):
         scale = math.sqrt(hidden // self.num_heads)
         scores = jnp.einsum("bqhd,bkhd->bhqk", query / scale, key)
         scores = jnp.where((own & before)[:, None], scores, jnp.finfo(x.dtype).min)
-        weights = nn.Dropout(self.dropout)(nn.softmax(scores), deterministic=not train)
+        weights = Dropout(self.dropout)(nn.softmax(scores), train)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, hidden)
         return nn.Dense(hidden, kernel_init=uniform_fan_in, name="out")(mixed)
 
@@ -90,7 +113,7 @@ class FeedForward(nn.Module):
         """[N, hidden] -> [N, hidden]."""
         for name, width in (("in", self.width), ("out", x.shape[-1])):
             if name == "out":
-                x = nn.Dropout(self.dropout)(nn.relu(x), deterministic=not train)
+                x = Dropout(self.dropout)(nn.relu(x), train)
             x = nn.Dense(
                 width,
                 kernel_init=uniform_fan_in,
@@ -116,7 +139,7 @@ class SASRec(nn.Module):
         """[N, hidden] item embeddings -> [N, hidden] hidden states."""
 
         def drop(x: jax.Array) -> jax.Array:
-            return nn.Dropout(self.dropout)(x, deterministic=not train)
+            return Dropout(self.dropout)(x, train)
 
         def norm(name: str) -> nn.LayerNorm:
             return nn.LayerNorm(LAYER_NORM_EPSILON, use_fast_variance=False, name=name)

@@ -1,0 +1,209 @@
+"""What a training run writes and says."""
+
+import json
+import math
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from data_prep import synthetic
+from data_prep.entry import run as run_preparation
+from experiments import runs
+from experiments.configs import smoke
+from tron_jax import plots, records
+from tron_jax.checkpoints import Checkpoints
+
+METRICS = [f"{name}@{cutoff}" for name in ("recall", "mrr") for cutoff in (5, 10, 20)]
+GOLDEN = tiny.ROOT / "tests" / "golden" / "smoke_losses.json"
+
+
+def evaluations(workdir, **wanted):
+    """The lines of evaluation that have the values wanted."""
+    found = records.read(workdir / "metrics.jsonl")
+    return [
+        line
+        for line in found
+        if "protocol" in line and all(line[k] == v for k, v in wanted.items())
+    ]
+
+
+@pytest.mark.parametrize("mode", tiny.MODES)
+def test_what_a_run_leaves(tiny_runs, mode):
+    workdir = tiny_runs(mode)
+    names = {path.name for path in workdir.iterdir()}
+    expected = {"config.json", "metrics.jsonl", "checkpoints"}
+    assert expected <= names <= {*expected, "plot.png"}
+    lines = records.read(workdir / "metrics.jsonl")
+    assert all(list(line)[:3] == ["step", "epoch", "time"] for line in lines)
+    training = [line for line in lines if "loss" in line]
+    steps = [line["step"] for line in training]
+    multiples = {*range(4, 51, 4), *range(7, 51, 7), 25, 50}
+    assert steps == sorted(multiples)
+    for line in training:
+        assert math.isfinite(line["loss"])
+        for rate in ("sessions_per_s", "events_per_s", "epochs_per_hour"):
+            assert line[rate] > 0
+    # Both protocols at the end of each epoch, and nowhere else.
+    for protocol in ("paper", "exact"):
+        found = evaluations(workdir, protocol=protocol)
+        assert [line["step"] for line in found] == [25, 50]
+        for line in found:
+            about = ["step", "epoch", "time", "split", "protocol", "events"]
+            assert list(line) == [*about, *METRICS]
+            assert line["split"] == "test"
+            assert 0 < line["mrr@5"] <= line["recall@5"] <= line["recall@20"] <= 1
+    paper, exact = evaluations(workdir, step=50)
+    assert paper["events"] < exact["events"]
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    scores = {
+        line["step"]: line["recall@20"]
+        for line in evaluations(workdir, protocol="paper")
+    }
+    best = max(scores, key=lambda step: (scores[step], -step))
+    assert checkpoints.best_step() == best
+    assert {42, 49, 50} <= {*checkpoints.steps()} <= {25, 42, 49, 50}
+
+
+def test_config_json_is_whole(tiny_runs, tiny_data):
+    content = json.loads((tiny_runs("rows") / "config.json").read_text())
+    provenance = content.pop("provenance")
+    asked = tiny.config(tiny_data, "rows").to_dict()
+    assert content == asked
+    stats = json.loads((tiny_data / "stats.json").read_text())
+    assert provenance["fingerprint"] == stats["fingerprint"]
+    assert {"git", "python", "jax", "device"} <= set(provenance)
+    info = Checkpoints(tiny_runs("rows") / "checkpoints").read_info(50)
+    assert info["fingerprint"] == stats["fingerprint"]
+
+
+def test_auto_is_resolved_once(tiny_data, monkeypatch):
+    config = tiny.config(tiny_data, optimizer__item_table="auto")
+    assert runs.resolve(config, 199_999).optimizer.item_table == "dense"
+    assert runs.resolve(config, 200_000).optimizer.item_table == "rows"
+    assert config.optimizer.item_table == "auto"
+
+
+@pytest.mark.parametrize(("share", "judged_by"), [(0.5, "paper"), (0.1, "exact")])
+def test_validation(tmp_path, train, evaluate, share, judged_by):
+    """Both splits are evaluated; validation alone decides which checkpoint is best."""
+    workdir = tmp_path / "run"
+    status, out, _ = train(workdir, "dense", data__validation=share)
+    assert status == 0
+    last = max(line["step"] for line in records.read(workdir / "metrics.jsonl"))
+    held_out = round(share * tiny.TRAIN_SESSIONS)
+    assert last == 2 * math.ceil((tiny.TRAIN_SESSIONS - held_out) / 12)
+    protocols = {"test": ["paper", "exact"], "validation": ["paper", "exact"]}
+    if judged_by == "exact":  # fewer sessions than a batch of the published evaluation
+        protocols["validation"] = ["exact"]
+        assert "n/a" in out
+    for split, names in protocols.items():
+        found = [line["protocol"] for line in evaluations(workdir, split=split)]
+        assert found == 2 * names
+    scores = {
+        line["step"]: line["recall@20"]
+        for line in evaluations(workdir, split="validation", protocol=judged_by)
+    }
+    of_test = {
+        line["step"]: line["recall@20"]
+        for line in evaluations(workdir, split="test", protocol=judged_by)
+    }
+    assert scores != of_test
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    assert checkpoints.best_step() == max(scores, key=lambda s: (scores[s], -s))
+    assert checkpoints._scores() == {
+        step: scores[step] for step in checkpoints.steps() if step in scores
+    }
+    for split in ("test", "validation"):
+        status, out, _ = evaluate(workdir, f"--split={split}")
+        assert status == 0
+        assert out.startswith(split)
+        best = "best, the highest Recall@20 on validation"
+        assert f"checkpoint (paper): {best}" in out
+        assert f"checkpoint (exact): {best}" in out
+
+
+def test_without_test_sessions(tmp_path, train, evaluate):
+    data = tiny.write_data(tmp_path / "data", test_sessions=0)
+    workdir = tmp_path / "run"
+    status, out, err = train(workdir, "dense", data=data, train__epochs=1)
+    assert (status, err) == (0, "")
+    assert "warning: no test sessions; training without evaluation" in out
+    assert evaluations(workdir) == []
+    assert Checkpoints(workdir / "checkpoints").best_step() is None
+    tiny.assert_refused(evaluate(workdir), "no test sessions")
+
+
+def test_plot(tmp_path, tiny_runs, train, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny_runs("dense"), workdir)
+    monkeypatch.setattr(plots, "plot_run", lambda metrics, picture: False)
+    status, out, err = train(workdir, "dense")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "already trained to step 50, 2 epochs",
+        "no plot is drawn: matplotlib is not installed; tron-jax[plots] has it",
+    ]
+
+
+def first_losses(data, steps):
+    """The losses of smoke, one a step, on data that anybody can make again."""
+    flags = ["--profile=diginetica", "--num_sessions=2000", "--num_items=500"]
+    argv = ["synthetic", *flags, "--seed=0", f"--out={data}"]
+    assert run_preparation(synthetic.main, synthetic.define_flags(), argv) == 0
+    config = smoke.get_config()
+    config.data.path = str(data)
+    prepared = runs.open_data(config)
+    config = runs.resolve(config, prepared.num_items)
+    parts = runs.build(config, prepared.num_items, prepared.train)
+    # One length of stream is compiled instead of all; padding rounds, no more.
+    vars(parts.batches)["sizes"] = parts.batches.sizes[-1:]
+    train_step = jax.jit(parts.train_step, donate_argnums=0)
+    state = jax.jit(parts.init)()
+    totals = []
+    for step in range(steps):
+        batch = jax.device_put(parts.batches.at(step))
+        state, of_step = train_step(state, batch)
+        totals.append(of_step)
+    return [float(t.loss) / float(t.events) for t in jax.device_get(totals)]
+
+
+@pytest.fixture(scope="module")
+def smoke_losses(tmp_path_factory):
+    return first_losses(tmp_path_factory.mktemp("smoke") / "data", 60)
+
+
+@pytest.mark.portable
+def test_first_losses_of_smoke(smoke_losses):
+    golden = json.loads(GOLDEN.read_text())
+    assert len(golden["losses"]) == 20
+    np.testing.assert_allclose(smoke_losses[:20], golden["losses"], rtol=1e-4)
+
+
+@pytest.mark.portable
+def test_smoke_learns(smoke_losses):
+    assert np.mean(smoke_losses[-10:]) < 0.97 * np.mean(smoke_losses[:10])
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("mode", tiny.MODES)
+def test_lowers_for_accelerators(tiny_data, mode):
+    config = tiny.config(tiny_data, mode)
+    prepared = runs.open_data(config)
+    parts = runs.build(config, prepared.num_items, prepared.train)
+    state, batch = jax.eval_shape(parts.init), runs.abstract_batch(48)
+    traced = {
+        "train": jax.jit(parts.train_step, donate_argnums=0).trace(state, batch),
+        **parts.evaluator.trace(state.params, state.items),
+    }
+    for name, step in traced.items():
+        text = step.lower(lowering_platforms=("cuda", "tpu")).as_text()
+        assert "stablehlo" in text, name
+        if name == "rank":
+            assert "precision = [HIGHEST, HIGHEST]" in text
+    # The whole state is updated in place.
+    donated = jax.jit(parts.train_step, donate_argnums=0).lower(state, batch)
+    marks = donated.as_text().count("tf.aliasing_output")
+    assert marks == len(jax.tree.leaves(state))
