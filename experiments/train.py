@@ -79,7 +79,12 @@ def _train(
     train_step = training.compile_steps(parts.train_step, shapes, batches)
     with (
         MetricsWriter(metrics) as writer,
-        Progress("training", plan.last, unit="steps", done=start) as progress,
+        Progress(
+            "training",
+            parts.batches.sessions_before(plan.last),
+            unit="sessions",
+            done=parts.batches.sessions_before(start),
+        ) as progress,
         training.asked_to_stop() as stop,
     ):
         loop = training.Loop(

@@ -48,6 +48,9 @@ def test_batches_equal_the_plain_loop(position, order):
     for step in range(14):
         batch, rows = batches.at(step), batches.rows(step)
         assert len(rows) == (8 if step % 7 < 6 else 2)
+        assert batches.sessions_before(step + 1) == (
+            batches.sessions_before(step) + len(rows)
+        )
         expected = reference.packed(
             clicks, rows, max_session_length=LIMIT, position=position
         )

@@ -87,7 +87,7 @@ class Loop:
       checkpoints: where to save.
       info: what every checkpoint holds besides the recorder's part.
       recorder: of the log.
-      progress: bar over the steps.
+      progress: bar over the sessions of all epochs.
     """
 
     plan: Plan
@@ -142,11 +142,13 @@ class Loop:
                 state, totals = self.train_step(state, batch)
             # The device is busy now: time to write what the step before has ended.
             self.recorder.write_due()
-            self.recorder.add(step, totals, len(self.batches.rows(step - 1)))
+            done = self.batches.sessions_before(step)
+            sessions = done - self.batches.sessions_before(step - 1)
+            self.recorder.add(step, totals, sessions)
             if step < self.plan.last:
                 batch = jax.device_put(self.batches.at(step))
             epoch = step / self.plan.steps_per_epoch
-            self.progress.update(step, epoch=epoch, loss=self.recorder.loss)
+            self.progress.update(done, epoch=epoch, loss=self.recorder.loss)
             self.checkpoints.check()
             yield state, step
 

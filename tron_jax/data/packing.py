@@ -185,6 +185,12 @@ class PackedBatches:
     def _permutation(self, epoch: int) -> np.ndarray:
         return _permutation(self.seed, epoch, self.sessions.num_sessions)
 
+    def sessions_before(self, step: int) -> int:
+        """Sessions that the steps before one hold, over all epochs."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        total = self.sessions.num_sessions
+        return epoch * total + min(batch * self.batch_size, total)
+
     def rows(self, step: int) -> np.ndarray:
         """Indices of the sessions of a step's batch, in stream order."""
         epoch, batch = divmod(step, self.steps_per_epoch)
