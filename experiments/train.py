@@ -74,8 +74,12 @@ def _train(
     if start >= plan.last:
         print(f"already trained to step {start:,}, {config.train.epochs} epochs")
         return
-    print(f"resuming at step {start:,}" if restored else "starting", flush=True)
     batches = [runs.abstract_batch(size) for size in parts.batches.sizes]
+    print(
+        f"resuming at step {start:,}" if restored else "starting",
+        f"(compiling the step for {len(batches)} lengths of batch)",
+        flush=True,
+    )
     train_step = training.compile_steps(parts.train_step, shapes, batches)
     with (
         MetricsWriter(metrics) as writer,
