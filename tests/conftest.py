@@ -98,16 +98,16 @@ def stopped(tmp_path, _stopped) -> Path:
 
 def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
     """Sends this process a signal once a step of training has been dispatched."""
-    from tron_jax import records
+    from tron_jax import recorder
 
-    update = records.Progress.update
+    add = recorder.Recorder.add
 
-    def updated(self, done, **values):
-        if self.label == "training" and done == at:
+    def added(self, step, totals, sessions):
+        if step == at:
             os.kill(os.getpid(), number)
-        update(self, done, **values)
+        add(self, step, totals, sessions)
 
-    patch.setattr(records.Progress, "update", updated)
+    patch.setattr(recorder.Recorder, "add", added)
 
 
 @pytest.fixture

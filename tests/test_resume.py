@@ -20,7 +20,8 @@ import os, signal, sys
 from pathlib import Path
 from experiments import train
 from tron_jax.checkpoints import Checkpoints
-from tron_jax.records import MetricsWriter, Progress
+from tron_jax.recorder import Recorder
+from tron_jax.records import MetricsWriter
 
 kind, at = sys.argv[1].split(":")
 calls = [0]
@@ -56,11 +57,11 @@ elif kind == "evaluated":
         return saved(self, step, state, info, score=score, wait=wait)
     saved, Checkpoints.save = Checkpoints.save, save
 elif kind == "step":
-    def update(self, done, **values):
-        if self.label == "training" and is_time():
+    def add(self, step, totals, sessions):
+        if is_time():
             die()
-        return updated(self, done, **values)
-    updated, Progress.update = Progress.update, update
+        added(self, step, totals, sessions)
+    added, Recorder.add = Recorder.add, add
 sys.exit(train.main(sys.argv[2:]))
 """
 

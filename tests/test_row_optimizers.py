@@ -82,7 +82,7 @@ def test_deferred_adam_equals_dense_adam_over_rows_touched_now_and_then(schedule
     for step in range(400):
         size = 5
         ids = np.sort(rng.choice(ROWS - 2, size, replace=False))
-        ids[-2:] = ROWS  # fewer rows than the static number
+        ids[-2:] = ROWS, ROWS + 1  # fewer rows than the static number
         gradients = rng.normal(size=(size, HIDDEN)) * 10.0 ** rng.integers(-4, 0)
         if step % 7 == 0:
             gradients[0] = 0  # touched, yet without a gradient

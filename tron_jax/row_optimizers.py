@@ -1,9 +1,10 @@
 """Optimizers of the item table that read and write only the rows of a step.
 
 All share one interface, like an optax transform that is told which rows it is about.
-``ids`` are distinct; where there are fewer than their static number, the rest is beyond
-the table and neither read nor written. ``None`` stands for the whole table. ``step``
-counts the updates made so far, so the one that ``update`` makes is number step + 1.
+``ids`` ascend and are distinct; where there are fewer than their static number, the
+rest is beyond the table and neither read nor written. ``None`` stands for the whole
+table. ``step`` counts the updates made so far, so the one that ``update`` makes is
+number step + 1.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def put(array: jax.Array, ids: jax.Array | None, rows: jax.Array) -> jax.Array:
     """Replaces rows of an array; what ids beyond it should get is dropped."""
     if ids is None:
         return rows
-    return array.at[ids].set(rows, mode="drop", unique_indices=True)
+    return array.at[ids].set(
+        rows, mode="drop", indices_are_sorted=True, unique_indices=True
+    )
 
 
 class DenseState(NamedTuple):

@@ -12,7 +12,8 @@ class Touched(NamedTuple):
     """Distinct item ids, and where in them the items of a step are found.
 
     Attributes:
-      ids: [R] distinct item ids, or None where they are the whole table.
+      ids: [R] ascending distinct item ids, filled up with numbers beyond the table; or
+        None where they are the whole table.
       inputs: [N] row of each input.
       labels: [N] row of each label.
       uniform: [k] row of each uniform negative.
@@ -45,6 +46,8 @@ def touch(
     ids, rows = jnp.unique(
         drawn, size=drawn.size, fill_value=num_rows, return_inverse=True
     )
+    # Distinct beyond the table as well, which is what a scatter is promised.
+    ids = jnp.where(ids < num_rows, ids, num_rows + jnp.arange(drawn.size))
     return Touched(ids, *jnp.split(rows, [inputs.size, 2 * inputs.size]))
 
 
