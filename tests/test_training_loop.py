@@ -227,6 +227,22 @@ def test_what_is_not_finite_is_not_saved_when_asked_to_stop(tmp_path, make_loop)
     assert Checkpoints(tmp_path / "checkpoints").steps() == []
 
 
+def test_a_state_that_is_not_finite_is_not_saved_though_its_loss_was(
+    tmp_path, make_loop
+):
+    poison = jax.jit(lambda table: table * np.nan)
+
+    def train_step(state, batch):
+        table = state["table"] if int(batch) < 11 else poison(state["table"])
+        return bump(state) | {"table": table}, Totals(np.float32(3), np.float32(3))
+
+    plan = Plan(steps_per_epoch=6, epochs=3, log_every=4, save_every=100)
+    start = state() | {"table": jnp.ones(3)}
+    with pytest.raises(UserError, match=r"state of step 12 .* checkpoint is .* step 6"):
+        make_loop(plan, train_step).run(start, 0, never)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [6]
+
+
 def test_stops_after_the_step_and_keeps_the_window(tmp_path, make_loop):
     plan = Plan(steps_per_epoch=10, epochs=1, log_every=4, save_every=6)
     answers = iter([False] * 6 + [True])

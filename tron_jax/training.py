@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.packing import Batch, PackedBatches
@@ -173,9 +174,21 @@ class Loop:
     def _save(
         self, state: TrainState, step: int, score: float | None, *, wait: bool
     ) -> None:
+        # A loss tells of the state before its update, not of the one to be saved.
+        if not _all_finite(state):
+            raise UserError(
+                f"the state of step {step} is not finite, so it is not saved"
+            )
         content = self.info | self.recorder.info()
         spent = self.checkpoints.save(step, state, content, score=score, wait=wait)
         self.recorder.add_saving(spent)
+
+
+@jax.jit
+def _all_finite(state: TrainState) -> jax.Array:
+    leaves = jax.tree.leaves(state)
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in floats]))
 
 
 def _last_good(checkpoints: Checkpoints) -> str:
