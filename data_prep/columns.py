@@ -75,6 +75,13 @@ def _plain_ids(ids: pa.Array, place: Place) -> pa.Array:
         ids = ids.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise place.error(f"{ids.type} cannot be an id: {error}") from error
+    return plain_ids(ids)
+
+
+def plain_ids(ids: pa.Array) -> pa.Array:
+    """Brings text ids to int64 where all are whole numbers as they would be printed."""
+    if pa.types.is_integer(ids.type):
+        return ids
     try:
         numbers = ids.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -112,6 +119,8 @@ def microseconds(column: pa.ChunkedArray, place: Place, unit: str) -> pa.Array:
 def _scale(values: np.ndarray, place: Place, unit: str) -> pa.Array:
     """Multiplies numbers since 1970 up to microseconds, refusing what is no time."""
     scale = TIME_UNITS[unit]
+    if values.dtype.kind in "iu":  # 32 bits would overflow below
+        values = values.astype(np.int64)
     column = pa.chunked_array([values])
     _refuse(~np.isfinite(values), column, place, "not finite")
     _refuse(values < 0, column, place, "before 1970")

@@ -17,15 +17,16 @@ import numpy as np
 import pyarrow as pa
 from absl import flags
 
-from data_prep import steps
 from data_prep.columns import TIME_UNITS
-from data_prep.console import Progress, warn
+from data_prep.console import Progress
 from data_prep.entry import run
 from data_prep.errors import UserError
-from data_prep.paper import Counted, Filters, prepare
-from data_prep.readers import Columns, Log, describe_source, read_log
-from data_prep.report import print_counts
-from data_prep.writer import Split, new_folder, refuse_taken, write_prepared
+from data_prep.finishing import Recipe, finish, tell, work_folder
+from data_prep.parts import Batch, ItemCodes, Parts
+from data_prep.preparation import Filters, Log
+from data_prep.readers import Columns, describe_source, read_log
+from data_prep.steps import SplitRule
+from data_prep.writer import new_folder, refuse_taken
 
 
 def define_flags() -> flags.FlagValues:
@@ -68,37 +69,14 @@ def main(values: flags.FlagValues) -> None:
     refuse_taken(out)
     progress = Progress()
     try:
-        train, test, sources = _read(values, progress)
-        filters = Filters(values.min_session_length, values.min_item_support)
-        progress.stage("filtering and sorting")
-        kept, held, counts = prepare(
-            train.events,
-            None if test is None else test.events,
-            filters,
-            values.test_days,
-        )
-        parts = (steps.arrange(kept), steps.arrange(held))
-        train_part, test_part, codes = steps.number_items(*parts)
-        test_ids = train.session_ids if test is None else test.session_ids
-        progress.stage(f"writing {out}")
+        logs, sources = _read(values, progress)
         with new_folder(out) as folder:
-            stats = write_prepared(
-                folder,
-                _split(train_part, train.session_ids),
-                _split(test_part, test_ids),
-                train.item_ids.take(codes),
-                _about(values, filters, counts, sources),
-            )
+            log = _in_parts(logs, work_folder(folder))
+            logs.clear()
+            finished = finish(folder, log, _recipe(values), sources, progress)
     finally:
         progress.close()
-    for count in counts:
-        print(
-            f"{count.step}: {count.sessions:,} sessions, {count.events:,} events, "
-            f"{count.items:,} items"
-        )
-    print_counts(stats)
-    if not len(test_part.sessions):
-        warn("the test part is empty: training will run without evaluation")
+    tell(finished)
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -114,10 +92,10 @@ def _check(values: flags.FlagValues) -> None:
 
 def _read(
     values: flags.FlagValues, progress: Progress
-) -> tuple[Log, Log | None, list[dict[str, object]]]:
+) -> tuple[list[Batch], list[dict[str, object]]]:
     """Reads the log or its two parts, and describes the files they came from."""
     columns = Columns(values.session, values.item, values.time, values.order)
-    logs = {}
+    logs = []
     sources = []
     for role in ("train", "test"):
         name = getattr(values, role)
@@ -125,40 +103,39 @@ def _read(
             continue
         path = Path(name)
         progress.stage(f"reading {path}")
-        logs[role] = read_log(path, columns, values.time_unit)
-        if role == "train" and not logs[role].events.num_rows:
+        logs.append(read_log(path, columns, values.time_unit))
+        if role == "train" and not len(logs[0].session):
             raise UserError(f"{path}: no rows; expected one row an event")
         progress.stage(f"hashing {path}")
         sources += describe_source(path, role)
-    train, test = logs["train"], logs.get("test")
-    if test is not None:
-        train, test = steps.share_items(train, test)
-    return train, test, sources
+    return logs, sources
 
 
-def _split(part: steps.Arranged, session_ids: pa.Array) -> Split:
-    ids = session_ids.take(part.sessions)
-    return Split(part.items, part.offsets, ids, part.start_time)
+def _in_parts(logs: list[Batch], folder: Path) -> Log:
+    """Gives the log and its test part the same item codes."""
+    items = ItemCodes()
+    text = any(pa.types.is_string(log.item.type) for log in logs)
+    parts = []
+    for name, log in zip(("train", "test"), logs, strict=False):
+        several = Parts(items, folder, name, 1)
+        if len(log.session):
+            item = log.item.cast(pa.string()) if text else log.item
+            several.append(log._replace(item=item))
+        parts.append(several)
+    return Log(parts[0], parts[1] if len(parts) > 1 else None, items, folder)
 
 
-def _about(
-    values: flags.FlagValues,
-    filters: Filters,
-    counts: list[Counted],
-    sources: list[dict[str, object]],
-) -> dict[str, object]:
-    """Says in stats.json how the set was made."""
+def _recipe(values: flags.FlagValues) -> Recipe:
+    """Says what is to be done."""
+    filters = Filters(values.min_session_length, values.min_item_support)
+    rule = None
     split: dict[str, object] = {"kind": "none"}
     if values.test is not None:
         split = {"kind": "given"}
     elif values.test_days is not None:
         split = {"kind": "last_days", "days": values.test_days}
-    return {
-        "name": "events",
-        "filters": {**filters._asdict(), "steps": [c._asdict() for c in counts]},
-        "split": split,
-        "sources": sources,
-    }
+        rule = SplitRule("last", "event", values.test_days)
+    return Recipe("events", filters, rule, split)
 
 
 if __name__ == "__main__":

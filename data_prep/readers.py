@@ -11,8 +11,9 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.json
 
-from data_prep.columns import TIME, Place, encode_ids, microseconds, order_numbers
+from data_prep.columns import Place, encode_ids, microseconds, order_numbers
 from data_prep.errors import UserError
+from data_prep.parts import Batch
 
 _CSV = {".csv": ",", ".tsv": "\t"}
 _JSON = {".jsonl", ".ndjson", ".json"}
@@ -30,20 +31,7 @@ class Columns(NamedTuple):
     order: str | None = None
 
 
-class Log(NamedTuple):
-    """A raw log, one row an event, in raw order.
-
-    events: session (int32 code), item (int32 code), and where known time (``TIME``) and
-    order (number within the session). Codes count from 0 in the order in which ids
-    first appear, so that a session's code is its place in raw order.
-    """
-
-    events: pa.Table
-    session_ids: pa.Array
-    item_ids: pa.Array
-
-
-def read_log(path: Path, columns: Columns, time_unit: str = "s") -> Log:
+def read_log(path: Path, columns: Columns, time_unit: str = "s") -> Batch:
     """Reads a CSV, JSON lines or Parquet log, whose format the name's ending tells.
 
     Args:
@@ -54,35 +42,33 @@ def read_log(path: Path, columns: Columns, time_unit: str = "s") -> Log:
       time_unit: of numeric times, "s" or "ms".
 
     Returns:
-      The log, every column checked.
+      The log in one batch, every column checked.
     """
     table, first_row = _read(path, columns)
     if not table.num_rows:
-        return _no_events(columns)
+        return _no_events()
 
     def place(column: str) -> Place:
         return Place(path, column, first_row)
 
-    sessions, session_ids = encode_ids(table[columns.session], place(columns.session))
-    items, item_ids = encode_ids(table[columns.item], place(columns.item))
-    events = {"session": sessions, "item": items}
+    def ids(column: str) -> pa.Array:
+        codes, distinct = encode_ids(table[column], place(column))
+        return distinct.take(codes)
+
+    batch = Batch(ids(columns.session), ids(columns.item))
     if columns.time is not None:
-        times = table[columns.time]
-        events["time"] = microseconds(times, place(columns.time), time_unit)
+        times = microseconds(table[columns.time], place(columns.time), time_unit)
+        batch = batch._replace(time=times.cast(pa.int64()).to_numpy())
     if columns.order is not None:
-        events["order"] = order_numbers(table[columns.order], place(columns.order))
-    return Log(pa.table(events), session_ids, item_ids)
+        order = order_numbers(table[columns.order], place(columns.order))
+        batch = batch._replace(order=order.to_numpy())
+    return batch
 
 
-def _no_events(columns: Columns) -> Log:
+def _no_events() -> Batch:
     """Makes a log of no rows."""
-    types = {"session": pa.int32(), "item": pa.int32()}
-    if columns.time is not None:
-        types["time"] = TIME
-    if columns.order is not None:
-        types["order"] = pa.int64()
     ids = pa.array([], pa.int64())
-    return Log(pa.schema(types).empty_table(), ids, ids)
+    return Batch(ids, ids)
 
 
 def describe_source(path: Path, role: str) -> list[dict[str, object]]:

@@ -1,9 +1,9 @@
 """The steps of the paper's preparation, as pure functions over Arrow tables.
 
-A table holds one row an event in raw order: ``session`` and ``item`` (int32 codes from
-0, each in the order in which its ids first appear in the log), ``time`` (``TIME``)
-where known, ``order`` (a number within the session) where given. Tables of one data set
-share their item codes.
+A table holds one row an event in raw order: ``session`` (int32 code from 0, in the
+order in which its ids first appear), ``item`` (int32 code), ``time`` (``TIME``) where
+known, ``order`` (a number within the session) where given. Tables of one data set share
+their item codes; all events of a session are in one table.
 
 Source: TRON (arXiv 2307.14906) §2.1 and §3, and what its authors published.
 """
@@ -13,78 +13,83 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data_prep.readers import Log
-
 DAY = 86_400_000_000  # microseconds
+
+_NEVER = np.iinfo(np.int64).max
 
 
 class Arranged(NamedTuple):
     """Sessions in the order of a prepared set, each with its events in order.
 
-    items: [events] int32 codes; offsets: [sessions+1] int32; sessions: [sessions] int32
+    items: [events] int32 codes; lengths: [sessions] int32; sessions: [sessions] int32
     codes; start_time: [sessions] ``TIME``, null where the log has no times.
     """
 
     items: np.ndarray
-    offsets: np.ndarray
+    lengths: np.ndarray
     sessions: np.ndarray
     start_time: pa.Array
 
 
-def share_items(train: Log, test: Log) -> tuple[Log, Log]:
-    """Gives two logs the same item codes: train's, then those that only test has."""
-    ids, others = train.item_ids, test.item_ids
-    if not len(others):
-        return train, test._replace(item_ids=ids)
-    if ids.type != others.type:
-        ids, others = ids.cast(pa.string()), others.cast(pa.string())
-    both = pa.chunked_array([ids, others]).dictionary_encode()
-    ids = both.chunk(1).dictionary
-    codes = both.chunk(1).indices.take(test.events["item"])
-    position = test.events.schema.get_field_index("item")
-    events = test.events.set_column(position, "item", codes)
-    return train._replace(item_ids=ids), Log(events, test.session_ids, ids)
+class SplitRule(NamedTuple):
+    """Which sessions are test: those whose first or last event is late enough.
+
+    Late is at or after ``latest`` minus ``days`` · 86,400 s. ``judged``: "first" or
+    "last", the event that has to be late; ``latest``: "event", the log's latest event,
+    "start", its latest first event, or "day", the midnight before that (UTC).
+    """
+
+    judged: str
+    latest: str
+    days: float
+
+    def cutoff(self, first: int, last: int) -> int:
+        """Time from which an event is late, given the latest first and last event."""
+        latest = {"event": last, "start": first, "day": first - first % DAY}
+        return latest[self.latest] - round(self.days * DAY)
+
+
+def count_items(events: pa.Table, num_items: int) -> np.ndarray:
+    """Counts the events of each item code, [num_items] int64."""
+    return np.bincount(events["item"].to_numpy(), minlength=num_items)
 
 
 def keep_long_sessions(events: pa.Table, min_length: int) -> pa.Table:
     """Drops the sessions of fewer than ``min_length`` events."""
     sessions = events["session"].to_numpy()
-    return events.filter(pa.array(np.bincount(sessions)[sessions] >= min_length))
+    return _keep(events, (np.bincount(sessions) >= min_length)[sessions])
 
 
-def keep_supported_items(
-    train: pa.Table, test: pa.Table, min_support: int
-) -> tuple[pa.Table, pa.Table]:
-    """Drops events of items with too few events in train and test together, once."""
-    items = [part["item"].to_numpy() for part in (train, test)]
-    support = np.bincount(np.concatenate(items))
-    masks = [pa.array(support[codes] >= min_support) for codes in items]
-    return train.filter(masks[0]), test.filter(masks[1])
+def keep_items(events: pa.Table, kept: np.ndarray) -> pa.Table:
+    """Drops the events of items whose code is not marked in ``kept``."""
+    return _keep(events, kept[events["item"].to_numpy()])
 
 
-def keep_items_of(train: pa.Table, test: pa.Table) -> pa.Table:
-    """Drops the test events of items that train lacks."""
-    support = np.bincount(train["item"].to_numpy())
-    items = test["item"].to_numpy()
-    known = items < len(support)
-    known[known] = support[items[known]] > 0
-    return test.filter(pa.array(known))
+def _keep(events: pa.Table, kept: np.ndarray) -> pa.Table:
+    return events if kept.all() else events.filter(pa.array(kept))
 
 
-def split_last_days(events: pa.Table, days: float) -> tuple[pa.Table, pa.Table]:
-    """Splits off the sessions whose last event lies in the log's last days.
+def first_and_last(events: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Finds when each session begins and ends.
 
     Returns:
-      train, and test: the sessions whose last event is at or after the latest event of
-      the log minus ``days`` · 86,400 s.
+      [codes] int64 microseconds of its earliest and of its latest event; the first
+      beyond any time and the last -1 for codes without events.
     """
-    if not events.num_rows:
-        return events, events
     sessions = events["session"].to_numpy()
     times = events["time"].cast(pa.int64()).to_numpy()
-    last = np.zeros(sessions.max() + 1, np.int64)
+    first = np.full(sessions.max(initial=-1) + 1, _NEVER)
+    last = np.full(len(first), -1)
+    np.minimum.at(first, sessions, times)
     np.maximum.at(last, sessions, times)
-    late = (last >= times.max() - round(days * DAY))[sessions]
+    return first, last
+
+
+def split_late(events: pa.Table, judged: str, cutoff: int) -> tuple[pa.Table, pa.Table]:
+    """Splits off the sessions whose ``judged`` event is at or after ``cutoff``."""
+    first, last = first_and_last(events)
+    late = (first if judged == "first" else last) >= cutoff
+    late = late[events["session"].to_numpy()]
     return events.filter(pa.array(~late)), events.filter(pa.array(late))
 
 
@@ -92,52 +97,66 @@ def arrange(events: pa.Table) -> Arranged:
     """Orders sessions by start time and events within them, by stable sorts.
 
     A session starts at its earliest event. Sessions that start together stay in raw
-    order, that of their first row in the log, filtered or not; so do all sessions where
-    there are no times. Events are ordered by ``order``, else by ``time``, and in raw
-    order where those are equal or absent.
+    order, that of their codes; so do all sessions where there are no times. Events are
+    ordered by ``order``, else by ``time``, and in raw order where those are equal or
+    absent.
     """
     sessions = events["session"].to_numpy()
-    codes, lengths = np.unique(sessions, return_counts=True)
+    lengths = np.bincount(sessions)
+    codes = np.flatnonzero(lengths)
     start = pa.nulls(len(codes), pa.timestamp("us", tz="UTC"))
-    by_start = np.arange(len(codes))
-    rank = np.zeros(codes.max(initial=-1) + 1, np.int32)
     if "time" in events.column_names:
-        times = events["time"].cast(pa.int64()).to_numpy()
-        earliest = np.full(len(rank), np.iinfo(np.int64).max)
-        np.minimum.at(earliest, sessions, times)
-        by_start = np.argsort(earliest[codes], kind="stable")
-        start = pa.array(earliest[codes[by_start]]).cast(start.type)
-    codes = codes[by_start]
+        earliest = first_and_last(events)[0][codes]
+        by_start = np.argsort(earliest, kind="stable")
+        start = pa.array(earliest[by_start]).cast(start.type)
+        codes = codes[by_start]
+    rank = np.zeros(len(lengths), np.int64)
     rank[codes] = np.arange(len(codes))
-    names = [name for name in ("order", "time") if name in events.column_names]
-    keys = [rank[sessions]]
-    if names:
-        within = events[names[0]]
-        if names[0] == "time":
-            within = within.cast(pa.int64())
-        keys.insert(0, within.to_numpy())
-    order = np.lexsort(keys)
-    offsets = np.zeros(len(codes) + 1, np.int32)
-    np.cumsum(lengths[by_start], out=offsets[1:])
-    return Arranged(events["item"].to_numpy()[order], offsets, codes, start)
+    within = None
+    if "order" in events.column_names:
+        within = events["order"].to_numpy()
+    elif "time" in events.column_names:
+        within = events["time"].cast(pa.int64()).to_numpy()
+    order = _sort(rank[sessions], within)
+    items = events["item"].to_numpy()[order]
+    lengths = lengths[codes].astype(np.int32)
+    return Arranged(items, lengths, codes.astype(np.int32), start)
 
 
-def number_items(
-    train: Arranged, test: Arranged
-) -> tuple[Arranged, Arranged, pa.Array]:
-    """Numbers items from 1 by first appearance in the arranged train sessions.
+def _sort(rank: np.ndarray, within: np.ndarray | None) -> np.ndarray:
+    """Returns the stable order by ``rank``, then by ``within``.
 
-    Args:
-      train: arranged sessions.
-      test: arranged sessions, of items that occur in train.
-
-    Returns:
-      train and test with the new numbers, and [num_items] the code that item 1, 2, …
-      had before.
+    Sorting plain int64 is many times faster than a stable sort of indices, so a row's
+    place is made part of the number that is sorted.
     """
-    old = pa.array(train.items).unique()
-    codes = old.to_numpy()
-    number = np.zeros(codes.max(initial=-1) + 1, np.int32)
-    number[codes] = np.arange(1, len(codes) + 1)
-    renumbered = [part._replace(items=number[part.items]) for part in (train, test)]
-    return renumbered[0], renumbered[1], old
+    order = _stable_order(rank)
+    if within is None or not len(rank):
+        return order
+    rank, within = rank[order], within[order]
+    if not ((within[1:] < within[:-1]) & (rank[1:] == rank[:-1])).any():
+        return order
+    if not np.issubdtype(within.dtype, np.integer):
+        return order[np.lexsort((within, rank))]
+    starts = np.flatnonzero(np.diff(rank, prepend=-1))
+    lowest = np.minimum.reduceat(within, starts).astype(np.int64)
+    within = within - np.repeat(lowest, np.diff(starts, append=len(rank)))
+    bits = int(within.max()).bit_length()
+    if int(rank[-1]).bit_length() + bits > 63:
+        return order[np.lexsort((within, rank))]
+    keys = (rank << bits) | within
+    sorted_order = np.argsort(keys)  # equal ones in any order, which is put right next
+    keys = keys[sorted_order]
+    tied = np.cumsum(np.diff(keys, prepend=keys[0]) != 0)
+    return order[_packed_sort(tied, sorted_order)]
+
+
+def _stable_order(rank: np.ndarray) -> np.ndarray:
+    """Like ``np.argsort(rank, kind="stable")``, for ranks below 2³¹."""
+    if not (rank[1:] < rank[:-1]).any():
+        return np.arange(len(rank))
+    return _packed_sort(rank, np.arange(len(rank)))
+
+
+def _packed_sort(keys: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Sorts places (below 2³²) by key (below 2³¹), then by themselves."""
+    return np.sort((keys << 32) | places) & 0xFFFFFFFF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -58,10 +59,14 @@ def run(
         print(flag_values.get_help())
         return 0
     try:
-        _parse(flag_values, list(argv))
+        _parse(flag_values, _joined(argv))
         program(flag_values)
     except UserError as error:
         return _fail(str(error))
+    except OSError as error:
+        return _fail(": ".join(filter(None, (error.filename, error.strerror))))
+    except MemoryError as error:
+        return _fail(f"out of memory: {error}")
     except KeyboardInterrupt:
         return _fail("interrupted")
     return 0
@@ -73,8 +78,19 @@ def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
         "config",
         help_string="Experiment: a file of experiments/configs, perhaps with :argument",
         flag_values=flag_values,
-        sys_argv=list(argv),
+        sys_argv=_joined(argv),
     )
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Spells ``--config FILE`` as ``--config=FILE``, which ml_collections wants."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in ("--config", "-config"):
+            joined[-1] = f"--config={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _parse(flag_values: flags.FlagValues, argv: list[str]) -> None:
@@ -105,6 +121,8 @@ def _explain(flag_values: flags.FlagValues, argv: list[str], error: Exception) -
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if files and "Error whilst parsing config file" in str(error):
         why = lines[-1].partition(": ")[2] or lines[-1]
+        if "has no attribute 'get_config'" in why:
+            return f"{files[-1]}: this file has no function get_config"
         if why.startswith("get_config() takes 0 positional"):
             return f"{files[-1]}: this config takes no argument after a colon"
         return why
@@ -130,6 +148,7 @@ def _unknown_field(config_flag: str, name: str) -> str | None:
 
 
 def _fail(message: str) -> int:
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     print("error:", " ".join(message.split()), file=sys.stderr)
     return 1

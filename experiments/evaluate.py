@@ -78,7 +78,7 @@ def run(flag_values: flags.FlagValues) -> None:
     summaries = {p: ranked[step][1][p] for p, step in steps.items()}
     columns = zip(*(ranked[step][0].of(p) for p, step in steps.items()), strict=True)
     ranks = Ranks(*(np.concatenate(column) for column in columns))
-    _write(workdir, ranks, splits[split].ids, steps, summaries)
+    _write(workdir, split, ranks, splits[split].ids, steps, summaries)
     print(
         format_summaries(
             summaries,
@@ -126,14 +126,20 @@ def choose(
 
 def _write(
     workdir: Path,
+    split: str,
     ranks: Ranks,
     session_ids: Any,
     steps: dict[Protocol, int],
     summaries: dict[Protocol, Any],
 ) -> None:
-    """Writes ranks.parquet and evaluation.json."""
-    path = workdir / "ranks.parquet"
+    """Writes ranks.parquet and evaluation.json, under names of their own off test."""
+    suffix = "" if split == "test" else f"_{split}"
+    summary, path = (
+        workdir / name
+        for name in (f"evaluation{suffix}.json", f"ranks{suffix}.parquet")
+    )
     try:
+        summary.unlink(missing_ok=True)  # it must never stand beside other ranks
         rank_files.save(path, ranks, session_ids)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
@@ -142,7 +148,7 @@ def _write(
         for protocol in PROTOCOLS
         if summaries[protocol]
     ]
-    workdirs.write_json(workdir / "evaluation.json", lines)
+    workdirs.write_json(summary, lines)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,19 @@ test order, so that figures can be recomputed and runs compared event by event.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from absl import flags
 
 from experiments import entry, workdirs
+from tron_jax.checkpoints import Checkpoints
 from tron_jax.errors import UserError
-
-NEEDED = ("metrics.jsonl", "evaluation.json", "ranks.parquet")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,24 +34,45 @@ def main(argv: Sequence[str]) -> int:
 def run(flag_values: flags.FlagValues) -> None:
     workdir, out = Path(flag_values.workdir), Path(flag_values.out)
     config, made_with = workdirs.read_config(workdir)
-    for name in NEEDED:
-        if not (workdir / name).is_file():
-            raise UserError(
-                f"{workdir / name} is missing; expected a run that "
-                "experiments.evaluate has evaluated"
-            )
+    _check_evaluated(workdir)
+    if out.exists():
+        raise UserError(f"{out} exists; expected a folder to be made")
     config.data.path = ""
+    new = out.with_name(out.name + ".new")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        new.mkdir(parents=True)
         for name in ("metrics.jsonl", "evaluation.json", "plot.png"):
             if (workdir / name).is_file():
-                shutil.copyfile(workdir / name, out / name)
-        _keep_ranks(workdir / "ranks.parquet", out / "ranks.npz")
+                shutil.copyfile(workdir / name, new / name)
+        _keep_ranks(workdir / "ranks.parquet", new / "ranks.npz")
+        content = config.to_dict() | {"provenance": made_with}
+        workdirs.write_json(new / workdirs.CONFIG, content)
+        new.rename(out)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
-    content = config.to_dict() | {"provenance": made_with}
-    workdirs.write_json(out / workdirs.CONFIG, content)
+        raise UserError(f"cannot keep {workdir} in {out}: {error}") from error
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{workdir / 'ranks.parquet'} is damaged: {error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     print(f"kept in {out}")
+
+
+def _check_evaluated(workdir: Path) -> None:
+    """Refuses a run whose last checkpoint has not been evaluated."""
+    path = workdir / "evaluation.json"
+    try:
+        lines = {line["protocol"]: line for line in json.loads(path.read_text())}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is missing or damaged; run experiments.evaluate first"
+        ) from error
+    latest = Checkpoints(workdir / "checkpoints").latest_step()
+    found = lines.get("exact", {}).get("step")
+    if found != latest:
+        raise UserError(
+            f"{path} is of step {found}, the run's last checkpoint of step {latest}; "
+            "run experiments.evaluate without --step"
+        )
 
 
 def _keep_ranks(source: Path, target: Path) -> None:

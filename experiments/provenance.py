@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -23,6 +24,16 @@ def describe(data: PreparedData) -> dict[str, str]:
         "device": jax.devices()[0].device_kind,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
     }
+
+
+def resumed(before: dict[str, Any], now: dict[str, str]) -> dict[str, Any]:
+    """What a run was first made with, and each change since under ``resumed_with``."""
+    changes = before.get("resumed_with", [])
+    latest = {key: value for key, value in before.items() if key != "resumed_with"}
+    for change in changes:
+        latest |= change
+    changed = {key: value for key, value in now.items() if latest.get(key) != value}
+    return before | ({"resumed_with": [*changes, changed]} if changed else {})
 
 
 def _git_commit() -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,15 +120,14 @@ def _evaluate(
     scores: dict[str, float] = {}
     for split in sorted(splits.keys() - {"train"}):
         _, summaries = runs.evaluate(evaluator, state, step, splits[split], split)
-        print(
-            format_summaries(
-                summaries,
-                steps=dict.fromkeys(PROTOCOLS, step),
-                chosen_by=dict.fromkeys(PROTOCOLS, "the state being trained"),
-                position=config.model.position,
-            ),
-            flush=True,
+        text = format_summaries(
+            summaries,
+            steps=dict.fromkeys(PROTOCOLS, step),
+            chosen_by=dict.fromkeys(PROTOCOLS, "the state being trained"),
+            position=config.model.position,
         )
+        with contextlib.suppress(OSError):  # a lost terminal must not end the run
+            print(text, flush=True)
         found = [summary for summary in summaries.values() if summary]
         lines += found
         scores[split] = found[0]["recall@20"]  # of paper, or of exact where that is n/a

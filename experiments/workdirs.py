@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from ml_collections import ConfigDict
 from experiments import checks, provenance
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
+from tron_jax.files import replacing
 
 MAY_CHANGE = ("data.path", "train.epochs", "train.log_every_steps")
 CONFIG = "config.json"
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -41,19 +42,22 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
     except OSError as error:
         raise UserError(f"cannot make workdir {path}: {error.strerror}") from error
     with _locked(path):
+        before = None
         if (path / CONFIG).exists():
-            _check_same_run(path, config, data)
-        elif {file.name for file in path.iterdir()} - {f"{CONFIG}.new"}:
+            before = _check_same_run(path, config, data)
+        elif {file.name for file in path.iterdir()} - {LOCK, f"{CONFIG}.new"}:
             raise UserError(
                 f"{path} holds files but no {CONFIG}; expected a new folder or the "
                 "workdir of a run"
             )
-        content = config.to_dict() | {"provenance": provenance.describe(data)}
-        write_json(path / CONFIG, content)
+        made_with = provenance.describe(data)
+        if before is not None:
+            made_with = provenance.resumed(before, made_with)
+        write_json(path / CONFIG, config.to_dict() | {"provenance": made_with})
         yield path
 
 
-def read_config(path: Path) -> tuple[ConfigDict, dict[str, str]]:
+def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
     """Reads back a run's config, checked, and what it was made with.
 
     Raises:
@@ -78,30 +82,34 @@ def read_config(path: Path) -> tuple[ConfigDict, dict[str, str]]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
-    new = path.with_name(path.name + ".new")
     try:
-        new.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(new, path)
+        with replacing(path) as new:
+            new.write_text(json.dumps(content, indent=2) + "\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Generator[None]:
     """Holds a lock that ends with the process, however that ends."""
-    folder = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = open(path / LOCK, "w")  # noqa: SIM115  (held beyond this block)
+    except OSError as error:
+        raise UserError(f"cannot write workdir {path}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"workdir {path} is in use by another process") from error
+        except OSError as error:
+            raise UserError(f"cannot lock {path}: {error.strerror}") from error
         yield
-    except BlockingIOError as error:
-        raise UserError(f"workdir {path} is in use by another process") from error
-    finally:
-        os.close(folder)
 
 
-def _check_same_run(path: Path, config: ConfigDict, data: PreparedData) -> None:
+def _check_same_run(
+    path: Path, config: ConfigDict, data: PreparedData
+) -> dict[str, Any]:
+    """Refuses what may not change; returns what the run was made with before."""
     stored, made_with = read_config(path)
     before, now = _flat(stored.to_dict()), _flat(config.to_dict())
     for field in sorted({*before, *now} - {*MAY_CHANGE}):
@@ -117,6 +125,7 @@ def _check_same_run(path: Path, config: ConfigDict, data: PreparedData) -> None:
             f"expected fingerprint {made_with['fingerprint'][:12]}, "
             f"found {data.fingerprint[:12]}"
         )
+    return made_with
 
 
 def _flat(content: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from absl import logging
 
 from tron_jax import array_files, manifest
 from tron_jax.errors import UserError
+from tron_jax.files import sync
 from tron_jax.manifest import DamagedCheckpointError
 
 UNFINISHED = ".unfinished"
@@ -261,7 +262,7 @@ class Checkpoints:
                     files = manifest.checksums(staged)
                     manifest.write(staged, entry | {"files": files})
                     os.rename(staged, self.folder / staged.name)
-                    manifest.sync(self.folder)
+                    sync(self.folder)
                     self._damaged.discard(entry["step"])
                     self._delete_surplus()
             except Exception as error:

@@ -63,7 +63,9 @@ def make_encode_step(
         chunk: jax.Array, params: Any, table_state: Any, step: jax.Array, stream: Stream
     ) -> jax.Array:
         inputs = read_rows(table_state, stream.items, step)
-        hidden = encode(params, inputs, stream.session, stream.position)
+        # Float32 is not float32 on an accelerator otherwise.
+        with jax.default_matmul_precision("highest"):
+            hidden = encode(params, inputs, stream.session, stream.position)
         hidden = hidden[stream.scored].astype(chunk.dtype)
         return lax.dynamic_update_slice_in_dim(chunk, hidden, stream.at, 0)
 

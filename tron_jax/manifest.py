@@ -5,12 +5,12 @@ meets other damage with errors of many kinds; sizes and checksums give one line 
 """
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
 
 from tron_jax.errors import UserError
+from tron_jax.files import replacing, sync
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -31,15 +31,9 @@ def write(folder: Path, content: dict[str, Any]) -> None:
       folder: the checkpoint.
       content: anything that survives JSON; a checksum is put around it.
     """
-    new = folder / f"{NAME}.new"
     text = json.dumps({"crc32": _content_crc(content), "content": content}, indent=1)
-    try:
+    with replacing(folder / NAME) as new:
         new.write_text(text)
-        sync(new)
-        os.replace(new, folder / NAME)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
     sync(folder)
 
 
@@ -91,15 +85,6 @@ def verify(folder: Path, files: dict[str, list[int]]) -> None:
             raise DamagedCheckpointError(folder, reason)
         if found != expected:
             raise DamagedCheckpointError(folder, f"{name} has changed")
-
-
-def sync(path: Path) -> None:
-    """Waits until the disk has a file's content, or a folder's names."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _checksum(path: Path) -> list[int]:

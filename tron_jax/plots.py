@@ -2,11 +2,11 @@
 
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 from tron_jax import records
 from tron_jax.errors import UserError
+from tron_jax.files import replacing
 
 Record = dict[str, Any]
 
@@ -57,13 +57,10 @@ def plot_run(
     mrr.set_xlim(left=0)
     mrr.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    png_path = Path(png_path)
-    new = png_path.with_name(png_path.name + ".new")
     try:
-        figure.savefig(new, format="png", dpi=150)
-        os.replace(new, png_path)
+        with replacing(png_path) as new:
+            figure.savefig(new, format="png", dpi=150)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise UserError(f"cannot write {png_path}: {error.strerror}") from error
     return True
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tron_jax import metrics
+from tron_jax.files import replacing
 
 Protocol = Literal["paper", "exact"]
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "exact")
@@ -63,19 +62,10 @@ def save(path: str | Path, ranks: Ranks, session_ids: pa.Array) -> None:
     Raises:
       OSError: if it cannot be written; what was there before stays.
     """
-    path = Path(path)
-    new = path.with_name(path.name + ".new")
-    try:
-        with pq.ParquetWriter(
-            new, _table(ranks.of("paper"), session_ids).schema
-        ) as file:
-            for protocol in PROTOCOLS:
-                file.write_table(_table(ranks.of(protocol), session_ids))
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise
+    schema = _table(ranks.of("paper"), session_ids).schema
+    with replacing(path) as new, pq.ParquetWriter(new, schema) as file:
+        for protocol in PROTOCOLS:
+            file.write_table(_table(ranks.of(protocol), session_ids))
 
 
 def _table(ranks: Ranks, session_ids: pa.Array) -> pa.Table:

@@ -76,7 +76,7 @@ class Recorder:
         self._elapsed = time.monotonic() - info.get("elapsed", 0.0)
         self._pending: list[tuple[int, Totals, int]] = []
         self._saving = 0.0
-        self.loss = math.nan
+        self.loss: float | None = None  # of the last line
         self.due: int | None = None  # the step at which a window has ended
         self.restart()
 
@@ -145,6 +145,10 @@ class Recorder:
         epoch = step / self._plan.steps_per_epoch
         about = {"step": step, "epoch": round(epoch, 6), "time": self.elapsed()}
         self._writer.write(about | record)
+
+    def sync(self) -> None:
+        """Puts the log on disk."""
+        self._writer.sync()
 
     def elapsed(self) -> float:
         """Seconds since the run was first started, pauses left out."""

@@ -1,6 +1,8 @@
 """What a run tells: lines of ``metrics.jsonl``, and a progress bar on the terminal."""
 
 import collections
+import contextlib
+import errno
 import json
 import math
 import numbers
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from tron_jax.errors import UserError
+from tron_jax.files import replacing
 
 FIRST_KEYS = ("step", "epoch", "time")
 RATE_WINDOW = 30.0  # seconds
@@ -46,11 +49,20 @@ class MetricsWriter:
         """
         rest = [key for key in record if key not in FIRST_KEYS]
         line = {key: _plain(key, record[key]) for key in (*FIRST_KEYS, *rest)}
-        text = json.dumps(line, allow_nan=False) + "\n"
+        text = (json.dumps(line, allow_nan=False) + "\n").encode()
+        before = os.fstat(self._file.fileno()).st_size
         try:
-            self._file.write(text.encode())
+            written = self._file.write(text)
+            if written != len(text):  # a full disk takes what still fits
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
             raise self._unwritable(error) from error
+
+    def sync(self) -> None:
+        """Puts the lines on disk, as must be before a checkpoint stands for them."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file."""
@@ -120,15 +132,10 @@ def truncate_after(path: str | os.PathLike[str], step: int) -> int:
     content = "".join(json.dumps(record) + "\n" for record in kept).encode()
     if content == path.read_bytes():
         return 0
-    new = path.with_name(path.name + ".new")
     try:
-        with new.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+        with replacing(path) as new:
+            new.write_bytes(content)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     return len(records) - len(kept)
 
@@ -196,15 +203,21 @@ class Progress:
         self._past.append((now, done))
         width = shutil.get_terminal_size().columns - 1
         line = self._line(done, values)[:width]
-        self._stream.write(f"\r{line}\x1b[K")
-        self._stream.flush()
+        self._draw(f"\r{line}\x1b[K")
 
     def clear(self) -> None:
         """Wipes the line, so that something else can be printed there."""
         if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+            self._draw("\r\x1b[K")
         self._drawn = -math.inf
+
+    def _draw(self, text: str) -> None:
+        """Writes to the terminal; one that is gone must not end the run."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            self._shown = False
 
     def _line(self, done: int, values: Mapping[str, float]) -> str:
         (start, before), (now, _) = self._past[0], self._past[-1]

@@ -166,7 +166,7 @@ def sleeping_sums(
     ratios = b1 / b2 ** np.array([0.5, 1.0, 1.5])
     if ratios.max() >= 1:
         raise ValueError(f"b1 {b1} must be below b2**1.5, b2 {b2}")
-    terms = math.ceil(math.log(1e-12) / math.log(ratios.max()))
+    terms = math.ceil(math.log(1e-12) / math.log(max(ratios.max(), 1e-12)))
     settled = math.ceil(math.log(1e-10) / math.log(b2))
     steps = max(horizon, settled) + 1
     update = np.arange(1, steps + terms + 1, dtype=np.float64)
@@ -211,7 +211,8 @@ def deferred_adam(
     Source: ours (design §4); equals ``optax.adam`` over the whole table.
     """
     table_of_sums = sleeping_sums(learning_rate, horizon, b1, b2)
-    log_ratios = np.log(b1 / b2 ** np.array([0.5, 1.0, 1.5])).astype(np.float32)
+    ratios = np.maximum(b1, 1e-30) / b2 ** np.array([0.5, 1.0, 1.5])
+    log_ratios = np.log(ratios).astype(np.float32)
 
     def endless(step: jax.Array) -> jax.Array:
         return jnp.asarray(table_of_sums)[jnp.minimum(step, len(table_of_sums) - 1)]
@@ -232,7 +233,7 @@ def deferred_adam(
         root = jnp.sqrt(nu) + epsilon * mean
         bent = 1 + spread * jnp.square(epsilon / root)
         values = take(state.table, ids) - total * bent * mu / root
-        decay1, decay2 = (jnp.exp(slept * math.log(b)) for b in (b1, b2))
+        decay1, decay2 = (jnp.exp(slept * math.log(max(b, 1e-30))) for b in (b1, b2))
         return Rows(values, (decay1 * mu, decay2 * nu, last))
 
     def update(state: AdamState, ids, rows: Rows, gradients, step) -> AdamState:

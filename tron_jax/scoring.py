@@ -109,7 +109,7 @@ def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array]:
     Source: paper §2.1, top-k negative sampling.
     """
     highest, columns = jax.lax.top_k(scores, topk)
-    return columns, highest > LOWEST
+    return columns, highest != LOWEST  # NaN counts, so that the loss shows it
 
 
 def rows_of(

@@ -10,7 +10,7 @@ import optax
 
 from tron_jax import rng
 from tron_jax.data.packing import Batch
-from tron_jax.models.sasrec import Encoder
+from tron_jax.models.encoder import Encoder
 from tron_jax.negatives import Sampler
 from tron_jax.objective import Objective, Totals
 from tron_jax.row_optimizers import RowOptimizer

@@ -148,14 +148,17 @@ class Loop:
             self.recorder.add(step, totals, sessions)
             if step < self.plan.last:
                 batch = jax.device_put(self.batches.at(step))
-            epoch = step / self.plan.steps_per_epoch
-            self.progress.update(done, epoch=epoch, loss=self.recorder.loss)
+            shown = {"epoch": step / self.plan.steps_per_epoch}
+            if self.recorder.loss is not None:
+                shown["loss"] = self.recorder.loss
+            self.progress.update(done, **shown)
             self.checkpoints.check()
             yield state, step
 
     def _complete(self, state: TrainState, step: int) -> None:
         """Log, evaluation and checkpoint of a step at which one is due."""
         self.recorder.write_line(step)
+        _refuse_not_finite(state, step)
         score = None
         if self.plan.ends_epoch(step):
             self.progress.clear()
@@ -169,16 +172,13 @@ class Loop:
         """Saves between two lines of the log, with what the open window holds."""
         self.recorder.write_due()
         self.recorder.settle(step)
+        _refuse_not_finite(state, step)
         self._save(state, step, None, wait=True)
 
     def _save(
         self, state: TrainState, step: int, score: float | None, *, wait: bool
     ) -> None:
-        # A loss tells of the state before its update, not of the one to be saved.
-        if not _all_finite(state):
-            raise UserError(
-                f"the state of step {step} is not finite, so it is not saved"
-            )
+        self.recorder.sync()
         content = self.info | self.recorder.info()
         spent = self.checkpoints.save(step, state, content, score=score, wait=wait)
         self.recorder.add_saving(spent)
@@ -189,6 +189,12 @@ def _all_finite(state: TrainState) -> jax.Array:
     leaves = jax.tree.leaves(state)
     floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in floats]))
+
+
+def _refuse_not_finite(state: TrainState, step: int) -> None:
+    """Checks the state itself: its loss was that of the state before the update."""
+    if not _all_finite(state):
+        raise UserError(f"the state of step {step} is not finite, so it is not saved")
 
 
 def _last_good(checkpoints: Checkpoints) -> str:

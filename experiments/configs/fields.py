@@ -18,9 +18,9 @@ def default_config() -> ConfigDict:
 
     model = config.model = ConfigDict()
     model.hidden_size = 200  # width of embeddings and hidden states
-    model.num_layers = 2
-    model.num_heads = 1
-    model.feedforward_size = 200
+    model.num_layers = 2  # transformer layers
+    model.num_heads = 1  # attention heads
+    model.feedforward_size = 200  # width inside the feed-forward part
     model.max_session_length = 50  # inputs; longer sessions keep their last ones
     model.dropout = 0.05  # probability of dropping
     model.position = "from_end"  # from_end (published) | from_start (honest)
@@ -46,16 +46,16 @@ def default_config() -> ConfigDict:
     optimizer.item_table = "auto"  # dense | rows | auto: rows from 200,000 items on
 
     train = config.train = ConfigDict()
-    train.epochs = 10
+    train.epochs = 10  # passes over the train sessions
     train.batch_size = 128  # sessions
     train.order = "chronological"  # chronological (published) | shuffled
-    train.seed = 0
-    train.log_every_steps = 100
+    train.seed = 0  # of initial parameters and every draw
+    train.log_every_steps = 100  # steps a line of metrics.jsonl covers, at most
 
     checkpoint = config.checkpoint = ConfigDict()
-    checkpoint.every_steps = 1000  # besides one at the end of each epoch
-    checkpoint.keep_last = 3  # besides the best
-    return config
+    checkpoint.every_steps = 1000  # steps, besides one at the end of each epoch
+    checkpoint.keep_last = 3  # checkpoints, besides the best
+    return config.lock()  # a misspelt field in a config file is refused
 
 
 def check_dataset(dataset: str) -> None:

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from tron_jax.data.packing import block_size
+from tron_jax.models.encoder import Encoder
 
 LAYER_NORM_EPSILON = 1e-5
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-class Encoder(NamedTuple):
-    """An encoder as two pure functions.
-
-    Attributes:
-      init: ``key -> params``.
-      encode: ``(params, inputs, session, position, dropout_key) -> hidden``; see
-        ``make_sasrec``.
-    """
-
-    init: Callable[[jax.Array], Any]
-    encode: Callable[..., jax.Array]
 
 
 def bias_like_torch(fan_in: int) -> nn.initializers.Initializer:

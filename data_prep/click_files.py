@@ -1,0 +1,187 @@
+"""Files of a known format read as batches of clicks; what is malformed is named.
+
+A block of lines is parsed by pyarrow. Where that fails or cannot be trusted, the block
+is parsed again line by line in Python, which either succeeds (the block is unusual) or
+names the line (it is malformed).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.console import Progress
+from data_prep.errors import UserError
+from data_prep.looks import looks_like
+from data_prep.parts import Batch
+from data_prep.raw_files import Block, RawFile
+
+YEAR_9999 = 253_402_300_800_000_000  # microseconds since 1970
+
+Click = tuple[int | str, int | str, int]  # session, item, microseconds since 1970
+
+_SHOWN = 3  # bad rows told apart
+
+
+class TextIdsError(Exception):
+    """Ids that are no whole numbers were met while reading whole numbers."""
+
+
+class Format(Protocol):
+    """How a file of a known format is read."""
+
+    name: str
+    expected: str  # what its first line should be, for messages
+
+    def header_lines(self, first: str) -> int | None:
+        """How many lines to skip, given the first; None where it is no such file."""
+        ...
+
+    def parse(self, data: bytes, text: bool) -> Batch | None:
+        """Parses whole lines at once, ids as text or whole numbers; None: cannot."""
+        ...
+
+    def parse_line(self, line: str) -> list[Click]:
+        """Parses one line; raises ValueError with what is wrong."""
+        ...
+
+
+class BadRows:
+    """Malformed rows: the first is an error, or all are skipped and counted."""
+
+    def __init__(self, skip: bool) -> None:
+        """Has met none yet."""
+        self.skip = skip
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, where: str) -> None:
+        """Counts one, or raises."""
+        if not self.skip:
+            raise UserError(f"{where} (--skip_bad_rows leaves such rows out)")
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(where)
+
+
+class _Rows(NamedTuple):
+    clicks: list[Click]
+    bad: list[tuple[int, str]]
+
+
+def read_clicks(
+    raw: RawFile,
+    form: Format,
+    bad: BadRows,
+    text: bool,
+    progress: Progress,
+) -> Iterator[Batch]:
+    """Yields a file's clicks in raw order.
+
+    Args:
+      raw: the file.
+      form: its format.
+      bad: what to do with malformed rows.
+      text: read ids as text; else as whole numbers, and TextIdsError is raised where
+        there are others.
+      progress: told after each block.
+
+    Yields:
+      The clicks of some lines; none where they hold none.
+    """
+    skip = check_head(raw, form)
+    empty = True
+    for block in raw.blocks():
+        if skip:
+            body = block.data.partition(b"\n")[2]
+            block = Block(body, block.first_line + skip)
+            skip = 0
+        if not block.data.strip():
+            continue
+        batch = form.parse(block.data, text)
+        if batch is None:
+            batch = _parse_lines(raw, form, bad, block, text)
+        empty = empty and not len(batch.session)
+        yield batch
+        progress.count("bytes", raw.bytes_read, raw.size)
+    if empty:
+        raise UserError(f"{raw.path}: no clicks; expected {form.name}")
+
+
+def check_head(raw: RawFile, form: Format) -> int:
+    """Returns how many lines to skip; refuses a file that begins otherwise."""
+    head = raw.head()
+    first = head.partition(b"\n")[0].decode("utf-8", "replace").strip()
+    skip = form.header_lines(first)
+    if skip is None:
+        looks = looks_like(head)
+        looks = f"; it looks like {looks}" if looks else ""
+        raise UserError(
+            f"{raw.path}: row 1: not {form.name}: expected {form.expected}, found "
+            f"{first[:80]!r}{looks}"
+        )
+    return skip
+
+
+def _parse_lines(
+    raw: RawFile, form: Format, bad: BadRows, block: Block, text: bool
+) -> Batch:
+    """Parses a block line by line."""
+    clicks: list[Click] = []
+    for number, line in enumerate(block.data.split(b"\n"), start=block.first_line):
+        line = line.removesuffix(b"\r")
+        if not line.strip():
+            continue
+        try:
+            clicks += form.parse_line(_decode(line))
+        except ValueError as error:
+            shown = line[:60].decode("utf-8", "replace")
+            bad.add(f"{raw.path}: row {number}: {error}, in {shown!r}")
+    return _batch(clicks, text)
+
+
+def _decode(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"invalid UTF-8 at byte {error.start + 1}") from error
+
+
+def _batch(clicks: list[Click], text: bool) -> Batch:
+    columns = []
+    for index in range(2):
+        ids = [click[index] for click in clicks]
+        if text:
+            columns.append(pa.array(list(map(str, ids)), pa.string()))
+        elif all(type(i) is int for i in ids):
+            columns.append(pa.array(ids, pa.int64()))
+        else:
+            raise TextIdsError
+    times = np.array([click[2] for click in clicks], np.int64)
+    return Batch(columns[0], columns[1], times)
+
+
+def plain_id(text: str) -> int | str:
+    """Reads an id: a whole number as it would be printed, else text."""
+    text = text.strip()
+    if not text:
+        raise ValueError("an empty id")
+    try:
+        number = int(text)
+    except ValueError:
+        return text
+    return number if str(number) == text and -(2**63) <= number < 2**63 else text
+
+
+def check_time(microseconds: int) -> int:
+    """Refuses times before 1970 and after 9999."""
+    if not 0 <= microseconds < YEAR_9999:
+        side = "before 1970" if microseconds < 0 else "after the year 9999"
+        raise ValueError(f"a time out of range, {side}")
+    return microseconds
+
+
+def times_in_range(times: np.ndarray) -> bool:
+    """Whether all times are after 1970 and before 9999."""
+    return not len(times) or bool(times.min() >= 0 and times.max() < YEAR_9999)

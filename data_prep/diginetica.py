@@ -1,0 +1,44 @@
+"""Prepares Diginetica (CIKM Cup 2016, track 2) for tron_jax.
+
+python -m data_prep.diginetica --raw=train-item-views.csv --out=DIR [--skip_bad_rows]
+
+The file may be compressed by gzip. An event's time is its eventdate plus timeframe
+milliseconds. Test is the last week: sessions whose first event is at or after the
+midnight of the latest session's first day minus 7 days (UTC). The steps are those of
+the paper; DIR gets the format of data_prep/FORMAT.md.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from data_prep import log_program
+from data_prep.csv_clicks import Diginetica
+from data_prep.entry import run
+from data_prep.finishing import Recipe, tell
+from data_prep.preparation import Filters
+from data_prep.steps import SplitRule
+
+RECIPE = Recipe(
+    "diginetica",
+    Filters(),
+    SplitRule("first", "day", 7),
+    {"kind": "last_days", "days": 7, "judged": "first", "latest": "day"},
+)
+
+
+def define_flags() -> flags.FlagValues:
+    """Builds the program's flags, apart from those of other programs."""
+    return log_program.define_flags("train-item-views.csv, gzip or not")
+
+
+def main(values: flags.FlagValues) -> None:
+    """Reads, filters, splits, numbers and writes the log."""
+    source = log_program.Source([Path(values.raw)], Diginetica, 28, RECIPE)
+    done = log_program.prepare_files(source, Path(values.out), values.skip_bad_rows)
+    tell(done.finished, "diginetica")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, define_flags()))

@@ -1,0 +1,134 @@
+"""What the programs for the paper's three logs have in common."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+from data_prep.click_files import BadRows, Format, TextIdsError, check_head, read_clicks
+from data_prep.console import Progress, warn
+from data_prep.disk import require_space, rows_need
+from data_prep.finishing import Finished, Recipe, finish, work_folder
+from data_prep.parts import ItemCodes, Parts, num_parts
+from data_prep.preparation import Log
+from data_prep.raw_files import RawFile
+from data_prep.writer import new_folder, refuse_taken
+
+
+class Source(NamedTuple):
+    """Raw files of one format and how they are prepared.
+
+    files: train, and test where it is apart; form: makes a reader of one file;
+    row_bytes: the least that a row of the file takes, about.
+    """
+
+    files: Sequence[Path]
+    form: Callable[[], Format]
+    row_bytes: int
+    recipe: Recipe
+
+
+class Prepared(NamedTuple):
+    """What was done: the written set, the reader of each file, and bad rows."""
+
+    finished: Finished
+    forms: list[Format]
+    bad: BadRows
+
+
+def define_flags(raw: str) -> flags.FlagValues:
+    """Builds the flags of a program for one raw format."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("raw", None, raw, values, required=True)
+    flags.DEFINE_string(
+        "out", None, "folder to write; must be new or empty", values, required=True
+    )
+    flags.DEFINE_bool(
+        "skip_bad_rows",
+        False,
+        "leave malformed rows out and count them, instead of stopping at the first",
+        flag_values=values,
+    )
+    return values
+
+
+def prepare_files(source: Source, out: Path, skip_bad_rows: bool) -> Prepared:
+    """Reads raw files, prepares them and writes the set.
+
+    Args:
+      source: the files and their format.
+      out: folder to write.
+      skip_bad_rows: leave malformed rows out.
+
+    Returns:
+      What was done.
+    """
+    refuse_taken(out)
+    raws = [RawFile(path) for path in source.files]
+    for raw in raws:
+        check_head(raw, source.form())
+    rows = sum(raw.plain_size for raw in raws) // source.row_bytes
+    count = num_parts(rows)
+    require_space(out, rows_need(rows, count))
+    progress = Progress()
+    try:
+        with new_folder(out) as folder:
+            work = work_folder(folder)
+            try:
+                log, forms, bad = _read(source, work, count, skip_bad_rows, progress)
+            except TextIdsError:  # rare: read everything once more, ids as text
+                log, forms, bad = _read(
+                    source, work, count, skip_bad_rows, progress, text=True
+                )
+            described = [
+                raw.describe(role)
+                for raw, role in zip(log.raws, ("train", "test"), strict=False)
+            ]
+            finished = finish(folder, log.log, source.recipe, described, progress)
+    finally:
+        progress.close()
+    _tell_bad(bad)
+    return Prepared(finished, forms, bad)
+
+
+class _Read(NamedTuple):
+    log: Log
+    raws: list[RawFile]
+
+
+def _read(
+    source: Source,
+    work: Path,
+    count: int,
+    skip_bad_rows: bool,
+    progress: Progress,
+    text: bool = False,
+) -> tuple[_Read, list[Format], BadRows]:
+    """Reads all files into parts."""
+    items = ItemCodes()
+    bad = BadRows(skip_bad_rows)
+    raws = [RawFile(path) for path in source.files]
+    forms, parts = [], []
+    for name, raw in zip(("train", "test"), raws, strict=False):
+        progress.stage(f"reading {raw.path}")
+        form = source.form()
+        several = Parts(items, work, f"{name}.text" if text else name, count)
+        try:
+            for batch in read_clicks(raw, form, bad, text, progress):
+                if len(batch.session):
+                    several.append(batch)
+        finally:
+            several.close()
+        forms.append(form)
+        parts.append(several)
+    log = Log(parts[0], parts[1] if len(parts) > 1 else None, items, work)
+    return _Read(log, raws), forms, bad
+
+
+def _tell_bad(bad: BadRows) -> None:
+    if bad.count:
+        rows = "row" if bad.count == 1 else "rows"
+        told = "; ".join(bad.first)
+        more = "; …" if bad.count > len(bad.first) else ""
+        warn(f"{bad.count:,} malformed {rows} left out: {told}{more}")

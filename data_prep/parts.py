@@ -1,0 +1,178 @@
+"""A log cut into parts by session, in memory or as temporary Parquet files.
+
+All events of a session are in one part, in raw order, so that every step of the paper's
+preparation works on one part at a time and memory is bounded by the largest part. A log
+that is small is one part and never touches the disk; the steps are the same.
+"""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_prep.columns import TIME
+
+PART_ROWS = 5_000_000  # events worked on together: some 100 bytes of memory each
+MAX_PARTS = 255  # part numbers are uint8
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # spreads ids that are multiples of something
+
+
+class Batch(NamedTuple):
+    """Rows of a raw log, one an event, in raw order.
+
+    session, item: [rows] raw ids, int64 or string throughout a log; time: [rows] int64
+    microseconds since 1970; order: [rows] numbers.
+    """
+
+    session: pa.Array
+    item: pa.Array
+    time: np.ndarray | None = None
+    order: np.ndarray | None = None
+
+
+class Part(NamedTuple):
+    """Events of some sessions in raw order.
+
+    events: ``session`` (int32 code from 0, by first appearance in this part), ``item``
+    (int32 code of the whole log), ``time`` and ``order`` where known; session_ids:
+    [codes] raw ids; first_rows: [codes] int64 row of the log where each appears first.
+    """
+
+    events: pa.Table
+    session_ids: pa.Array
+    first_rows: np.ndarray
+
+
+class ItemCodes:
+    """Numbers the items of a log and its test part from 0 as they are met."""
+
+    def __init__(self) -> None:
+        """Knows no item yet."""
+        self.ids: pa.Array | None = None
+
+    def encode(self, items: pa.Array) -> np.ndarray:
+        """Returns [rows] int32 codes, the same for the same id at any time."""
+        coded = items.dictionary_encode()
+        if self.ids is None:
+            self.ids = coded.dictionary
+        options = pc.SetLookupOptions(value_set=self.ids)
+        place = pc.call_function("index_in", [coded.dictionary], options)
+        new = place.is_null().to_numpy(zero_copy_only=False)
+        codes = pc.fill_null(place, 0).to_numpy().copy()
+        codes[new] = len(self.ids) + np.arange(np.count_nonzero(new))
+        if new.any():
+            fresh = coded.dictionary.filter(pa.array(new))
+            self.ids = pa.concat_arrays([self.ids, fresh])
+        return codes[coded.indices.to_numpy()].astype(np.int32)
+
+    def __len__(self) -> int:
+        """How many items were met."""
+        return 0 if self.ids is None else len(self.ids)
+
+
+def num_parts(rows: int) -> int:
+    """How many parts a log of about so many rows is cut into."""
+    return max(1, min(MAX_PARTS, -(-rows // PART_ROWS)))
+
+
+class Parts:
+    """The parts of a log: first appended to, batch by batch, then loaded one by one."""
+
+    def __init__(self, items: ItemCodes, folder: Path, name: str, count: int) -> None:
+        """Prepares ``count`` parts; with one, nothing is written to ``folder``."""
+        self.rows = 0
+        self._items = items
+        self._paths = [folder / f"{name}.{n}.parquet" for n in range(count)]
+        self._tables: list[pa.Table] = []
+        self._writers: list[pq.ParquetWriter] = []
+
+    def __len__(self) -> int:
+        """How many parts there are, some possibly without rows."""
+        return len(self._paths)
+
+    def append(self, batch: Batch) -> None:
+        """Adds the next rows of the log."""
+        size = len(batch.session)
+        columns = {
+            "session": batch.session,
+            "item": pa.array(self._items.encode(batch.item)),
+            "row": pa.array(np.arange(self.rows, self.rows + size)),
+        }
+        if batch.time is not None:
+            columns["time"] = pa.array(batch.time).view(TIME)
+        if batch.order is not None:
+            columns["order"] = pa.array(batch.order)
+        self.rows += size
+        table = pa.table(columns)
+        if len(self) == 1:
+            self._tables.append(table)
+            return
+        numbers = part_numbers(batch.session, len(self))
+        order = pa.array(np.argsort(numbers, kind="stable"))
+        table = table.take(order).combine_chunks()
+        counts = np.bincount(numbers, minlength=len(self))
+        self._open(table.schema)
+        ends = np.cumsum(counts)
+        for writer, end, count in zip(self._writers, ends, counts, strict=True):
+            if count:
+                writer.write_table(table.slice(end - count, count))
+
+    def _open(self, schema: pa.Schema) -> None:
+        """Opens the files before the first rows are written."""
+        while len(self._writers) < len(self):
+            path = self._paths[len(self._writers)]
+            self._writers.append(open_parquet(path, schema))
+
+    def close(self) -> None:
+        """Ends the writing; the files are left."""
+        for writer in self._writers:
+            writer.close()
+
+    def take(self) -> Iterator[Part]:
+        """Yields each part, which is forgotten: a part can be taken once."""
+        self.close()
+        if len(self) == 1:
+            tables, self._tables = self._tables, []
+            if tables:
+                yield _encode(pa.concat_tables(tables))
+            return
+        for path in self._paths:
+            if path.exists():
+                part = _encode(pq.read_table(path))
+                path.unlink()
+                yield part
+
+
+def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Opens a temporary Parquet file: plain values, since it is read back once."""
+    return pq.ParquetWriter(
+        path, schema, compression="none", use_dictionary=False, write_statistics=False
+    )
+
+
+def part_numbers(sessions: pa.Array, count: int) -> np.ndarray:
+    """Hashes raw session ids, [rows], to part numbers [rows] uint8."""
+    if pa.types.is_integer(sessions.type):
+        mixed = sessions.to_numpy().astype(np.uint64) * _MIX
+        return ((mixed >> np.uint64(32)) % np.uint64(count)).astype(np.uint8)
+    coded = sessions.dictionary_encode()
+    texts = coded.dictionary.to_pylist()
+    hashed = [zlib.crc32(text.encode()) % count for text in texts]
+    return np.array(hashed, np.uint8)[coded.indices.to_numpy()]
+
+
+def _encode(table: pa.Table) -> Part:
+    """Replaces a part's session ids by codes in the order of first appearance."""
+    coded = table["session"].combine_chunks().dictionary_encode()
+    codes = coded.indices.to_numpy()
+    first = np.full(len(coded.dictionary), np.iinfo(np.int64).max)
+    np.minimum.at(first, codes, table["row"].to_numpy())
+    position = table.schema.get_field_index("session")
+    events = table.set_column(position, "session", coded.indices)
+    return Part(events.drop_columns("row"), coded.dictionary, first)

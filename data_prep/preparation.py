@@ -1,0 +1,257 @@
+"""The paper's preparation as a whole: which step follows which, part by part."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep import steps
+from data_prep.console import Progress
+from data_prep.errors import UserError
+from data_prep.merging import Merger
+from data_prep.parts import ItemCodes, Part, Parts, open_parquet
+
+_Step = Callable[[Part], Part]
+
+
+class Filters(NamedTuple):
+    """What is too short or too rare to be kept."""
+
+    min_session_length: int = 2
+    min_item_support: int = 5
+
+
+class Counted(NamedTuple):
+    """What is left after a step."""
+
+    step: str
+    sessions: int
+    events: int
+    items: int
+
+
+class Log(NamedTuple):
+    """A raw log in parts, its items and where temporary files may lie.
+
+    test: a test part that was split off before; None where there is none.
+    """
+
+    train: Parts
+    test: Parts | None
+    items: ItemCodes
+    folder: Path
+
+
+def prepare(
+    log: Log,
+    filters: Filters,
+    rule: steps.SplitRule | None,
+    train: Merger,
+    test: Merger,
+    progress: Progress,
+) -> list[Counted]:
+    """Filters and splits a log as the paper does.
+
+    Sessions of enough events; then items of enough support, one pass over train and
+    test together; again sessions of enough events; the split; then test loses the items
+    that train lacks, and the sessions which that makes too short.
+
+    Args:
+      log: the raw log, which is used up.
+      filters: what to keep.
+      rule: which sessions become test where the log has no test part; none if None.
+      train: is given the train sessions.
+      test: is given the test sessions.
+      progress: told after each part.
+
+    Returns:
+      What was left of both together after each step.
+    """
+    work = _Preparation(log, filters, rule, train, test)
+    passes = work.passes()
+    sources = [log.train] if log.test is None else [log.train, log.test]
+    parts: list[Iterator[Part]] = [source.take() for source in sources]
+    total = sum(len(source) for source in sources) * len(passes)
+    done = 0
+    for number, todo in enumerate(passes):
+        last = number + 1 == len(passes)
+        shelves = []
+        for role, several in zip(("train", "test"), parts, strict=False):
+            shelf = Shelf(log.folder, f"{role}.pass{number}", len(log.train) > 1)
+            for part in several:
+                for step in todo:
+                    part = step(part)
+                if last:
+                    work.finish(part, role)
+                else:
+                    shelf.put(part)
+                done += 1
+                progress.count("parts filtered and sorted", done, total)
+            shelves.append(shelf)
+        parts = [shelf.take() for shelf in shelves]
+    return work.finish_test()
+
+
+class _Preparation:
+    """The steps with what they count over all parts."""
+
+    def __init__(
+        self,
+        log: Log,
+        filters: Filters,
+        rule: steps.SplitRule | None,
+        train: Merger,
+        test: Merger,
+    ) -> None:
+        self._filters = filters
+        self._rule = rule
+        self._mergers = (train, test)
+        self._size = len(log.items)
+        self._support = np.zeros(self._size, np.int64)
+        self._trained = np.zeros(self._size, np.int64)
+        self._latest = (-1, -1)  # latest first event and latest event
+        self._held = Shelf(log.folder, "held", len(log.train) > 1)
+        length, support = filters
+        names = (
+            "read",
+            f"sessions of at least {length} events",
+            f"items of at least {support} events",
+            f"sessions of at least {length} events again",
+            "test items that train has",
+            f"test sessions of at least {length} events again",
+        )
+        self._tallies = [_Tally(name, self._size) for name in names]
+
+    def passes(self) -> list[list[_Step]]:
+        """The steps, a pass ending where the next step needs a sum over all parts."""
+        passes: list[list[_Step]] = [[self._drop_short]]
+        if self._filters.min_item_support > 1:
+            passes.append([])
+        passes[-1].append(self._drop_rare)
+        if self._rule is not None:
+            passes.append([])
+        return passes
+
+    def _drop_short(self, part: Part) -> Part:
+        self._tallies[0].add(part.events)
+        events = steps.keep_long_sessions(part.events, self._filters[0])
+        self._tallies[1].add(events)
+        self._support += steps.count_items(events, self._size)
+        return part._replace(events=events)
+
+    def _drop_rare(self, part: Part) -> Part:
+        events = part.events
+        if self._filters.min_item_support > 1:
+            kept = self._support >= self._filters.min_item_support
+            events = steps.keep_items(events, kept)
+        self._tallies[2].add(events)
+        events = steps.keep_long_sessions(events, self._filters[0])
+        self._tallies[3].add(events)
+        if self._rule is not None and events.num_rows:
+            first, last = steps.first_and_last(events)
+            latest = int(first[last >= 0].max()), int(last.max())
+            self._latest = tuple(np.maximum(self._latest, latest).tolist())
+        return part._replace(events=events)
+
+    def finish(self, part: Part, role: str) -> None:
+        """Arranges what is train, keeps what is test until train's items are known."""
+        train = held = part.events
+        if role == "test":
+            train = held.slice(0, 0)
+        elif self._rule is not None:
+            cutoff = self._rule.cutoff(*self._latest)
+            train, held = steps.split_late(train, self._rule.judged, cutoff)
+        else:
+            held = held.slice(0, 0)
+        if train.num_rows:
+            self._trained += steps.count_items(train, self._size)
+            for tally in self._tallies[4:]:
+                tally.add(train)
+            self._arrange(part._replace(events=train), 0)
+        if held.num_rows:
+            self._held.put(part._replace(events=held))
+
+    def finish_test(self) -> list[Counted]:
+        """Drops what train lacks from test and arranges it; returns all counts."""
+        if not self._mergers[0].events:
+            counts = [tally.counted() for tally in self._tallies[:4]]
+            story = "; ".join(f"{c.step}: {c.sessions:,} sessions" for c in counts)
+            length = self._filters.min_session_length
+            raise UserError(
+                f"no session of {length} events is left to train on ({story})"
+            )
+        for part in self._held.take():
+            events = steps.keep_items(part.events, self._trained > 0)
+            self._tallies[4].add(events)
+            events = steps.keep_long_sessions(events, self._filters[0])
+            self._tallies[5].add(events)
+            if events.num_rows:
+                self._arrange(part._replace(events=events), 1)
+        return [tally.counted() for tally in self._tallies]
+
+    def _arrange(self, part: Part, split: int) -> None:
+        arranged = steps.arrange(part.events)
+        self._mergers[split].append(arranged, part.session_ids, part.first_rows)
+
+
+class _Tally:
+    """Counts what is left after a step, over all parts."""
+
+    def __init__(self, step: str, num_items: int) -> None:
+        self._step = step
+        self._sessions = self._events = 0
+        self._seen = np.zeros(num_items, bool)
+
+    def add(self, events: pa.Table) -> None:
+        """Adds a part; its sessions are in no other."""
+        self._seen[events["item"].to_numpy()] = True
+        self._events += events.num_rows
+        lengths = np.bincount(events["session"].to_numpy())
+        self._sessions += int(np.count_nonzero(lengths))
+
+    def counted(self) -> Counted:
+        """Sums up."""
+        items = int(np.count_nonzero(self._seen))
+        return Counted(self._step, self._sessions, self._events, items)
+
+
+class Shelf:
+    """Parts put aside between two passes, in memory or on disk."""
+
+    def __init__(self, folder: Path, name: str, on_disk: bool) -> None:
+        """Is empty; on disk, each part is two files ``folder/name.…``."""
+        self._stem = folder / name
+        self._on_disk = on_disk
+        self._parts: list[Part] = []
+        self._count = 0
+
+    def put(self, part: Part) -> None:
+        """Adds a part."""
+        self._count += 1
+        if not self._on_disk:
+            self._parts.append(part)
+            return
+        sessions = {"id": part.session_ids, "row": pa.array(part.first_rows)}
+        tables = (part.events, pa.table(sessions))
+        for path, table in zip(self._paths(self._count - 1), tables, strict=True):
+            with open_parquet(path, table.schema) as writer:
+                writer.write_table(table)
+
+    def take(self) -> Iterator[Part]:
+        """Yields each part, which is forgotten."""
+        while self._parts:
+            yield self._parts.pop(0)
+        for number in range(self._count if self._on_disk else 0):
+            paths = self._paths(number)
+            events, sessions = (pq.read_table(path) for path in paths)
+            for path in paths:
+                path.unlink()
+            ids = sessions["id"].combine_chunks()
+            yield Part(events, ids, sessions["row"].to_numpy())
+
+    def _paths(self, number: int) -> list[Path]:
+        names = (f"{number}.events.parquet", f"{number}.sessions.parquet")
+        return [self._stem.with_name(f"{self._stem.name}.{name}") for name in names]
