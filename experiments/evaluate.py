@@ -134,10 +134,8 @@ def _write(
 ) -> None:
     """Writes ranks.parquet and evaluation.json, under names of their own off test."""
     suffix = "" if split == "test" else f"_{split}"
-    summary, path = (
-        workdir / name
-        for name in (f"evaluation{suffix}.json", f"ranks{suffix}.parquet")
-    )
+    summary = workdir / f"evaluation{suffix}.json"
+    path = workdir / f"ranks{suffix}.parquet"
     try:
         summary.unlink(missing_ok=True)  # it must never stand beside other ranks
         rank_files.save(path, ranks, session_ids)

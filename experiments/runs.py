@@ -68,7 +68,6 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
 def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
     """Replaces what is left to us by what the data decide."""
     config = config.copy_and_resolve_references()
-    config.data.path = str(Path(config.data.path).absolute())
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"
     return config

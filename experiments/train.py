@@ -41,6 +41,7 @@ def run(flag_values: flags.FlagValues) -> None:
     checks.check(config)
     data = runs.open_data(config)
     config = runs.resolve(config, data.num_items)
+    config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     splits = runs.splits(config, data)
     with workdirs.open_workdir(Path(flag_values.workdir), config, data) as workdir:
         runs.use_compilation_cache()

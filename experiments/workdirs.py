@@ -41,15 +41,16 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make workdir {path}: {error.strerror}") from error
+    found = {file.name for file in path.iterdir()}
+    if CONFIG not in found and found - {LOCK, f"{CONFIG}.new"}:
+        raise UserError(
+            f"{path} holds files but no {CONFIG}; expected a new folder or the "
+            "workdir of a run"
+        )
     with _locked(path):
         before = None
         if (path / CONFIG).exists():
             before = _check_same_run(path, config, data)
-        elif {file.name for file in path.iterdir()} - {LOCK, f"{CONFIG}.new"}:
-            raise UserError(
-                f"{path} holds files but no {CONFIG}; expected a new folder or the "
-                "workdir of a run"
-            )
         made_with = provenance.describe(data)
         if before is not None:
             made_with = provenance.resumed(before, made_with)

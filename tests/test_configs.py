@@ -133,7 +133,7 @@ def test_every_field_is_checked():
 
 
 def test_a_field_that_is_missing():
-    config = fields.default_config()
+    config = fields.default_config().unlock()
     del config.model.dropout
     with pytest.raises(UserError, match=r"config field model.dropout is missing"):
         checks.check(config)
@@ -146,10 +146,10 @@ def test_a_field_that_is_missing():
         ("loss.topk", 16512, "candidates, num_uniform . num_in_batch = 16511"),
         ("optimizer.b1", 0.9986, r"below optimizer.b2 \*\* 1.5"),
         ("model.num_heads", 3, "a divisor of model.hidden_size = 200"),
-        ("data.validation", 1.0, "below 1"),
+        ("data.validation", 1.0, "at most 0.99"),
         ("data.validation", -0.1, "at least 0"),
         ("checkpoint.keep_last", 2, "at least 3"),
-        ("train.seed", 2**32, "up to 4294967295"),
+        ("train.seed", 2**32, "at most 4294967295"),
         ("model.position", "start", "from_start, from_end"),
     ],
 )

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -57,12 +56,9 @@ def test_a_workdir_of_other_files(tmp_path, train):
 
 def test_a_workdir_in_use(stopped, train):
     before = content(stopped)
-    folder = os.open(stopped, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with (stopped / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         tiny.assert_refused(train(stopped), str(stopped), "in use")
-    finally:
-        os.close(folder)
     assert content(stopped) == before
 
 
@@ -97,7 +93,7 @@ def test_a_workdir_whose_first_file_was_cut_short(tmp_path, train, monkeypatch):
 
     monkeypatch.setattr(train_program, "_train", reached)
     tiny.assert_refused(train(tmp_path), "interrupted")
-    assert sorted(content(tmp_path)) == ["config.json"]
+    assert sorted(content(tmp_path)) == [".lock", "config.json"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +106,7 @@ def test_a_workdir_whose_first_file_was_cut_short(tmp_path, train, monkeypatch):
         ("--config.negatives.mask_hits=often", ["config.negatives.mask_hits", "often"]),
         ("--config.model.dropout=low", ["config.model.dropout", "low"]),
         ("--config.train.epochs=0", ["train.epochs is 0", "at least 1"]),
-        ("--config.model.dropout=1", ["model.dropout is 1", "below 1"]),
+        ("--config.model.dropout=1", ["model.dropout is 1", "at most 0.99"]),
         ("--config.optimizer.learning_rate=nan", ["optimizer.learning_rate is nan"]),
         ("--config.optimizer.learning_rate=inf", ["optimizer.learning_rate is inf"]),
         ("--config.train.order=random", ["train.order", "'random'", "chronological"]),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tron_jax import scoring
+from tron_jax.losses import LOSSES
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -18,6 +19,15 @@ def test_hardest_equals_sorting_what_is_kept(seed):
         expected = [column for column in order if keep[event, column]][:7]
         np.testing.assert_array_equal(columns[event], expected)
         assert kept[event].all()
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_scores_that_are_nan_count_and_show_in_the_loss(loss):
+    scores = jnp.array([[5.0, jnp.nan, 3.0, scoring.LOWEST], [1.0, 2.0, 3.0, 4.0]])
+    columns, kept = scoring.hardest(scores, 3)
+    neg = jnp.take_along_axis(scores, columns, axis=1)
+    losses = LOSSES[loss](0.1)(jnp.ones(2), neg, kept)
+    np.testing.assert_array_equal(jnp.isnan(losses), [True, False])
 
 
 def test_where_too_few_are_kept_the_rest_is_marked():

@@ -34,7 +34,7 @@ def evaluations(workdir, **wanted):
 def test_what_a_run_leaves(tiny_runs, mode):
     workdir = tiny_runs(mode)
     names = {path.name for path in workdir.iterdir()}
-    expected = {"config.json", "metrics.jsonl", "checkpoints"}
+    expected = {".lock", "config.json", "metrics.jsonl", "checkpoints"}
     assert expected <= names <= {*expected, "plot.png"}
     lines = records.read(workdir / "metrics.jsonl")
     assert all(list(line)[:3] == ["step", "epoch", "time"] for line in lines)

@@ -221,12 +221,20 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
+            self._clear_unfinished()
             reason = array_files.disk_error(error)
             if reason is None:
                 raise
             path = self.folder / str(step)
             raise UserError(f"cannot write checkpoint {path}: {reason}") from error
+
+    def _clear_unfinished(self) -> None:
+        """Removes what a save left that failed while other threads still wrote."""
+        quiet, deadline = 0, time.monotonic() + 5
+        while quiet < 5 and time.monotonic() < deadline:
+            quiet = 0 if (self.folder / UNFINISHED).exists() else quiet + 1
+            shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
+            time.sleep(0.02)
 
     def _keep_existing(self, entry: dict[str, Any]) -> bool:
         """Returns whether the step is already saved; one that is damaged goes."""
