@@ -4,7 +4,7 @@
         --config.data.path=DIR --workdir=RUN
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.537 / 0.182, Yoochoose 0.730 / 0.299,
-OTTO 0.460 / 0.212.
+OTTO 0.460 / 0.212. Not measured here yet.
 """
 
 from ml_collections import ConfigDict
