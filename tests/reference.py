@@ -89,3 +89,39 @@ def adagrad(table, gradients, rate, epsilon):
         )
         table = table - rate(step) * moved
     return table
+
+
+def sasrec(params, inputs, position):
+    """Hidden states of one sequence in float64: embeddings [n, hidden], positions [n].
+
+    One head; the parameters of ``make_sasrec``.
+    """
+    params = params["params"]
+
+    def dense(x, layer):
+        return x @ np.float64(layer["kernel"]) + np.float64(layer["bias"])
+
+    def norm(x, layer):
+        centred = x - x.mean(1, keepdims=True)
+        deviation = np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
+        return centred / deviation * np.float64(layer["scale"]) + layer["bias"]
+
+    n, hidden = inputs.shape
+    x = np.float64(inputs) * np.sqrt(hidden) + params["positions"][position]
+    layer = 0
+    while f"attention_{layer}" in params:
+        attention = params[f"attention_{layer}"]
+        normed = norm(x, params[f"attention_norm_{layer}"])
+        query, key, value = np.split(dense(normed, attention["qkv"]), 3, axis=1)
+        mixed = np.zeros_like(x)
+        for i in range(n):
+            score = key[: i + 1] @ query[i] / np.sqrt(hidden)
+            weight = np.exp(score - score.max())
+            mixed[i] = weight @ value[: i + 1] / weight.sum()
+        x = x + dense(mixed, attention["out"])
+        feedforward = params[f"feedforward_{layer}"]
+        normed = norm(x, params[f"feedforward_norm_{layer}"])
+        inner = np.maximum(dense(normed, feedforward["in"]), 0)
+        x = x + dense(inner, feedforward["out"])
+        layer += 1
+    return norm(x, params["final_norm"])

@@ -12,7 +12,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from data_prep import diginetica, disk, otto, parts, raw_files, yoochoose
+from data_prep import diginetica, disk, otto, parts, raw_files, synthetic, yoochoose
 from data_prep.entry import run
 from tron_jax.data.sessions import open_prepared
 
@@ -218,6 +218,9 @@ def test_disk_too_small(capsys, monkeypatch, tmp_path):
     folder = write(tmp_path, "otto", OTTO)
     assert status_of("otto", folder, tmp_path / "made" / "out") == 1
     line = capsys.readouterr().err
+    argv = ["s", "--profile=otto", f"--out={tmp_path}/made/out"]
+    assert run(synthetic.main, synthetic.define_flags(), argv) == 1
+    assert "GB of free disk are needed" in capsys.readouterr().err
     assert "about 0.02 GB of free disk are needed" in line
     assert f"{tmp_path} has 0.00 GB" in line
     assert [p.name for p in tmp_path.iterdir()] == ["logs"]
@@ -232,7 +235,7 @@ def test_stopping_leaves_nothing(tmp_path, signum):
         for first in range(0, 3_000_000, 60):
             file.writelines(DIGINETICA if first % 6000 else DIGINETICA[::-1])
     code = "import sys; from data_prep import parts, diginetica as d, entry;"
-    code += "parts.PART_ROWS = 10_000;"
+    code += "parts.PART_ROWS = 10_000; parts.MEMORY_ROWS = 0;"
     code += "sys.exit(entry.run(d.main, d.define_flags()))"
     out = tmp_path / "made" / "out"
     command = [sys.executable, "-c", code, f"--raw={raw}", f"--out={out}"]

@@ -109,9 +109,11 @@ WRITERS = {
 }
 
 
-def small_parts(monkeypatch):
+def small_parts(monkeypatch, on_disk=True):
     """Forces many parts, blocks and chunks."""
     monkeypatch.setattr(parts, "PART_ROWS", 100)
+    if on_disk:
+        monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
     monkeypatch.setattr(raw_files, "BLOCK", 3000)
     monkeypatch.setattr(merging, "_CHUNK", 7)
 
@@ -123,12 +125,13 @@ def test_agrees_with_the_reference(tmp_path, monkeypatch, name, seed):
     data = prepare(name, raw, tmp_path / "out")
     assert data.test.num_sessions > 5
     agrees(name, raw, data)
-    small_parts(monkeypatch)
-    in_parts = prepare(name, raw, tmp_path / "in_parts")
-    assert in_parts.fingerprint == data.fingerprint
-    for file in ("train.arrow", "test.arrow", "items.parquet", "stats.json"):
-        one, other = ((d.path / file).read_bytes() for d in (data, in_parts))
-        assert one == other
+    for on_disk in (False, True):
+        small_parts(monkeypatch, on_disk)
+        in_parts = prepare(name, raw, tmp_path / f"in_parts_{on_disk}")
+        assert in_parts.fingerprint == data.fingerprint
+        for file in ("train.arrow", "test.arrow", "items.parquet", "stats.json"):
+            one, other = ((d.path / file).read_bytes() for d in (data, in_parts))
+            assert one == other
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

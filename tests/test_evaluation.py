@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
+import reference
 
 from tron_jax import ranks as ranks_lib
 from tron_jax.data.sessions import Sessions
@@ -61,21 +62,12 @@ def make_sessions(lengths, before=0, seed=0):
     return Sessions(items, offsets, ids, pa.nulls(len(lengths), pa.timestamp("us")))
 
 
-encode = jax.jit(ENCODER.encode)
-
-
 def hidden_states(inputs, first_position):
-    """A forward pass of one sequence, alone in the stream."""
+    """A forward pass of one sequence, in plain NumPy."""
     params, table = model()
-    size = len(inputs)
-    padding = (0, 64 - size)
-    hidden = encode(
-        params,
-        table[np.pad(inputs, padding)],
-        np.pad(np.zeros(size, np.int32), padding, constant_values=1),
-        np.pad(first_position + np.arange(size), padding),
-    )
-    return np.asarray(hidden)[:size]
+    position = first_position + np.arange(len(inputs))
+    params = jax.tree.map(np.asarray, params)
+    return reference.sasrec(params, np.asarray(table)[inputs], position)
 
 
 def rank_by_hand(hidden, label):

@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -146,3 +148,28 @@ def test_progress_fits_the_terminal(monkeypatch):
 )
 def test_clock_time(seconds, text):
     assert records._clock_time(seconds) == text
+
+
+FULL_DISK = """
+import os, resource, sys
+from tron_jax import records
+from tron_jax.errors import UserError
+
+writer = records.MetricsWriter(sys.argv[1])
+writer.write({"step": 1, "epoch": 1, "time": 1})
+size = os.path.getsize(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
+try:
+    writer.write({"step": 2, "epoch": 1, "time": 2})
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    command = [sys.executable, "-c", FULL_DISK, path]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.startswith(f"cannot write {path}: ")
+    assert [record["step"] for record in records.read(path)] == [1]
+    assert path.read_text().endswith("\n")

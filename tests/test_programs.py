@@ -1,0 +1,140 @@
+"""The programs beside train and evaluate, and how all of them start."""
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+from experiments import benchmark, entry, keep
+
+
+@pytest.fixture
+def finished(tmp_path, tiny_runs):
+    shutil.copytree(tiny_runs("rows"), tmp_path / "finished")
+    return tmp_path / "finished"
+
+
+@pytest.fixture
+def run_keep(capfd):
+    def call(workdir, out):
+        capfd.readouterr()
+        status = keep.main(["keep", f"--workdir={workdir}", f"--out={out}"])
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def test_keeps_ranks_without_ids_and_config_without_path(
+    tmp_path, finished, evaluate, run_keep
+):
+    out = tmp_path / "results" / "tiny"
+    assert evaluate(finished)[0] == 0
+    assert run_keep(finished, out)[0] == 0
+    names = {"config.json", "metrics.jsonl", "evaluation.json", "plot.png", "ranks.npz"}
+    assert {path.name for path in out.iterdir()} == names
+    assert json.loads((out / "config.json").read_text())["data"]["path"] == ""
+    exact = pq.read_table(
+        finished / "ranks.parquet", filters=[("protocol", "=", "exact")]
+    )
+    with np.load(out / "ranks.npz") as ranks:
+        assert sorted(ranks) == ["equal", "higher"]
+        for name in ranks:
+            assert ranks[name].dtype == np.uint32
+            np.testing.assert_array_equal(ranks[name], exact[name])
+        recall = (1 + ranks["higher"] + ranks["equal"] <= 20).mean()
+    printed = json.loads((out / "evaluation.json").read_text())[1]
+    np.testing.assert_allclose(printed["recall@20"], recall, rtol=1e-12)
+    tiny.assert_refused(run_keep(finished, out), str(out), "exists")
+
+
+def test_keeps_only_a_whole_evaluation_of_the_last_checkpoint(
+    tmp_path, finished, evaluate, run_keep
+):
+    out = tmp_path / "results"
+    tiny.assert_refused(run_keep(tmp_path, out), "config.json")
+    tiny.assert_refused(run_keep(finished, out), "evaluation.json", "evaluate first")
+    assert evaluate(finished, "--step=25")[0] == 0
+    tiny.assert_refused(run_keep(finished, out), "step 25", "step 50")
+    assert evaluate(finished)[0] == 0
+    ranks = finished / "ranks.parquet"
+    ranks.write_bytes(ranks.read_bytes()[:-50])
+    tiny.assert_refused(run_keep(finished, out), "ranks.parquet", "damaged")
+    assert not list(tmp_path.glob("results*"))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("topk", [8, 0])
+def test_benchmark(tmp_path, tiny_data, compilations, capsys, command, topk):
+    program, *arguments = tiny.command("unused", tiny_data, loss__topk=topk)
+    arguments = [a for a in arguments if not a.startswith("--workdir")]
+    figures = tmp_path / "figures.json"
+    with tiny.compiled_once(compilations):
+        status = benchmark.main(
+            [program, command, *arguments, "--repeats=3", f"--json={figures}"]
+        )
+    assert status == 0
+    assert "ratio" in capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert found["ratio"] == pytest.approx(found["seconds"] / found["floor_seconds"])
+    low, high = found["ratio_interval"]
+    assert 0 < low <= high
+    assert found["repeats"] == 3
+
+
+def test_benchmark_of_nothing_and_of_something_else(capsys):
+    for command in ([], ["swim"]):
+        assert benchmark.main(["benchmark", *command, "--config=x"]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_starts_again_with_the_memory_settings_just_once(monkeypatch):
+    started = []
+
+    def execv(path, argv):
+        started.append((path, argv, os.environ["GLIBC_TUNABLES"]))
+        raise SystemExit(0)  # as if the process were gone
+
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(SystemExit):
+        entry.start(lambda argv: 3)
+    assert started == [(sys.executable, sys.orig_argv, entry.MALLOC)]
+    with pytest.raises(SystemExit) as ended:
+        entry.start(lambda argv: 3)
+    assert ended.value.code == 3
+    assert len(started) == 1
+
+
+def test_a_config_named_with_a_space(capfd, tmp_path):
+    from experiments import train
+
+    config = str(tiny.ROOT / "experiments" / "configs" / "smoke.py")
+    argv = ["train", "--config", config, "--workdir=unused", "--config.train.epoch=3"]
+    assert train.main(argv) == 1
+    assert "beside it there are: batch_size, epochs" in capfd.readouterr().err
+    argv[2] = str(tmp_path / "none.py")
+    assert train.main(argv) == 1
+    assert "no file" in capfd.readouterr().err
+
+
+def test_a_misspelt_field_in_a_config_file_is_refused(capfd, tmp_path):
+    from experiments import train
+
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from experiments.configs import smoke\n"
+        "def get_config():\n"
+        "    config = smoke.get_config()\n"
+        "    config.negatives.mask_hit = False\n"
+        "    return config\n"
+    )
+    argv = ["train", f"--config={path}", f"--workdir={tmp_path / 'run'}"]
+    status = train.main(argv)
+    tiny.assert_refused((status, *capfd.readouterr()), "mask_hit")
+    assert not (tmp_path / "run").exists()
