@@ -268,3 +268,20 @@ def test_real_yoochoose(tmp_path):
         made = pa.csv.read_csv(folder / f"{name}.csv")
         assert part.num_events == made.num_rows
         assert set(part.ids.to_pylist()) == set(made["session_id"].to_pylist())
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.uint32(), pa.int64()])
+def test_whole_seconds_of_any_width(tmp_path, kind):
+    times = [1396860669, 1396860670, 1396947069, 1396947070]
+    table = {
+        "session": [2, 2, 1, 1],
+        "item": [7, 8, 8, 7],
+        "time": pa.array(times, kind),
+    }
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    flags = ("--session=session", "--item=item", "--time=time", "--min_item_support=1")
+    log = f"--train={tmp_path / 'log.parquet'}"
+    sessions = prepare(tmp_path / "out", log, *flags).train
+    assert sessions.ids.to_pylist() == [2, 1]
+    starts = [start.timestamp() for start in sessions.start_time.to_pylist()]
+    assert starts == [times[0], times[2]]
