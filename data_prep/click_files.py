@@ -6,7 +6,8 @@ names the line (it is malformed).
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,7 @@ class Format(Protocol):
         """How many lines to skip, given the first; None where it is no such file."""
         ...
 
-    def parse(self, data: bytes, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> Batch | None:
         """Parses whole lines at once, ids as text or whole numbers; None: cannot."""
         ...
 
@@ -65,11 +66,6 @@ class BadRows:
             self.first.append(where)
 
 
-class _Rows(NamedTuple):
-    clicks: list[Click]
-    bad: list[tuple[int, str]]
-
-
 def read_clicks(
     raw: RawFile,
     form: Format,
@@ -90,23 +86,39 @@ def read_clicks(
     Yields:
       The clicks of some lines; none where they hold none.
     """
-    skip = check_head(raw, form)
     empty = True
+    with ThreadPoolExecutor(1) as ahead:
+        pending: list[Future[Batch]] = []
+        for block in _bodies(raw, check_head(raw, form)):
+            pending.append(ahead.submit(_parse, raw, form, bad, block, text))
+            if len(pending) > 1:
+                batch = pending.pop(0).result()
+                empty = empty and not len(batch.session)
+                yield batch
+                progress.count("bytes", raw.bytes_read, raw.size)
+        for last in pending:
+            batch = last.result()
+            empty = empty and not len(batch.session)
+            yield batch
+    if empty:
+        raise UserError(f"{raw.path}: no clicks; expected {form.name}")
+
+
+def _bodies(raw: RawFile, skip: int) -> Iterator[Block]:
+    """Yields a file's blocks without its first lines and without blank ones."""
     for block in raw.blocks():
         if skip:
             body = block.data.partition(b"\n")[2]
-            block = Block(body, block.first_line + skip)
+            block = Block(body, block.first_line + skip, block.num_lines - skip)
             skip = 0
-        if not block.data.strip():
-            continue
-        batch = form.parse(block.data, text)
-        if batch is None:
-            batch = _parse_lines(raw, form, bad, block, text)
-        empty = empty and not len(batch.session)
-        yield batch
-        progress.count("bytes", raw.bytes_read, raw.size)
-    if empty:
-        raise UserError(f"{raw.path}: no clicks; expected {form.name}")
+        if block.data and not block.data.isspace():
+            yield block
+
+
+def _parse(raw: RawFile, form: Format, bad: BadRows, block: Block, text: bool) -> Batch:
+    """Parses a block at once, or line by line where that cannot be."""
+    batch = form.parse(block, text)
+    return _parse_lines(raw, form, bad, block, text) if batch is None else batch
 
 
 def check_head(raw: RawFile, form: Format) -> int:

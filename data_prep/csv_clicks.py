@@ -10,6 +10,7 @@ import pyarrow.csv
 
 from data_prep.click_files import Click, check_time, plain_id, times_in_range
 from data_prep.parts import Batch
+from data_prep.raw_files import Block
 from data_prep.steps import DAY
 
 _BLOCK = 1 << 22  # bytes that one core parses at a time
@@ -37,10 +38,10 @@ class Diginetica:
         self._columns = names
         return 1
 
-    def parse(self, data: bytes, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> Batch | None:
         """Parses whole lines at once."""
         types = {"timeframe": pa.int64(), "eventdate": pa.date32()}
-        table = _read(data, ";", self._columns, types, ("sessionid", "itemid"), text)
+        table = _read(block, ";", self._columns, types, ("sessionid", "itemid"), text)
         if table is None:
             return None
         days = table["eventdate"].cast(pa.int32()).to_numpy().astype(np.int64)
@@ -87,10 +88,10 @@ class Yoochoose:
         self._columns = self._columns[: len(fields)]
         return 0
 
-    def parse(self, data: bytes, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> Batch | None:
         """Parses whole lines at once."""
         types = {"time": pa.timestamp("us", tz="UTC")}
-        table = _read(data, ",", self._columns, types, ("session", "item"), text)
+        table = _read(block, ",", self._columns, types, ("session", "item"), text)
         if table is None:
             return None
         times = table["time"].cast(pa.int64()).to_numpy()
@@ -121,7 +122,7 @@ def _looks_named(fields: list[str]) -> bool:
 
 
 def _read(
-    data: bytes,
+    block: Block,
     delimiter: str,
     columns: list[str],
     types: dict[str, pa.DataType],
@@ -132,7 +133,7 @@ def _read(
     types = types | dict.fromkeys(ids, pa.string() if text else pa.int64())
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(data),
+            pa.BufferReader(block.data),
             pyarrow.csv.ReadOptions(column_names=columns, block_size=_BLOCK),
             pyarrow.csv.ParseOptions(delimiter=delimiter),
             pyarrow.csv.ConvertOptions(
@@ -142,8 +143,7 @@ def _read(
     except pa.ArrowInvalid:
         return None
     # An open quote swallows lines without an error; blank lines are counted as well.
-    lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    return table if table.num_rows == lines else None
+    return table if table.num_rows == block.num_lines else None
 
 
 def _checked(table: pa.Table, ids: tuple[str, str], times: np.ndarray) -> Batch | None:

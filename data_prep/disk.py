@@ -21,9 +21,9 @@ def require_space(out: Path, needed: int) -> None:
         )
 
 
-def rows_need(rows: int, parts: int) -> int:
+def rows_need(rows: int, on_disk: bool) -> int:
     """Bytes that preparing so many rows takes at its peak."""
-    return rows * (PART_ROW if parts > 1 else SET_ROW)
+    return rows * (PART_ROW if on_disk else SET_ROW)
 
 
 def _gigabytes(size: int) -> str:

@@ -11,6 +11,7 @@ blank lines.
 """
 
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,15 @@ from absl import flags
 
 from data_prep.columns import TIME_UNITS
 from data_prep.console import Progress
+from data_prep.disk import require_space, rows_need
 from data_prep.entry import run
 from data_prep.errors import UserError
-from data_prep.finishing import Recipe, finish, tell, work_folder
-from data_prep.parts import Batch, ItemCodes, Parts
+from data_prep.finishing import Finished, Recipe, finish, tell, work_folder
+from data_prep.parts import Batch, ItemCodes, Parts, Plan, plan_parts
 from data_prep.preparation import Filters, Log
 from data_prep.readers import Columns, describe_source, read_log
 from data_prep.steps import SplitRule
+from data_prep.streams import guess_rows, is_large, stream_log, text_ids
 from data_prep.writer import new_folder, refuse_taken
 
 
@@ -67,16 +70,66 @@ def main(values: flags.FlagValues) -> None:
     _check(values)
     out = Path(values.out)
     refuse_taken(out)
+    paths = _paths(values)
     progress = Progress()
     try:
-        logs, sources = _read(values, progress)
-        with new_folder(out) as folder:
-            log = _in_parts(logs, work_folder(folder))
-            logs.clear()
-            finished = finish(folder, log, _recipe(values), sources, progress)
+        if any(is_large(path) for path in paths.values()):
+            finished = _prepare_large(values, paths, out, progress)
+        else:
+            finished = _prepare_small(values, paths, out, progress)
     finally:
         progress.close()
     tell(finished)
+
+
+def _prepare_small(
+    values: flags.FlagValues, paths: dict[str, Path], out: Path, progress: Progress
+) -> Finished:
+    """Prepares a log that fits memory: read as a whole before anything is written."""
+    logs = {}
+    for role, path in paths.items():
+        progress.stage(f"reading {path}")
+        logs[role] = [read_log(path, _columns(values), values.time_unit)]
+    text = any(pa.types.is_string(log[0].item.type) for log in logs.values())
+    if text:
+        for log in logs.values():
+            log[0] = log[0]._replace(item=log[0].item.cast(pa.string()))
+    sources = _describe(paths, progress)
+    with new_folder(out) as folder:
+        log = _in_parts(logs, paths, work_folder(folder), Plan(1, False), progress)
+        return finish(folder, log, _recipe(values), sources, progress)
+
+
+def _prepare_large(
+    values: flags.FlagValues, paths: dict[str, Path], out: Path, progress: Progress
+) -> Finished:
+    """Prepares a log in parts, reading it in batches."""
+    columns = _columns(values)
+    for path in paths.values():
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+    rows = sum(guess_rows(path) for path in paths.values())
+    plan = plan_parts(rows)
+    require_space(out, rows_need(rows, plan.on_disk))
+    kinds = {role: text_ids(path, columns) for role, path in paths.items()}
+    text = any(item for _, item in kinds.values())
+    logs = {
+        role: stream_log(path, columns, values.time_unit, (kinds[role][0], text))
+        for role, path in paths.items()
+    }
+    with new_folder(out) as folder:
+        log = _in_parts(logs, paths, work_folder(folder), plan, progress)
+        sources = _describe(paths, progress)
+        return finish(folder, log, _recipe(values), sources, progress)
+
+
+def _paths(values: flags.FlagValues) -> dict[str, Path]:
+    names = {"train": values.train, "test": values.test}
+    return {role: Path(name) for role, name in names.items() if name is not None}
+
+
+def _columns(values: flags.FlagValues) -> Columns:
+    return Columns(values.session, values.item, values.time, values.order)
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -90,39 +143,37 @@ def _check(values: flags.FlagValues) -> None:
         raise UserError("--test_days needs --time, the column of the events' times")
 
 
-def _read(
-    values: flags.FlagValues, progress: Progress
-) -> tuple[list[Batch], list[dict[str, object]]]:
-    """Reads the log or its two parts, and describes the files they came from."""
-    columns = Columns(values.session, values.item, values.time, values.order)
-    logs = []
+def _describe(paths: dict[str, Path], progress: Progress) -> list[dict[str, object]]:
     sources = []
-    for role in ("train", "test"):
-        name = getattr(values, role)
-        if name is None:
-            continue
-        path = Path(name)
-        progress.stage(f"reading {path}")
-        logs.append(read_log(path, columns, values.time_unit))
-        if role == "train" and not len(logs[0].session):
-            raise UserError(f"{path}: no rows; expected one row an event")
+    for role, path in paths.items():
         progress.stage(f"hashing {path}")
         sources += describe_source(path, role)
-    return logs, sources
+    return sources
 
 
-def _in_parts(logs: list[Batch], folder: Path) -> Log:
+def _in_parts(
+    logs: Mapping[str, Iterable[Batch]],
+    paths: dict[str, Path],
+    folder: Path,
+    plan: Plan,
+    progress: Progress,
+) -> Log:
     """Gives the log and its test part the same item codes."""
     items = ItemCodes()
-    text = any(pa.types.is_string(log.item.type) for log in logs)
-    parts = []
-    for name, log in zip(("train", "test"), logs, strict=False):
-        several = Parts(items, folder, name, 1)
-        if len(log.session):
-            item = log.item.cast(pa.string()) if text else log.item
-            several.append(log._replace(item=item))
-        parts.append(several)
-    return Log(parts[0], parts[1] if len(parts) > 1 else None, items, folder)
+    parts = {}
+    for role, batches in logs.items():
+        parts[role] = Parts(items, folder, role, plan)
+        progress.stage(f"reading {paths[role]}")
+        try:
+            for batch in batches:
+                if len(batch.session):
+                    parts[role].append(batch)
+                progress.note(f"{parts[role].rows:,} rows")
+        finally:
+            parts[role].close()
+        if role == "train" and not parts[role].rows:
+            raise UserError(f"{paths[role]}: no rows; expected one row an event")
+    return Log(parts["train"], parts.get("test"), items, folder)
 
 
 def _recipe(values: flags.FlagValues) -> Recipe:

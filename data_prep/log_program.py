@@ -1,5 +1,6 @@
 """What the programs for the paper's three logs have in common."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from data_prep.click_files import BadRows, Format, TextIdsError, check_head, rea
 from data_prep.console import Progress, warn
 from data_prep.disk import require_space, rows_need
 from data_prep.finishing import Finished, Recipe, finish, work_folder
-from data_prep.parts import ItemCodes, Parts, num_parts
+from data_prep.parts import ItemCodes, Parts, Plan, plan_parts
 from data_prep.preparation import Log
 from data_prep.raw_files import RawFile
 from data_prep.writer import new_folder, refuse_taken
@@ -50,42 +51,50 @@ def define_flags(raw: str) -> flags.FlagValues:
         "leave malformed rows out and count them, instead of stopping at the first",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "timings", None, "JSON file to write each stage's time and memory to", values
+    )
     return values
 
 
-def prepare_files(source: Source, out: Path, skip_bad_rows: bool) -> Prepared:
+def prepare_files(source: Source, values: flags.FlagValues) -> Prepared:
     """Reads raw files, prepares them and writes the set.
 
     Args:
       source: the files and their format.
-      out: folder to write.
-      skip_bad_rows: leave malformed rows out.
+      values: the program's flags.
 
     Returns:
       What was done.
     """
+    out = Path(values.out)
+    skip_bad_rows = values.skip_bad_rows
     refuse_taken(out)
     raws = [RawFile(path) for path in source.files]
     for raw in raws:
         check_head(raw, source.form())
     rows = sum(raw.plain_size for raw in raws) // source.row_bytes
-    count = num_parts(rows)
-    require_space(out, rows_need(rows, count))
-    progress = Progress()
+    plan = plan_parts(rows)
+    require_space(out, rows_need(rows, plan.on_disk))
+    progress = Progress(timed=values.timings is not None)
     try:
         with new_folder(out) as folder:
             work = work_folder(folder)
             try:
-                log, forms, bad = _read(source, work, count, skip_bad_rows, progress)
+                log, forms, bad = _read(source, work, plan, skip_bad_rows, progress)
             except TextIdsError:  # rare: read everything once more, ids as text
+                shutil.rmtree(work)
+                work = work_folder(folder)
                 log, forms, bad = _read(
-                    source, work, count, skip_bad_rows, progress, text=True
+                    source, work, plan, skip_bad_rows, progress, text=True
                 )
             described = [
                 raw.describe(role)
                 for raw, role in zip(log.raws, ("train", "test"), strict=False)
             ]
             finished = finish(folder, log.log, source.recipe, described, progress)
+        if values.timings is not None:
+            progress.write_timings(Path(values.timings), finished.counts[0].events)
     finally:
         progress.close()
     _tell_bad(bad)
@@ -100,7 +109,7 @@ class _Read(NamedTuple):
 def _read(
     source: Source,
     work: Path,
-    count: int,
+    plan: Plan,
     skip_bad_rows: bool,
     progress: Progress,
     text: bool = False,
@@ -113,7 +122,7 @@ def _read(
     for name, raw in zip(("train", "test"), raws, strict=False):
         progress.stage(f"reading {raw.path}")
         form = source.form()
-        several = Parts(items, work, f"{name}.text" if text else name, count)
+        several = Parts(items, work, name, plan)
         try:
             for batch in read_clicks(raw, form, bad, text, progress):
                 if len(batch.session):

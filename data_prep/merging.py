@@ -44,11 +44,6 @@ class Merger:
         rows = first_rows[part.sessions]
         self._parts.append(_Kept(part.lengths, ids, part.start_time, rows))
 
-    @property
-    def num_sessions(self) -> int:
-        """How many sessions were added."""
-        return sum(len(part.lengths) for part in self._parts)
-
     def merge(
         self, stream: SplitStream, number: "ItemNumbers", progress: Progress
     ) -> Split:
@@ -63,7 +58,8 @@ class Merger:
           The finished split.
         """
         self._file.close()
-        order, ids, starts = self._order()
+        order = self._order()
+        ids, starts = self._take("ids", order), self._take("start_time", order)
         lengths = self._column("lengths", np.int32)
         sizes = np.array([len(part.lengths) for part in self._parts], np.int64)
         parts = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)[order]
@@ -71,42 +67,46 @@ class Merger:
         session = np.cumsum(sizes) - sizes
         sizes = [part.lengths.sum(dtype=np.int64) for part in self._parts]
         event = np.cumsum(sizes, dtype=np.int64) - sizes
+        self._parts.clear()  # a large log has many sessions: no copy more than needed
         with self._path.open("rb") as file:
             for first in range(0, len(order), _CHUNK):
                 progress.count("sessions", first, len(order))
                 chunk = order[first : first + _CHUNK]
-                counts = np.bincount(parts[first : first + _CHUNK])
-                items, read = [], []
+                counts = np.bincount(
+                    parts[first : first + _CHUNK], minlength=len(sizes)
+                )
+                items, places = [], np.empty(len(chunk), np.int64)
+                read = []
                 for p in np.flatnonzero(counts):
                     read.append(lengths[session[p] : session[p] + counts[p]])
                     size = int(read[-1].sum(dtype=np.int64))
                     file.seek(4 * int(event[p]))
                     items.append(np.fromfile(file, np.int32, size))
-                    session[p] += counts[p]
                     event[p] += size
+                session += counts
                 # Sessions are counted part by part, as they were read just now.
-                sizes_read = np.concatenate(read)
-                places = np.empty(len(chunk), np.int64)
-                places[np.argsort(chunk)] = np.cumsum(sizes_read) - sizes_read
-                wanted = lengths[chunk]
-                codes = gather(np.concatenate(items), places, wanted)
-                stream.append(number(codes), wanted)
+                ends = np.cumsum(np.concatenate(read), dtype=np.int64)
+                places[np.argsort(chunk)] = ends - np.concatenate(read)
+                codes = gather(np.concatenate(items), places, lengths[chunk])
+                stream.append(number(codes), lengths[chunk])
         return stream.finish(ids, starts)
 
-    def _order(self) -> tuple[np.ndarray, pa.Array, pa.Array]:
-        """Sorts all sessions: (order over the parts end to end, ids, start times)."""
-        if not self._parts:
-            return np.arange(0), pa.array([], pa.int64()), pa.array([], TIME)
-        starts = pa.concat_arrays([part.start_time for part in self._parts])
-        ids = pa.concat_arrays([part.ids for part in self._parts])
-        order = np.arange(len(ids))
-        if len(self._parts) > 1:
-            keys = [self._column("first_rows", np.int64)]
-            if not starts.null_count:
-                keys.append(starts.cast(pa.int64()).to_numpy())
-            order = np.lexsort(keys)
-            ids, starts = ids.take(pa.array(order)), starts.take(pa.array(order))
-        return order, ids, starts
+    def _order(self) -> np.ndarray:
+        """Sorts all sessions: [sessions] places over the parts laid end to end."""
+        rows = self._column("first_rows", np.int64)
+        if len(self._parts) < 2:
+            return np.arange(len(rows))
+        if any(part.start_time.null_count for part in self._parts):
+            return np.argsort(rows)
+        starts = [part.start_time.cast(pa.int64()) for part in self._parts]
+        return np.lexsort((rows, np.concatenate(starts)))
+
+    def _take(self, name: str, order: np.ndarray) -> pa.Array:
+        """Brings a column of all parts into order."""
+        columns = [getattr(part, name) for part in self._parts]
+        if not columns:
+            return pa.array([], TIME if name == "start_time" else pa.int64())
+        return pa.concat_arrays(columns).take(pa.array(order))
 
     def _column(self, name: str, dtype: type) -> np.ndarray:
         columns = [getattr(part, name) for part in self._parts]
@@ -114,6 +114,7 @@ class Merger:
 
     def close(self) -> None:
         """Removes the flat file."""
+        self._parts.clear()
         self._file.close()
         self._path.unlink(missing_ok=True)
 

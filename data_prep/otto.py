@@ -35,7 +35,7 @@ def main(values: flags.FlagValues) -> None:
     """Reads, filters, numbers and writes the log."""
     files = _find(Path(values.raw))
     source = log_program.Source(files, Otto, 46, RECIPE)
-    done = log_program.prepare_files(source, Path(values.out), values.skip_bad_rows)
+    done = log_program.prepare_files(source, values)
     forms = [form for form in done.forms if isinstance(form, Otto)]
     for file, form in zip(files, forms, strict=True):
         others = ", ".join(f"{count:,} {kind}" for kind, count in form.others.items())

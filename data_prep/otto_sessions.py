@@ -11,6 +11,7 @@ import pyarrow.json
 
 from data_prep.click_files import Click, check_time, plain_id, times_in_range
 from data_prep.parts import Batch
+from data_prep.raw_files import Block
 
 _BLOCK = 1 << 22  # bytes that one core parses at a time
 _TYPES = ("clicks", "carts", "orders")
@@ -42,9 +43,9 @@ class Otto:
         like = first.startswith("{") and '"session"' in first and '"events"' in first
         return 0 if like else None
 
-    def parse(self, data: bytes, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> Batch | None:
         """Parses whole lines at once."""
-        table = _read(data, pa.string() if text else pa.int64())
+        table = _read(block, pa.string() if text else pa.int64())
         if table is None:
             return None
         lists = table["events"].combine_chunks()
@@ -99,22 +100,21 @@ class Otto:
         return clicks
 
 
-def _read(data: bytes, ids: pa.DataType) -> pa.Table | None:
+def _read(block: Block, ids: pa.DataType) -> pa.Table | None:
     """Reads lines; None where any is not as it should be."""
     event = pa.struct([("aid", ids), ("ts", pa.int64()), ("type", pa.string())])
     schema = pa.schema([("session", ids), ("events", pa.list_(event))])
     try:
         table = pyarrow.json.read_json(
-            pa.BufferReader(data),
-            pyarrow.json.ReadOptions(block_size=max(_BLOCK, _longest_line(data))),
+            pa.BufferReader(block.data),
+            pyarrow.json.ReadOptions(block_size=max(_BLOCK, _longest_line(block.data))),
             pyarrow.json.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
             ),
         )
     except pa.ArrowInvalid:
         return None
-    lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    return table if table.num_rows == lines else None
+    return table if table.num_rows == block.num_lines else None
 
 
 def _longest_line(data: bytes) -> int:

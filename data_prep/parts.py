@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from data_prep.columns import TIME
 
-PART_ROWS = 5_000_000  # events worked on together: some 100 bytes of memory each
+PART_ROWS = 4_000_000  # events worked on together: some 100 bytes of memory each
+MEMORY_ROWS = 12_000_000  # events of a log whose parts stay in memory: 50 bytes each
 MAX_PARTS = 255  # part numbers are uint8
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # spreads ids that are multiples of something
@@ -76,20 +77,29 @@ class ItemCodes:
         return 0 if self.ids is None else len(self.ids)
 
 
-def num_parts(rows: int) -> int:
-    """How many parts a log of about so many rows is cut into."""
-    return max(1, min(MAX_PARTS, -(-rows // PART_ROWS)))
+class Plan(NamedTuple):
+    """Into how many parts a log is cut, and whether they lie on disk."""
+
+    count: int
+    on_disk: bool
+
+
+def plan_parts(rows: int) -> Plan:
+    """Decides by how many rows a log has, about."""
+    count = max(1, min(MAX_PARTS, -(-rows // PART_ROWS)))
+    return Plan(count, rows > MEMORY_ROWS)
 
 
 class Parts:
     """The parts of a log: first appended to, batch by batch, then loaded one by one."""
 
-    def __init__(self, items: ItemCodes, folder: Path, name: str, count: int) -> None:
-        """Prepares ``count`` parts; with one, nothing is written to ``folder``."""
+    def __init__(self, items: ItemCodes, folder: Path, name: str, plan: Plan) -> None:
+        """Prepares the parts; in memory, nothing is written to ``folder``."""
         self.rows = 0
+        self.on_disk = plan.on_disk
         self._items = items
-        self._paths = [folder / f"{name}.{n}.parquet" for n in range(count)]
-        self._tables: list[pa.Table] = []
+        self._paths = [folder / f"{name}.{n}.parquet" for n in range(plan.count)]
+        self._tables: list[list[pa.Table]] = [[] for _ in self._paths]
         self._writers: list[pq.ParquetWriter] = []
 
     def __len__(self) -> int:
@@ -110,18 +120,22 @@ class Parts:
             columns["order"] = pa.array(batch.order)
         self.rows += size
         table = pa.table(columns)
-        if len(self) == 1:
-            self._tables.append(table)
+        if len(self) == 1 and not self.on_disk:
+            self._tables[0].append(table)
             return
         numbers = part_numbers(batch.session, len(self))
         order = pa.array(np.argsort(numbers, kind="stable"))
         table = table.take(order).combine_chunks()
         counts = np.bincount(numbers, minlength=len(self))
-        self._open(table.schema)
         ends = np.cumsum(counts)
-        for writer, end, count in zip(self._writers, ends, counts, strict=True):
-            if count:
-                writer.write_table(table.slice(end - count, count))
+        if self.on_disk:
+            self._open(table.schema)
+        for number in np.flatnonzero(counts):
+            rows = table.slice(ends[number] - counts[number], counts[number])
+            if self.on_disk:
+                self._writers[number].write_table(rows)
+            else:
+                self._tables[number].append(rows)
 
     def _open(self, schema: pa.Schema) -> None:
         """Opens the files before the first rows are written."""
@@ -137,11 +151,10 @@ class Parts:
     def take(self) -> Iterator[Part]:
         """Yields each part, which is forgotten: a part can be taken once."""
         self.close()
-        if len(self) == 1:
-            tables, self._tables = self._tables, []
+        while self._tables:
+            tables = self._tables.pop(0)
             if tables:
                 yield _encode(pa.concat_tables(tables))
-            return
         for path in self._paths:
             if path.exists():
                 part = _encode(pq.read_table(path))

@@ -80,7 +80,7 @@ def prepare(
         last = number + 1 == len(passes)
         shelves = []
         for role, several in zip(("train", "test"), parts, strict=False):
-            shelf = Shelf(log.folder, f"{role}.pass{number}", len(log.train) > 1)
+            shelf = Shelf(log.folder, f"{role}.pass{number}", log.train.on_disk)
             for part in several:
                 for step in todo:
                     part = step(part)
@@ -113,7 +113,7 @@ class _Preparation:
         self._support = np.zeros(self._size, np.int64)
         self._trained = np.zeros(self._size, np.int64)
         self._latest = (-1, -1)  # latest first event and latest event
-        self._held = Shelf(log.folder, "held", len(log.train) > 1)
+        self._held = Shelf(log.folder, "held", log.train.on_disk)
         length, support = filters
         names = (
             "read",
@@ -123,7 +123,8 @@ class _Preparation:
             "test items that train has",
             f"test sessions of at least {length} events again",
         )
-        self._tallies = [_Tally(name, self._size) for name in names]
+        look = _Looker(self._size)
+        self._tallies = [_Tally(name, look, self._size) for name in names]
 
     def passes(self) -> list[list[_Step]]:
         """The steps, a pass ending where the next step needs a sum over all parts."""
@@ -197,20 +198,46 @@ class _Preparation:
         self._mergers[split].append(arranged, part.session_ids, part.first_rows)
 
 
+class _Look(NamedTuple):
+    """What a part holds: sessions, events, and [codes] bool of the items that occur."""
+
+    sessions: int
+    events: int
+    seen: np.ndarray
+
+
+class _Looker:
+    """Counts what parts hold; a step that dropped nothing costs nothing."""
+
+    def __init__(self, num_items: int) -> None:
+        self._num_items = num_items
+        self._last: tuple[pa.Table, _Look] | None = None
+
+    def __call__(self, events: pa.Table) -> _Look:
+        if self._last is None or self._last[0] is not events:
+            seen = np.zeros(self._num_items, bool)
+            seen[events["item"].to_numpy()] = True
+            lengths = np.bincount(events["session"].to_numpy())
+            sessions = int(np.count_nonzero(lengths))
+            self._last = events, _Look(sessions, events.num_rows, seen)
+        return self._last[1]
+
+
 class _Tally:
     """Counts what is left after a step, over all parts."""
 
-    def __init__(self, step: str, num_items: int) -> None:
+    def __init__(self, step: str, look: _Looker, num_items: int) -> None:
         self._step = step
+        self._look = look
         self._sessions = self._events = 0
         self._seen = np.zeros(num_items, bool)
 
     def add(self, events: pa.Table) -> None:
         """Adds a part; its sessions are in no other."""
-        self._seen[events["item"].to_numpy()] = True
-        self._events += events.num_rows
-        lengths = np.bincount(events["session"].to_numpy())
-        self._sessions += int(np.count_nonzero(lengths))
+        look = self._look(events)
+        self._sessions += look.sessions
+        self._events += look.events
+        self._seen |= look.seen
 
     def counted(self) -> Counted:
         """Sums up."""

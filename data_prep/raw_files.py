@@ -23,6 +23,7 @@ class Block(NamedTuple):
 
     data: bytes
     first_line: int
+    num_lines: int
 
 
 class RawFile:
@@ -83,12 +84,13 @@ class RawFile:
                         what = f"longer than {LONGEST_LINE:,} bytes"
                         raise UserError(f"{self.path}: line {line}: {what}")
                     continue
-                block = Block(rest + data[:cut], line)
+                whole = rest + data[:cut]
                 rest = data[cut:]
-                yield block
-                line += block.data.count(b"\n")
+                num_lines = whole.count(b"\n")
+                yield Block(whole, line, num_lines)
+                line += num_lines
             if rest:
-                yield Block(rest, line)
+                yield Block(rest, line, 1)
 
     def _read(self, file: io.IOBase) -> bytes:
         try:

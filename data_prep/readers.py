@@ -1,5 +1,6 @@
 """Raw click logs of any common format, as Arrow tables in the order of their rows."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ from data_prep.parts import Batch
 _CSV = {".csv": ",", ".tsv": "\t"}
 _JSON = {".jsonl", ".ndjson", ".json"}
 _PARQUET = {".parquet", ".pq"}
-_COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
+COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
 _NULLS = ["", "NULL", "null", "\\N", "NaN", "nan"]
 
 
@@ -47,6 +48,25 @@ def read_log(path: Path, columns: Columns, time_unit: str = "s") -> Batch:
     table, first_row = _read(path, columns)
     if not table.num_rows:
         return _no_events()
+
+    return checked(table, path, columns, first_row, time_unit)
+
+
+def checked(
+    table: pa.Table, path: Path, columns: Columns, first_row: int, time_unit: str
+) -> Batch:
+    """Checks rows as they were read and brings each column to its type.
+
+    Args:
+      table: the needed columns.
+      path: where they are from.
+      columns: their names.
+      first_row: the number of the first row in the file.
+      time_unit: of numeric times.
+
+    Returns:
+      The rows.
+    """
 
     def place(column: str) -> Place:
         return Place(path, column, first_row)
@@ -94,19 +114,29 @@ def _read(path: Path, columns: Columns) -> tuple[pa.Table, int]:
         return _read_parquet(path, columns), 1
     if not path.stat().st_size:
         raise UserError(f"{path}: the file is empty")
-    suffixes = [s.lower() for s in path.suffixes if s.lower() not in _COMPRESSED]
-    ending = suffixes[-1] if suffixes else ""
-    if ending in _CSV:
-        return _read_csv(path, columns, _CSV[ending]), 2
-    if ending in _JSON:
+    kind, delimiter = format_of(path)
+    if kind == "csv":
+        return _read_csv(path, columns, delimiter), 2
+    if kind == "json":
         return _read_json(path, columns), 1
-    if ending in _PARQUET:
-        return _read_parquet(path, columns), 1
+    return _read_parquet(path, columns), 1
+
+
+def format_of(path: Path) -> tuple[str, str]:
+    """Tells csv (and its delimiter), json or parquet by the name's ending."""
+    suffixes = [s.lower() for s in path.suffixes if s.lower() not in COMPRESSED]
+    ending = suffixes[-1] if suffixes else ""
+    if path.is_dir() or ending in _PARQUET:
+        return "parquet", ""
+    if ending in _CSV:
+        return "csv", _CSV[ending]
+    if ending in _JSON:
+        return "json", ""
     known = ", ".join(sorted({*_CSV, *_JSON, *_PARQUET}))
     raise UserError(f"{path}: unknown format; expected a name that ends in {known}")
 
 
-def _check_columns(path: Path, present: list[str], columns: Columns) -> list[str]:
+def check_columns(path: Path, present: list[str], columns: Columns) -> list[str]:
     """Refuses a missing or doubled column; returns those needed, each once."""
     for flag, name in columns._asdict().items():
         if name is not None and present.count(name) != 1:
@@ -120,27 +150,48 @@ def _check_columns(path: Path, present: list[str], columns: Columns) -> list[str
 
 def _read_csv(path: Path, columns: Columns, delimiter: str) -> pa.Table:
     """Reads a CSV file; ids stay as they are written, whatever they look like."""
+    try:
+        parse, convert = csv_options(path, columns, delimiter)
+        return pyarrow.csv.read_csv(path, None, parse, convert)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise csv_error(path, columns, delimiter, error) from error
+
+
+def csv_error(
+    path: Path, columns: Columns, delimiter: str, error: Exception
+) -> UserError:
+    """Reads a file again by one thread, which knows the row, to say what is wrong."""
+    names: list[str] = []
+    one = pyarrow.csv.ReadOptions(use_threads=False)
+    parse, convert = pyarrow.csv.ParseOptions(delimiter=delimiter), None
+    with contextlib.suppress(pa.ArrowInvalid, OSError):
+        parse, convert = csv_options(path, columns, delimiter)
+        names = convert.include_columns
+    try:
+        with pyarrow.csv.open_csv(path, one, parse, convert) as reader:
+            for _ in reader:
+                pass
+    except (pa.ArrowInvalid, OSError) as problem:
+        error = problem
+    return UserError(f"{path}: {_explain_csv(str(error), names)}")
+
+
+def csv_options(
+    path: Path, columns: Columns, delimiter: str
+) -> tuple[pyarrow.csv.ParseOptions, pyarrow.csv.ConvertOptions]:
+    """Decides by a file's first block how its columns are read."""
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter)
-    convert = pyarrow.csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True)
-
-    def read(use_threads: bool) -> pa.Table:
-        options = pyarrow.csv.ReadOptions(use_threads=use_threads)
-        return pyarrow.csv.read_csv(path, options, parse, convert)
-
-    try:
-        with pyarrow.csv.open_csv(path, parse_options=parse) as head:
-            schema = head.schema
-        convert.include_columns = _check_columns(path, schema.names, columns)
-        convert.column_types = _csv_types(schema, columns)
-        return read(use_threads=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        problem = error
-    try:
-        read(use_threads=False)  # only one thread alone knows the row
-    except (pa.ArrowInvalid, OSError) as error:
-        problem = error
-    what = _explain_csv(str(problem), convert.include_columns)
-    raise UserError(f"{path}: {what}") from problem
+    with pyarrow.csv.open_csv(path, parse_options=parse) as head:
+        schema = head.schema
+    names = check_columns(path, schema.names, columns)
+    types = _csv_types(schema, columns)
+    convert = pyarrow.csv.ConvertOptions(
+        include_columns=names,
+        column_types=types,
+        null_values=_NULLS,
+        strings_can_be_null=True,
+    )
+    return parse, convert
 
 
 def _csv_types(schema: pa.Schema, columns: Columns) -> dict[str, pa.DataType]:
@@ -173,12 +224,12 @@ def _read_json(path: Path, columns: Columns) -> pa.Table:
     try:
         table = pyarrow.json.read_json(path)
     except (pa.ArrowInvalid, OSError) as error:
-        at = _bad_json_line(path) or str(error).splitlines()[0]
+        at = bad_json_line(path) or str(error).splitlines()[0]
         raise UserError(f"{path}: {at}") from error
-    return table.select(_check_columns(path, table.column_names, columns))
+    return table.select(check_columns(path, table.column_names, columns))
 
 
-def _bad_json_line(path: Path) -> str | None:
+def bad_json_line(path: Path) -> str | None:
     """Finds the first line that is no JSON object, which pyarrow names per block."""
     with io.BufferedReader(pa.input_stream(str(path))) as lines:
         for number, line in enumerate(lines, start=1):
@@ -192,16 +243,29 @@ def _bad_json_line(path: Path) -> str | None:
 
 def _read_parquet(path: Path, columns: Columns) -> pa.Table:
     """Reads a Parquet file or a folder, partitioned by ``name=value`` or not."""
+    data = open_parquet(path)
+    names = check_columns(path, data.schema.names, columns)
     try:
-        data = pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
-        if not data.files:
-            raise UserError(f"{path}: the folder holds no Parquet file")
-        names = _check_columns(path, data.schema.names, columns)
-        table = data.to_table(columns=names)
+        return plain_values(data.to_table(columns=names))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         what = str(error).splitlines()[0]
         raise UserError(f"{path}: not readable as Parquet: {what}") from error
-    # Categories may stand in any order and need not occur: back to plain values.
+
+
+def open_parquet(path: Path) -> pyarrow.dataset.FileSystemDataset:
+    """Opens a Parquet file or a folder of them."""
+    try:
+        data = pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        what = str(error).splitlines()[0]
+        raise UserError(f"{path}: not readable as Parquet: {what}") from error
+    if not data.files:
+        raise UserError(f"{path}: the folder holds no Parquet file")
+    return data
+
+
+def plain_values(table: pa.Table) -> pa.Table:
+    """Turns categories, which may stand in any order, back to plain values."""
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             plain = table[index].cast(field.type.value_type)

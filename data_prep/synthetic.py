@@ -20,6 +20,7 @@ from absl import flags
 from data_prep.click_model import ClickModel, draw_clicks, make_click_model
 from data_prep.columns import TIME
 from data_prep.console import Progress
+from data_prep.disk import require_space
 from data_prep.entry import run
 from data_prep.report import print_counts
 from data_prep.steps import DAY
@@ -100,6 +101,7 @@ def main(values: flags.FlagValues) -> None:
         "sources": [],
         "made": {"profile": values.profile, "seed": values.seed},
     }
+    require_space(Path(values.out), _bytes(profile, total, num_items))
     progress = Progress()
     try:
         with new_folder(Path(values.out)) as folder:
@@ -123,6 +125,12 @@ def main(values: flags.FlagValues) -> None:
     finally:
         progress.close()
     print_counts(stats, values.profile)
+
+
+def _bytes(profile: Profile, num_sessions: int, num_items: int) -> int:
+    """Disk that a set takes while it is written: flat files and then Arrow's."""
+    mean = 2 + np.exp(profile.log_mean + profile.log_sd**2 / 2)
+    return round(num_sessions * (8 * mean + 28) + 32 * num_items)
 
 
 def _key(*numbers: int) -> np.random.Generator:

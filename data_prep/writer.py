@@ -145,17 +145,17 @@ def write_prepared(
     for name, split in (("train", train), ("test", test)):
         path = folder / f"{name}.arrow"
         _write_split(path, split)
-        events = _item_counts(split.items, num_items)
+        events = item_counts(split.items, num_items)
         counts[name] = {
             "sessions": len(split.ids),
             "events": len(split.items),
             "items": int(np.count_nonzero(events)),
             "file_bytes": path.stat().st_size,
         }
-        hashes |= {f"{name}.{part}": h for part, h in _hash_split(split).items()}
+        hashes |= {f"{name}.{part}": h for part, h in hash_split(split).items()}
         if name == "train":
             _write_items(folder / "items.parquet", raw_ids, events)
-    hashes["raw_ids"] = _hash_ids(raw_ids)
+    hashes["raw_ids"] = hash_ids(raw_ids)
     stats = {
         "format": FORMAT,
         "version": VERSION,
@@ -198,7 +198,7 @@ def _write_items(path: Path, raw_ids: pa.Array, train_events: np.ndarray) -> Non
     pq.write_table(table, path)
 
 
-def _item_counts(items: np.ndarray, num_items: int) -> np.ndarray:
+def item_counts(items: np.ndarray, num_items: int) -> np.ndarray:
     """Counts the events of items 1..num_items, [num_items] int64."""
     counts = np.zeros(num_items + 1, np.int64)
     for chunk in _chunks(items):
@@ -206,13 +206,14 @@ def _item_counts(items: np.ndarray, num_items: int) -> np.ndarray:
     return counts[1:]
 
 
-def _hash_split(split: Split) -> dict[str, str]:
+def hash_split(split: Split) -> dict[str, str]:
+    """Hashes each array of a part, as FORMAT.md says."""
     times = pc.fill_null(split.start_time.cast(TIME).cast(pa.int64()), -1)
     return {
         "items": _hash_numbers(split.items, "<i4"),
         "offsets": _hash_numbers(split.offsets, "<i4"),
         "start_time": _hash_numbers(times.to_numpy(), "<i8"),
-        "session": _hash_ids(split.ids),
+        "session": hash_ids(split.ids),
     }
 
 
@@ -223,14 +224,18 @@ def _hash_numbers(values: np.ndarray, dtype: str) -> str:
     return digest.hexdigest()
 
 
-def _hash_ids(ids: pa.Array) -> str:
+def hash_ids(ids: pa.Array) -> str:
     """Hashes ids as text: over the hash of their lengths and that of their bytes."""
     lengths, texts = hashlib.sha256(), hashlib.sha256()
     for start in range(0, len(ids), _CHUNK):
         chunk = ids.slice(start, _CHUNK).cast(pa.string())
-        encoded = [text.encode() for text in chunk.to_pylist()]
-        lengths.update(np.array([len(text) for text in encoded], "<i4").data)
-        texts.update(b"".join(encoded))
+        offsets = np.frombuffer(
+            chunk.buffers()[1], np.int32, len(chunk) + 1, 4 * chunk.offset
+        )
+        lengths.update(np.diff(offsets).astype("<i4").data)
+        text = chunk.buffers()[2]
+        if text is not None:
+            texts.update(text[offsets[0] : offsets[-1]])
     return hashlib.sha256(lengths.digest() + texts.digest()).hexdigest()
 
 

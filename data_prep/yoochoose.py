@@ -35,7 +35,7 @@ def define_flags() -> flags.FlagValues:
 def main(values: flags.FlagValues) -> None:
     """Reads, filters, splits, numbers and writes the log."""
     source = log_program.Source([Path(values.raw)], Yoochoose, 36, RECIPE)
-    done = log_program.prepare_files(source, Path(values.out), values.skip_bad_rows)
+    done = log_program.prepare_files(source, values)
     tell(done.finished, "yoochoose")
 
 

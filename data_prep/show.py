@@ -1,0 +1,128 @@
+"""Shows what a prepared data set holds, and checks that it is whole.
+
+python -m data_prep.show DIR [--plot=FILE.png] [--sessions=3] [--nocheck]
+
+Prints its counts (beside the paper's Table 1 where it is one of those sets), filters,
+split and sources, session lengths and item popularity, and the first sessions with the
+user's own ids. Every array is compared with its hash in stats.json and those with the
+fingerprint; where one differs, that is an error.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from data_prep.entry import run
+from data_prep.histograms import (
+    Histogram,
+    as_picture,
+    as_text,
+    item_popularity,
+    session_lengths,
+)
+from data_prep.prepared import Prepared, check, open_prepared
+from data_prep.report import TABLE_1, print_counts
+from data_prep.writer import Split
+
+_LONGEST = 12  # items of a session that are printed
+
+
+def define_flags() -> flags.FlagValues:
+    """Builds the program's flags, apart from those of other programs."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("data", None, "the prepared set; or give DIR", values, True)
+    flags.DEFINE_string("plot", None, "PNG of the histograms to write", values)
+    flags.DEFINE_integer(
+        "sessions", 3, "first sessions of each part to print", 0, flag_values=values
+    )
+    flags.DEFINE_bool(
+        "check", True, "compare everything with its hash", flag_values=values
+    )
+    return values
+
+
+def with_flag(argv: Sequence[str]) -> list[str]:
+    """Turns the one argument that is no flag, the folder, into ``--data``."""
+    program, *rest = argv
+    folders = [argument for argument in rest if not argument.startswith("-")]
+    if len(folders) != 1:
+        return [program, *rest]
+    place = rest.index(folders[0])
+    return [program, *rest[:place], f"--data={folders[0]}", *rest[place + 1 :]]
+
+
+def main(values: flags.FlagValues) -> None:
+    """Prints and checks a set."""
+    data = open_prepared(Path(values.data))
+    names = [name for name in TABLE_1 if name in data.stats.get("name", "").split()]
+    print(f"{data.path}: {data.stats.get('name', 'unnamed')}")
+    print_counts(data.stats, names[0] if names else None)
+    _print_making(data.stats)
+    checked = check(data) if values.check else 0
+    drawn = _histograms(data)
+    for histogram in drawn:
+        print(f"\n{as_text(histogram)}")
+    for name, split in (("train", data.train), ("test", data.test)):
+        _print_sessions(data, name, split, values.sessions)
+    if values.plot is not None:
+        as_picture(drawn, Path(values.plot))
+        print(f"\nhistograms written to {values.plot}")
+    if checked:
+        print(
+            f"\nwhole: {checked} arrays match their hashes, and those the fingerprint"
+        )
+
+
+def _print_making(stats: dict[str, Any]) -> None:
+    """Says how the set was made, as far as stats.json tells."""
+    filters = stats.get("filters") or {}
+    if filters:
+        print(
+            f"filters: sessions of at least {filters['min_session_length']} events, "
+            f"items of at least {filters['min_item_support']}"
+        )
+    for step in filters.get("steps", []):
+        print(
+            f"  {step['step']}: {step['sessions']:,} sessions, {step['events']:,} "
+            f"events, {step['items']:,} items"
+        )
+    split = stats.get("split") or {}
+    print("split:", ", ".join(f"{key} {value}" for key, value in split.items()))
+    for source in stats.get("sources", []):
+        print(
+            f"from {source['file']} ({source['role']}, {source['bytes']:,} bytes, "
+            f"SHA-256 {source['sha256'][:16]}…)"
+        )
+    if stats.get("made"):
+        print("made up:", ", ".join(f"{k} {v}" for k, v in stats["made"].items()))
+
+
+def _histograms(data: Prepared) -> list[Histogram]:
+    drawn = []
+    for name, split in (("train", data.train), ("test", data.test)):
+        if len(split.ids):
+            drawn.append(session_lengths(np.diff(split.offsets), name))
+    return [*drawn, item_popularity(data.train_events)]
+
+
+def _print_sessions(data: Prepared, name: str, split: Split, count: int) -> None:
+    """Prints the first sessions: start, id and items, all as in the raw log."""
+    count = min(count, len(split.ids))
+    if not count:
+        return
+    print(f"\nfirst {name} sessions: start (UTC), id, items")
+    for row in range(count):
+        start = split.start_time[row].as_py()
+        when = "unknown" if start is None else f"{start:%Y-%m-%d %H:%M:%S}"
+        items = split.items[split.offsets[row] : split.offsets[row + 1]]
+        shown = [str(data.raw_ids[int(item) - 1]) for item in items[:_LONGEST]]
+        more = f" … ({len(items):,} in all)" if len(items) > _LONGEST else ""
+        print(f"  {when}  {split.ids[row]}:  {' '.join(shown)}{more}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, define_flags(), with_flag(sys.argv)))
