@@ -230,14 +230,30 @@ def _read_json(path: Path, columns: Columns) -> pa.Table:
 
 
 def bad_json_line(path: Path) -> str | None:
-    """Finds the first line that is no JSON object, which pyarrow names per block."""
+    """Finds the first line at fault, which pyarrow names per block.
+
+    Args:
+      path: a JSON lines file that could not be read.
+
+    Returns:
+      What is wrong with the line: it is no JSON object, or one of its values is of
+      another kind than in the lines before; None where neither is so.
+    """
+    kinds: dict[str, type] = {}
     with io.BufferedReader(pa.input_stream(str(path))) as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                if line.strip() and not isinstance(json.loads(line), dict):
-                    return f"row {number}: expected a JSON object"
+                row = json.loads(line) if line.strip() else {}
             except ValueError as error:
                 return f"row {number}: not JSON: {error}"
+            if not isinstance(row, dict):
+                return f"row {number}: expected a JSON object"
+            for name, value in row.items():
+                kind = float if type(value) is int else type(value)
+                before = kinds.setdefault(name, kind) if value is not None else kind
+                if kind is not before:
+                    was = "number" if before is float else before.__name__
+                    return f"row {number}: column {name!r} was a {was}, now {value!r}"
     return None
 
 

@@ -247,3 +247,13 @@ def test_as_a_program(tmp_path):
     assert done.stderr == "error: absent.csv: no such file or folder\n"
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_json_whose_kind_changes_names_the_row_of_the_file(capsys, logs):
+    """Far behind pyarrow's first block, whose rows it counts anew."""
+    rows = [
+        f'{{"session": {i // 3}, "item": {i % 5}, "time": {i}}}' for i in range(90_000)
+    ]
+    rows[60_000] = '{"session": 20000, "item": "five", "time": 60000}'
+    line = refused_log(capsys, logs, "log.jsonl", "\n".join(rows) + "\n")
+    assert "row 60001: column 'item' was a number, now 'five'" in line
