@@ -75,6 +75,7 @@ def finish(
             merger.close()
             splits.append(split._replace(ids=plain_ids(split.ids)))
         shutil.rmtree(log.folder)
+        pa.default_memory_pool().release_unused()
         progress.stage("writing and hashing the set")
         assert log.items.ids is not None
         raw_ids = plain_ids(log.items.ids).take(pa.array(number.codes()))

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -145,6 +146,7 @@ def write_prepared(
     for name, split in (("train", train), ("test", test)):
         path = folder / f"{name}.arrow"
         _write_split(path, split)
+        _forget(split.items)
         events = item_counts(split.items, num_items)
         counts[name] = {
             "sessions": len(split.ids),
@@ -208,11 +210,10 @@ def item_counts(items: np.ndarray, num_items: int) -> np.ndarray:
 
 def hash_split(split: Split) -> dict[str, str]:
     """Hashes each array of a part, as FORMAT.md says."""
-    times = pc.fill_null(split.start_time.cast(TIME).cast(pa.int64()), -1)
     return {
         "items": _hash_numbers(split.items, "<i4"),
         "offsets": _hash_numbers(split.offsets, "<i4"),
-        "start_time": _hash_numbers(times.to_numpy(), "<i8"),
+        "start_time": _hash_times(split.start_time),
         "session": hash_ids(split.ids),
     }
 
@@ -221,6 +222,15 @@ def _hash_numbers(values: np.ndarray, dtype: str) -> str:
     digest = hashlib.sha256()
     for chunk in _chunks(values):
         digest.update(np.ascontiguousarray(chunk, dtype).data)
+    return digest.hexdigest()
+
+
+def _hash_times(times: pa.Array) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(times), _CHUNK):
+        chunk = times.slice(start, _CHUNK).cast(TIME).cast(pa.int64())
+        numbers = pc.fill_null(chunk, -1).to_numpy()
+        digest.update(np.ascontiguousarray(numbers, "<i8").data)
     return digest.hexdigest()
 
 
@@ -242,3 +252,10 @@ def hash_ids(ids: pa.Array) -> str:
 def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
+        _forget(values)
+
+
+def _forget(values: np.ndarray) -> None:
+    """Lets go of the memory of a mapped file's pages, which stay in the file."""
+    if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        values.base.madvise(mmap.MADV_DONTNEED)

@@ -3,10 +3,12 @@
     python -m experiments.benchmark train --config=experiments/configs/tron_xl.py \
         --config.data.path=DIR [--repeats=60] [--json=FILE]
     python -m experiments.benchmark evaluate --config=… --config.data.path=DIR
+    python -m experiments.benchmark prepare --format=FORMAT [--num_sessions=N]
 
 `train`: a step, data loading included, beside its floor: the matmul of all candidates
 and `jax.lax.top_k` over their scores alone, at the step's own shapes. `evaluate`: a
-pass over the first test events beside the matmul over the same blocks alone. Both are
+pass over the first test events beside the matmul over the same blocks alone. `prepare`:
+data_prep on a made-up log, stage by stage (see benchmark_prepare.py). The first two are
 timed in turn in one process, since a shared machine makes times of different minutes
 incomparable; read the ratio.
 """
@@ -25,7 +27,7 @@ from absl import flags
 from jax import lax
 from ml_collections import ConfigDict
 
-from experiments import checks, entry, runs, workdirs
+from experiments import benchmark_prepare, checks, entry, runs, workdirs
 from tron_jax.data.sessions import select
 from tron_jax.errors import UserError
 from tron_jax.ranking import score_block
@@ -38,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     program, *arguments = argv
     command = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     rest = [program, *arguments[1:]] if command else list(argv)
+    if command == "prepare":
+        return benchmark_prepare.main(rest)
     flag_values = flags.FlagValues()
     entry.define_config(flag_values, rest)
     flags.mark_flag_as_required("config", flag_values)
@@ -50,8 +54,10 @@ def main(argv: Sequence[str]) -> int:
 
     def run(flag_values: flags.FlagValues) -> None:
         if command not in COMMANDS:
-            expected = " or ".join(COMMANDS)
-            raise UserError(f"benchmark {command or '(nothing)'}: expected {expected}")
+            expected = ", ".join([*COMMANDS, "prepare"])
+            raise UserError(
+                f"benchmark {command or '(nothing)'}: expected one of: {expected}"
+            )
         _run(command, flag_values)
 
     return entry.run(run, flag_values, rest)

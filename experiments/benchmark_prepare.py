@@ -1,6 +1,6 @@
 """Times the preparation of a made-up raw log, stage by stage.
 
-    python -m experiments.benchmark_prepare --format=diginetica|yoochoose|otto \
+    python -m experiments.benchmark prepare --format=diginetica|yoochoose|otto \
         [--num_sessions=N] [--folder=DIR] [--json=FILE]
 
 Makes a set with `data_prep.synthetic`, writes it out as a raw log with
@@ -149,7 +149,3 @@ def _sum(name: str, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "cpu_seconds": sum(stage["cpu_seconds"] for stage in stages),
         "peak_bytes": None if None in peaks else max(peaks),
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))
