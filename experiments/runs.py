@@ -119,10 +119,10 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
         key = rng.step_key(config.train.seed, jnp.zeros((), jnp.int32), rng.INIT)
         encoder_key, table_key = jax.random.split(key)
         params = encoder.init(encoder_key)
-        shape = (num_items + 1, model.hidden_size)
-        table = jax.nn.initializers.xavier_uniform()(table_key, shape)
+        table = encoder.init_table(table_key, num_items + 1)
         step = jnp.zeros((), jnp.int32)
-        return TrainState(step, params, tx.init(params), item_tx.init(table))
+        carry = encoder.init_carry(config.train.batch_size)
+        return TrainState(step, params, tx.init(params), item_tx.init(table), carry)
 
     batches = PackedBatches(
         train,

@@ -28,15 +28,15 @@ LOSSES = {"ssm": ssm, "bce": bce}
 def batch_loss(batch, hidden, table, candidates, loss, *, topk, mask_hits):
     """Mean loss of a batch, event by event, in float64.
 
-    candidates: uniform ids, whether they count, in-batch places and keep per session.
+    candidates: drawn ids, whether they count, in-batch places and keep per session.
     """
-    uniform, uniform_keep, places, places_keep = candidates
+    drawn, drawn_keep, places, places_keep = candidates
     total = count = 0.0
     for event in range(len(batch.items)):
         if batch.weight[event] == 0:
             continue
         session, label = batch.session[event], batch.labels[event]
-        ids = list(uniform) if uniform_keep else []
+        ids = list(drawn[0]) if drawn_keep else []
         for place, keep in zip(places[session], places_keep[session], strict=True):
             if keep:
                 ids.append(batch.items[place])

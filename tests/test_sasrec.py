@@ -79,8 +79,8 @@ def test_packed_forward_equals_the_authors_code(golden_file, order):
         position="from_end",
     )
     inputs = jnp.asarray(golden["w/item_embedding.weight"])[batch.items]
-    hidden = jax.jit(small().encode)(
-        golden_params(golden), inputs, batch.session, batch.position
+    hidden, _ = jax.jit(small().encode)(
+        golden_params(golden), (), inputs, batch.session, batch.position
     )
     expected = np.concatenate([golden["hidden"][row][mask[row] > 0] for row in order])
     real = batch.weight > 0
@@ -126,7 +126,7 @@ def test_a_session_sees_neither_later_inputs_nor_other_sessions():
     @jax.jit
     def influence(inputs):
         return jax.jacobian(
-            lambda x: encoder.encode(params, x, session, position) @ mix
+            lambda x: encoder.encode(params, (), x, session, position)[0] @ mix
         )(inputs)
 
     reaches = np.abs(influence(inputs)).sum(-1) > 0
@@ -178,8 +178,9 @@ def test_dropout_of_real_events_does_not_depend_on_the_length_of_the_stream():
     session = jnp.repeat(jnp.arange(8), 8)
 
     def encode(size):
-        hidden = encoder.encode(
+        hidden, _ = encoder.encode(
             params,
+            (),
             inputs[:size],
             session[:size],
             jnp.arange(size) % 8,

@@ -111,8 +111,8 @@ def test_loss_of_a_batch_equals_the_slow_reference(loss, topk, mask_hits, exclud
     batch = make_batch()
     candidates = make_sample(exclude=exclude, num_uniform=30)(jnp.int32(0), batch)
     table = np.asarray(state.items.table)
-    hidden = make_encoder().encode(
-        state.params, table[batch.items], batch.session, batch.position
+    hidden, _ = make_encoder().encode(
+        state.params, (), table[batch.items], batch.session, batch.position
     )
     expected = reference.batch_loss(
         batch,
@@ -133,16 +133,14 @@ def test_select_then_score_has_the_gradient_of_top_k(loss):
     """Every candidate scored with gradient, and top_k differentiated through."""
     batch = jax.tree.map(jnp.asarray, make_batch())
     candidates = make_sample()(jnp.int32(0), batch)
-    touched = touch(batch.items, batch.labels, candidates.uniform, ITEMS + 1, True)
+    touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
     rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
     hidden = jax.random.normal(jax.random.key(2), (batch.items.size, HIDDEN))
     loss_fn = LOSSES[loss](0.1)
 
     @jax.jit
     def through_top_k(hidden, rows):
-        scores = scoring.scores(
-            hidden, rows[touched.uniform], rows[touched.inputs], candidates, batch
-        )
+        scores, _ = scoring.scores(hidden, rows, candidates, touched, batch)
         keep = scoring.kept(candidates, batch, mask_hits=True)
         lowest = jnp.finfo(scores.dtype).min
         neg, columns = jax.lax.top_k(jnp.where(keep, scores, lowest), 6)
@@ -156,7 +154,9 @@ def test_select_then_score_has_the_gradient_of_top_k(loss):
     @jax.jit
     def ours(hidden, rows):
         objective = make_objective(loss_fn, topk=6, mask_hits=True)
-        gradients, totals = objective(batch, candidates, touched, hidden, rows)
+        gradients, totals = objective(
+            jnp.int32(0), batch, candidates, touched, None, hidden, rows
+        )
         by_row = sum_rows(ITEMS + 1, *gradients.rows)
         return totals.loss / totals.events, (gradients.hidden, by_row)
 
@@ -183,11 +183,13 @@ def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
 
     @jax.jit
     def loss(batch, candidates):
-        hidden = make_encoder().encode(
-            state.params, table[batch.items], batch.session, batch.position
+        hidden, _ = make_encoder().encode(
+            state.params, (), table[batch.items], batch.session, batch.position
         )
-        touched = touch(batch.items, batch.labels, candidates.uniform, ITEMS + 1, True)
-        return objective(batch, candidates, touched, hidden, table)[1].loss
+        touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
+        return objective(jnp.int32(0), batch, candidates, touched, None, hidden, table)[
+            1
+        ].loss
 
     np.testing.assert_allclose(
         loss(batch, candidates), loss(moved, moved_candidates), rtol=1e-6
@@ -280,14 +282,14 @@ def test_gradients_are_summed_by_row():
 
 def test_touched_rows_are_the_distinct_ids_of_a_step():
     inputs, labels = jnp.array([4, 9, 4, 0]), jnp.array([9, 2, 7, 0])
-    uniform = jnp.array([30, 2, 11])
-    touched = jax.jit(touch, static_argnums=(3, 4))(inputs, labels, uniform, 100, False)
+    drawn = jnp.array([[30, 2, 11]])
+    touched = jax.jit(touch, static_argnums=(3, 4))(inputs, labels, drawn, 100, False)
     ids = np.asarray(touched.ids)
     assert sorted(set(ids[ids < 100].tolist())) == [0, 2, 4, 7, 9, 11, 30]
     assert (np.diff(ids) > 0).all()
-    for rows, wanted in zip(touched[1:], (inputs, labels, uniform), strict=True):
+    for rows, wanted in zip(touched[1:], (inputs, labels, drawn), strict=True):
         np.testing.assert_array_equal(ids[rows], wanted)
-    assert touch(inputs, labels, uniform, 8, False).ids is None
+    assert touch(inputs, labels, drawn, 8, False).ids is None
 
 
 def test_temporaries_of_a_step_on_rows_do_not_grow_with_the_catalogue():
@@ -307,7 +309,7 @@ def test_temporaries_of_a_step_on_rows_do_not_grow_with_the_catalogue():
 
 def test_candidates_of_padding_are_harmless():
     candidates = Candidates(
-        jnp.arange(3),
+        jnp.arange(3)[None],
         jnp.array(True),
         jnp.arange(6).reshape(2, 3),
         jnp.ones((2, 3), bool),

@@ -47,12 +47,12 @@ class Stream(NamedTuple):
 
 
 def make_encode_step(
-    encode: Callable[..., jax.Array], read_rows: ReadRows
+    encode: Callable[..., tuple[jax.Array, Any]], read_rows: ReadRows
 ) -> Callable[..., jax.Array]:
     """Encodes a stream and puts the hidden states of its scored inputs into a chunk.
 
     Args:
-      encode: ``(params, inputs, session, position) -> hidden``, without dropout.
+      encode: of an ``Encoder`` that carries nothing.
       read_rows: reads rows of the item table as of a step.
 
     Returns:
@@ -65,7 +65,7 @@ def make_encode_step(
         inputs = read_rows(table_state, stream.items, step)
         # Float32 is not float32 on an accelerator otherwise.
         with jax.default_matmul_precision("highest"):
-            hidden = encode(params, inputs, stream.session, stream.position)
+            hidden, _ = encode(params, (), inputs, stream.session, stream.position)
         hidden = hidden[stream.scored].astype(chunk.dtype)
         return lax.dynamic_update_slice_in_dim(chunk, hidden, stream.at, 0)
 
@@ -227,7 +227,7 @@ class Evaluator:
 
 
 def make_evaluator(
-    encode: Callable[..., jax.Array],
+    encode: Callable[..., tuple[jax.Array, Any]],
     read_rows: ReadRows,
     *,
     num_items: int,
@@ -241,7 +241,7 @@ def make_evaluator(
     """Builds what evaluates a split, at any step and on any backend.
 
     Args:
-      encode: ``(params, inputs, session, position) -> hidden``, without dropout.
+      encode: of an ``Encoder`` that carries nothing.
       read_rows: ``(table_state, ids, step) -> rows``, pure.
       num_items: the largest item id.
       max_session_length: the most inputs that the encoder takes.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from tron_jax import rng
 from tron_jax.data.packing import Batch
+from tron_jax.popularity import Popularity
 
 UNIFORM_STYLES = ("batchwise",)
 EXCLUDES = ("none", "batch")
@@ -18,18 +19,18 @@ EXCLUDES = ("none", "batch")
 class Candidates(NamedTuple):
     """All negatives of the events of a batch, before selection.
 
-    Columns 0..k-1 of an event are the uniform ones, the next m the in-batch ones of
-    its session.
+    Columns 0..k-1 of an event are the drawn ones of its group, the next m the in-batch
+    ones of its session. A group is the batch, a session or an event.
 
     Attributes:
-      uniform: [k] item ids, shared by the batch.
-      uniform_keep: scalar bool, false where nothing could be drawn.
+      drawn: [G, k] item ids; G = 1, sessions or N.
+      drawn_keep: bool that broadcasts to [G, k], false where nothing could be drawn.
       in_batch: [sessions, m] places in the stream.
       in_batch_keep: [sessions, m] bool.
     """
 
-    uniform: jax.Array
-    uniform_keep: jax.Array
+    drawn: jax.Array
+    drawn_keep: jax.Array
     in_batch: jax.Array
     in_batch_keep: jax.Array
 
@@ -39,8 +40,8 @@ class Candidates(NamedTuple):
         return self.in_batch[row], self.in_batch_keep[row]
 
 
-# (step, batch) -> candidates
-Sampler = Callable[[jax.Array, Batch], Candidates]
+# (step, batch, popularity) -> candidates
+Sampler = Callable[[jax.Array, Batch, Popularity | None], Candidates]
 
 
 class Excluded(NamedTuple):
@@ -174,14 +175,18 @@ def make_sampler(
       The pure sampler.
     """
 
-    def sample(step: jax.Array, batch: Batch) -> Candidates:
+    def sample(
+        step: jax.Array, batch: Batch, popularity: Popularity | None = None
+    ) -> Candidates:
         excluded = (
             exclude_inputs(batch.items, num_items) if exclude == "batch" else None
         )
         uniform_key = rng.step_key(seed, step, rng.UNIFORM)
         in_batch_key = rng.step_key(seed, step, rng.IN_BATCH)
+        drawn, keep = uniform_batchwise(uniform_key, num_uniform, num_items, excluded)
         return Candidates(
-            *uniform_batchwise(uniform_key, num_uniform, num_items, excluded),
+            drawn[None],
+            keep,
             *in_batch(in_batch_key, batch.session, num_sessions, num_in_batch),
         )
 

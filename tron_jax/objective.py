@@ -12,6 +12,7 @@ from tron_jax import scoring
 from tron_jax.data.packing import Batch
 from tron_jax.losses import Loss
 from tron_jax.negatives import Candidates
+from tron_jax.popularity import Popularity
 from tron_jax.touched import Touched
 
 
@@ -40,10 +41,9 @@ class Gradients(NamedTuple):
     rows: list[tuple[jax.Array, jax.Array]]
 
 
-# (batch, candidates, touched, hidden [N, d], rows [R, d]) -> gradients and totals
-Objective = Callable[
-    [Batch, Candidates, Touched, jax.Array, jax.Array], tuple[Gradients, Totals]
-]
+# (step, batch, candidates, touched, popularity, hidden [N, d], rows [R, d]) ->
+# gradients and totals
+Objective = Callable[..., tuple[Gradients, Totals]]
 
 
 def mean_loss(
@@ -78,9 +78,11 @@ def make_objective(loss_fn: Loss, *, topk: int, mask_hits: bool) -> Objective:
     """
 
     def of_hardest(
+        step: jax.Array,
         batch: Batch,
         candidates: Candidates,
         touched: Touched,
+        popularity: Popularity | None,
         hidden: jax.Array,
         rows: jax.Array,
     ) -> tuple[Gradients, Totals]:
@@ -103,23 +105,26 @@ def make_objective(loss_fn: Loss, *, topk: int, mask_hits: bool) -> Objective:
         return Gradients(by_hidden, by_row), totals
 
     def of_all(
+        step: jax.Array,
         batch: Batch,
         candidates: Candidates,
         touched: Touched,
+        popularity: Popularity | None,
         hidden: jax.Array,
         rows: jax.Array,
     ) -> tuple[Gradients, Totals]:
         keep = scoring.kept(candidates, batch, mask_hits=mask_hits)
+        neg, backward = scoring.scores(hidden, rows, candidates, touched, batch)
+        label_rows = rows[touched.labels]
+        pos = jnp.sum(hidden * label_rows, axis=1)
 
-        def loss(hidden, label_rows, uniform_rows, input_rows):
-            pos = jnp.sum(hidden * label_rows, axis=1)
-            neg = scoring.scores(hidden, uniform_rows, input_rows, candidates, batch)
+        def loss(pos, neg):
             return mean_loss(loss_fn, batch.weight, pos, neg, keep)
 
-        places = (touched.labels, touched.uniform, touched.inputs)
-        (by_hidden, *by_rows), totals = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(
-            hidden, *(rows[place] for place in places)
-        )
-        return Gradients(by_hidden, list(zip(places, by_rows, strict=True))), totals
+        (by_pos, by_neg), totals = jax.grad(loss, (0, 1), has_aux=True)(pos, neg)
+        by_hidden, by_rows = backward(by_neg)
+        by_hidden += by_pos[:, None] * label_rows
+        by_label = by_pos[:, None] * hidden
+        return Gradients(by_hidden, [(touched.labels, by_label), *by_rows]), totals
 
     return of_hardest if topk else of_all

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -12,28 +14,44 @@ from tron_jax.touched import Touched
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
 
+# gradient by scores [N, C] -> gradient by hidden states [N, hidden], and by rows: pairs
+# of row numbers [...] and gradients [..., hidden], to be added up
+Backward = Callable[[jax.Array], tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]]
+
+
 def scores(
     hidden: jax.Array,
-    uniform_rows: jax.Array,
-    input_rows: jax.Array,
+    rows: jax.Array,
     candidates: Candidates,
+    touched: Touched,
     batch: Batch,
-) -> jax.Array:
+) -> tuple[jax.Array, Backward]:
     """Scores every candidate by two matmuls; the in-batch ones are then picked.
 
     Args:
       hidden: [N, hidden] of each event.
-      uniform_rows: [k, hidden] embeddings of the uniform candidates.
-      input_rows: [N, hidden] embeddings of the inputs of the stream.
+      rows: [R, hidden] touched rows of the item table.
       candidates: the candidates.
+      touched: where the items of the step are found in ``rows``.
       batch: the events.
 
     Returns:
-      [N, k + m] scores.
+      [N, k + m] scores, and what turns their gradient into that of what made them.
     """
     places, _ = candidates.of_events(batch.session)
-    in_batch = jnp.take_along_axis(hidden @ input_rows.T, places, axis=1)
-    return jnp.concatenate([hidden @ uniform_rows.T, in_batch], axis=1)
+
+    def score(hidden, drawn_rows, input_rows):
+        in_batch = jnp.take_along_axis(hidden @ input_rows.T, places, axis=1)
+        return jnp.concatenate([hidden @ drawn_rows.T, in_batch], axis=1)
+
+    numbers = (touched.drawn[0], touched.inputs)
+    every, back = jax.vjp(score, hidden, *(rows[number] for number in numbers))
+
+    def backward(by_scores):
+        by_hidden, *by_rows = back(by_scores)
+        return by_hidden, list(zip(numbers, by_rows, strict=True))
+
+    return every, backward
 
 
 def kept(candidates: Candidates, batch: Batch, *, mask_hits: bool) -> jax.Array:
@@ -48,12 +66,12 @@ def kept(candidates: Candidates, batch: Batch, *, mask_hits: bool) -> jax.Array:
       [N, k + m] bool.
     """
     places, in_batch = candidates.of_events(batch.session)
-    shape = (batch.labels.size, candidates.uniform.size)
-    uniform = jnp.broadcast_to(candidates.uniform_keep, shape)
+    shape = (batch.labels.size, candidates.drawn.shape[1])
+    drawn = jnp.broadcast_to(candidates.drawn_keep, shape)
     if mask_hits:
-        uniform &= ~hits(candidates.uniform, batch.labels)
+        drawn &= ~hits(candidates.drawn[0], batch.labels)
         in_batch &= ~hits(batch.items[places], batch.labels)
-    return jnp.concatenate([uniform, in_batch], axis=1)
+    return jnp.concatenate([drawn, in_batch], axis=1)
 
 
 def selection_scores(
@@ -84,16 +102,16 @@ def selection_scores(
     """
     places, keep = candidates.of_events(batch.session)
     room = jnp.zeros(places.shape[1], jnp.int32)
-    every = hidden @ rows[jnp.concatenate([touched.uniform, room])].T
+    every = hidden @ rows[jnp.concatenate([touched.drawn[0], room])].T
     in_batch = hidden @ rows[touched.inputs].T
     in_batch = jnp.take_along_axis(in_batch, places, axis=1)
     if mask_hits:
-        ids = jnp.concatenate([candidates.uniform, room])
+        ids = jnp.concatenate([candidates.drawn[0], room])
         every = jnp.where(hits(ids, batch.labels), LOWEST, every)
         keep &= ~hits(batch.items[places], batch.labels)
-    every = jnp.where(candidates.uniform_keep, every, LOWEST)
+    every = jnp.where(candidates.drawn_keep, every, LOWEST)
     in_batch = jnp.where(keep, in_batch, LOWEST)
-    return jax.lax.dynamic_update_slice(every, in_batch, (0, candidates.uniform.size))
+    return jax.lax.dynamic_update_slice(every, in_batch, (0, candidates.drawn.shape[1]))
 
 
 def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array]:
@@ -126,13 +144,13 @@ def rows_of(
     Returns:
       [N, topk] rows.
     """
-    num_uniform = candidates.uniform.size
+    num_drawn = candidates.drawn.shape[1]
     places, _ = candidates.of_events(batch.session)
-    if num_uniform == 0:
+    if num_drawn == 0:
         return touched.inputs[jnp.take_along_axis(places, columns, axis=1)]
-    uniform = touched.uniform[jnp.minimum(columns, num_uniform - 1)]
+    drawn = touched.drawn[0][jnp.minimum(columns, num_drawn - 1)]
     if places.shape[1] == 0:
-        return uniform
-    borrowed = jnp.maximum(columns - num_uniform, 0)
+        return drawn
+    borrowed = jnp.maximum(columns - num_drawn, 0)
     in_batch = touched.inputs[jnp.take_along_axis(places, borrowed, axis=1)]
-    return jnp.where(columns < num_uniform, uniform, in_batch)
+    return jnp.where(columns < num_drawn, drawn, in_batch)

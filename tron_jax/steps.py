@@ -13,6 +13,7 @@ from tron_jax.data.packing import Batch
 from tron_jax.models.encoder import Encoder
 from tron_jax.negatives import Sampler
 from tron_jax.objective import Objective, Totals
+from tron_jax.popularity import Popularity
 from tron_jax.row_optimizers import RowOptimizer
 from tron_jax.touched import sum_rows, touch
 
@@ -25,15 +26,18 @@ class TrainState(NamedTuple):
       params: of the encoder.
       opt: state of the encoder's optax transform.
       items: state of the item table's row optimizer, the table included.
+      carry: what the encoder keeps of the sessions that are under way.
     """
 
     step: jax.Array
     params: Any
     opt: Any
     items: Any
+    carry: Any = ()
 
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Totals]]
+# (state, batch, popularity) -> state and totals
+TrainStep = Callable[[TrainState, Batch, Popularity | None], tuple[TrainState, Totals]]
 
 
 def make_train_step(
@@ -47,7 +51,7 @@ def make_train_step(
     whole_table: bool,
     seed: int,
 ) -> TrainStep:
-    """Composes the update ``(state, batch) -> (state, totals)``; the caller jits it.
+    """Composes the update; the caller jits it.
 
     Args:
       encoder: of the inputs.
@@ -63,19 +67,27 @@ def make_train_step(
       The pure train step.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Totals]:
-        candidates = sample(state.step, batch)
+    def train_step(
+        state: TrainState, batch: Batch, popularity: Popularity | None = None
+    ) -> tuple[TrainState, Totals]:
+        candidates = sample(state.step, batch, popularity)
         touched = touch(
-            batch.items, batch.labels, candidates.uniform, num_items + 1, whole_table
+            batch.items, batch.labels, candidates.drawn, num_items + 1, whole_table
         )
         rows = item_tx.read(state.items, touched.ids, state.step)
 
-        def encode(params: Any, inputs: jax.Array) -> jax.Array:
+        def encode(params: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
             key = rng.step_key(seed, state.step, rng.DROPOUT)
-            return encoder.encode(params, inputs, batch.session, batch.position, key)
+            return encoder.encode(
+                params, state.carry, inputs, batch.session, batch.position, key
+            )
 
-        hidden, backward = jax.vjp(encode, state.params, rows.values[touched.inputs])
-        gradients, totals = objective(batch, candidates, touched, hidden, rows.values)
+        hidden, backward, carry = jax.vjp(
+            encode, state.params, rows.values[touched.inputs], has_aux=True
+        )
+        gradients, totals = objective(
+            state.step, batch, candidates, touched, popularity, hidden, rows.values
+        )
         by_params, by_inputs = backward(gradients.hidden)
         by_row = sum_rows(
             len(rows.values), (touched.inputs, by_inputs), *gradients.rows
@@ -83,6 +95,6 @@ def make_train_step(
         updates, opt = tx.update(by_params, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
         items = item_tx.update(state.items, touched.ids, rows, by_row, state.step)
-        return TrainState(state.step + 1, params, opt, items), totals
+        return TrainState(state.step + 1, params, opt, items, carry), totals
 
     return train_step

@@ -16,39 +16,40 @@ class Touched(NamedTuple):
         None where they are the whole table.
       inputs: [N] row of each input.
       labels: [N] row of each label.
-      uniform: [k] row of each uniform negative.
+      drawn: [G, k] row of each drawn negative.
     """
 
     ids: jax.Array | None
     inputs: jax.Array
     labels: jax.Array
-    uniform: jax.Array
+    drawn: jax.Array
 
 
 def touch(
-    inputs: jax.Array, labels: jax.Array, uniform: jax.Array, num_rows: int, whole: bool
+    inputs: jax.Array, labels: jax.Array, drawn: jax.Array, num_rows: int, whole: bool
 ) -> Touched:
     """Finds the distinct rows of a step.
 
     Args:
       inputs: [N] item ids.
       labels: [N] item ids.
-      uniform: [k] item ids.
+      drawn: [G, k] item ids.
       num_rows: of the table, the row of padding included.
       whole: read and update the whole table whatever the step needs.
 
     Returns:
       The rows; their static number is that of the ids drawn, at most num_rows.
     """
-    drawn = jnp.concatenate([inputs, labels, uniform])
-    if whole or drawn.size >= num_rows:
-        return Touched(None, inputs, labels, uniform)
+    every = jnp.concatenate([inputs, labels, drawn.reshape(-1)])
+    if whole or every.size >= num_rows:
+        return Touched(None, inputs, labels, drawn)
     ids, rows = jnp.unique(
-        drawn, size=drawn.size, fill_value=num_rows, return_inverse=True
+        every, size=every.size, fill_value=num_rows, return_inverse=True
     )
     # Distinct beyond the table as well, which is what a scatter is promised.
-    ids = jnp.where(ids < num_rows, ids, num_rows + jnp.arange(drawn.size))
-    return Touched(ids, *jnp.split(rows, [inputs.size, 2 * inputs.size]))
+    ids = jnp.where(ids < num_rows, ids, num_rows + jnp.arange(every.size))
+    rows = jnp.split(rows, [inputs.size, 2 * inputs.size])
+    return Touched(ids, rows[0], rows[1], rows[2].reshape(drawn.shape))
 
 
 def sum_rows(num_rows: int, *parts: tuple[jax.Array, jax.Array]) -> jax.Array:

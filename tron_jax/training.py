@@ -16,6 +16,7 @@ from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.packing import Batch, PackedBatches
 from tron_jax.errors import UserError
 from tron_jax.objective import Totals
+from tron_jax.popularity import Popularity
 from tron_jax.recorder import Plan, Record, Recorder
 from tron_jax.records import Progress
 from tron_jax.steps import TrainState, TrainStep
@@ -24,15 +25,23 @@ from tron_jax.steps import TrainState, TrainStep
 Evaluate = Callable[[TrainState, int], tuple[list[Record], float | None]]
 
 
+# (state, batch) -> state and totals
+CompiledStep = Callable[[TrainState, Batch], tuple[TrainState, Totals]]
+
+
 def compile_steps(
-    train_step: TrainStep, state: TrainState, batches: list[Batch]
-) -> TrainStep:
+    train_step: TrainStep,
+    state: TrainState,
+    batches: list[Batch],
+    popularity: Popularity | None = None,
+) -> CompiledStep:
     """Compiles the step for every shape of batch that a run will meet.
 
     Args:
       train_step: the pure step.
       state: its state, or the shapes of it; the compiled steps donate it.
       batches: one of each shape, or the shapes.
+      popularity: of the items, where the step asks for it.
 
     Returns:
       The step; one of another shape is a fault.
@@ -40,14 +49,14 @@ def compile_steps(
     jitted = jax.jit(train_step, donate_argnums=0)
 
     def compiled(batch: Batch) -> Any:
-        return jitted.lower(state, batch).compile()
+        return jitted.lower(state, batch, popularity).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         sizes = [batch.items.size for batch in batches]
         by_size = dict(zip(sizes, pool.map(compiled, batches), strict=True))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Totals]:
-        return by_size[batch.items.size](state, batch)
+        return by_size[batch.items.size](state, batch, popularity)
 
     return step
 
@@ -92,7 +101,7 @@ class Loop:
     """
 
     plan: Plan
-    train_step: TrainStep
+    train_step: CompiledStep
     batches: PackedBatches
     evaluate: Evaluate
     checkpoints: Checkpoints

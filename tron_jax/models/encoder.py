@@ -9,14 +9,21 @@ import jax
 
 
 class Encoder(NamedTuple):
-    """An encoder as two pure functions.
+    """An encoder as pure functions.
 
     Attributes:
       init: ``key -> params``.
-      encode: ``(params, inputs, session, position, dropout_key=None) -> hidden``: from
-        the item embeddings [N, hidden] of a packed stream, its session numbers [N] and
-        positions [N] to hidden states [N, hidden]; without a key nothing is dropped.
+      init_table: ``(key, num_rows) -> [num_rows, width]``, the first item table; an
+        input is a row of it, and a score the product of a hidden state with a row.
+      init_carry: ``num_sessions -> carry``, what the first step finds of the sessions;
+        ``()`` where an encoder sees whole sessions.
+      encode: ``(params, carry, inputs, session, position, dropout_key=None) -> (hidden,
+        carry)``: from the rows [N, width] of the inputs, their session numbers [N] and
+        positions [N] to hidden states [N, width]; without a key nothing is dropped. No
+        gradient flows through a carry.
     """
 
     init: Callable[[jax.Array], Any]
-    encode: Callable[..., jax.Array]
+    init_table: Callable[[jax.Array, int], jax.Array]
+    init_carry: Callable[[int], Any]
+    encode: Callable[..., tuple[jax.Array, Any]]

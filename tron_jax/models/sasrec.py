@@ -162,10 +162,8 @@ def make_sasrec(
 ) -> Encoder:
     """The encoder of SASRec and TRON.
 
-    ``encode(params, inputs, session, position, dropout_key=None)`` takes the item
-    embeddings [N, hidden_size] of a packed stream, its session numbers [N] and
-    positions [N], N a multiple of ``block_size(max_session_length)``, and returns
-    hidden states [N, hidden_size]; without a key nothing is dropped.
+    Streams are packed (``Batch``), their length N a multiple of
+    ``block_size(max_session_length)``; rows are hidden_size wide; nothing is carried.
 
     Args:
       hidden_size: width of embeddings and hidden states.
@@ -189,17 +187,21 @@ def make_sasrec(
         stream = jnp.zeros(size, jnp.int32)
         return module.init(key, jnp.zeros((size, hidden_size)), stream, stream, False)
 
+    def init_table(key: jax.Array, num_rows: int) -> jax.Array:
+        return nn.initializers.xavier_uniform()(key, (num_rows, hidden_size))
+
     def encode(
         params: Any,
+        carry: tuple[()],
         inputs: jax.Array,
         session: jax.Array,
         position: jax.Array,
         dropout_key: jax.Array | None = None,
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, tuple[()]]:
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         train = dropout_key is not None
         out = module.apply(params, inputs, session, position, train, rngs=rngs)
         assert isinstance(out, jax.Array)
-        return out
+        return out, carry
 
-    return Encoder(init, encode)
+    return Encoder(init, init_table, lambda num_sessions: (), encode)
