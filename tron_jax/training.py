@@ -48,15 +48,17 @@ def compile_steps(
     """
     jitted = jax.jit(train_step, donate_argnums=0)
 
+    more = () if popularity is None else (popularity,)
+
     def compiled(batch: Batch) -> Any:
-        return jitted.lower(state, batch, popularity).compile()
+        return jitted.lower(state, batch, *more).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         sizes = [batch.items.size for batch in batches]
         by_size = dict(zip(sizes, pool.map(compiled, batches), strict=True))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Totals]:
-        return by_size[batch.items.size](state, batch, popularity)
+        return by_size[batch.items.size](state, batch, *more)
 
     return step
 
