@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from data_prep.console import Progress
+from data_prep.console import Progress, warn
 from data_prep.errors import UserError
 from data_prep.looks import looks_like
 from data_prep.parts import Batch
@@ -65,6 +65,14 @@ class BadRows:
         if len(self.first) < _SHOWN:
             self.first.append(where)
 
+    def tell(self) -> None:
+        """Warns of those that were left out."""
+        if self.count:
+            rows = "row" if self.count == 1 else "rows"
+            more = "; …" if self.count > len(self.first) else ""
+            told = "; ".join(self.first)
+            warn(f"{self.count:,} malformed {rows} left out: {told}{more}")
+
 
 def read_clicks(
     raw: RawFile,
@@ -89,7 +97,7 @@ def read_clicks(
     empty = True
     with ThreadPoolExecutor(1) as ahead:
         pending: list[Future[Batch]] = []
-        for block in _bodies(raw, check_head(raw, form)):
+        for block in raw.bodies(check_head(raw, form)):
             pending.append(ahead.submit(_parse, raw, form, bad, block, text))
             if len(pending) > 1:
                 batch = pending.pop(0).result()
@@ -102,17 +110,6 @@ def read_clicks(
             yield batch
     if empty:
         raise UserError(f"{raw.path}: no clicks; expected {form.name}")
-
-
-def _bodies(raw: RawFile, skip: int) -> Iterator[Block]:
-    """Yields a file's blocks without its first lines and without blank ones."""
-    for block in raw.blocks():
-        if skip:
-            body = block.data.partition(b"\n")[2]
-            block = Block(body, block.first_line + skip, block.num_lines - skip)
-            skip = 0
-        if block.data and not block.data.isspace():
-            yield block
 
 
 def _parse(raw: RawFile, form: Format, bad: BadRows, block: Block, text: bool) -> Batch:

@@ -31,30 +31,31 @@ class Place(NamedTuple):
         return UserError(f"{self.path}: {at}column {self.column!r}: {what}")
 
 
-def encode_ids(column: pa.ChunkedArray, place: Place) -> tuple[pa.Array, pa.Array]:
-    """Numbers the distinct ids of a column in the order in which they first appear.
+def raw_ids(column: pa.ChunkedArray, place: Place) -> pa.Array:
+    """Brings a column of ids to one type.
 
     Args:
-      column: [rows] raw ids: integers, strings, or dictionary-encoded strings whose
-        dictionaries stand in the order of first appearance.
+      column: [rows] integers, strings, or strings by dictionaries without repeats.
       place: where the column stands.
 
     Returns:
-      codes: [rows] int32, 0-based.
-      ids: [distinct] int64 where every id is a whole number as it would be printed
-        ("7", but not "007"), else string.
+      [rows] int64, or int64 or string by a dictionary: numbers where every id is a
+      whole number as it would be printed ("7", but not "007").
     """
     refuse_nulls(column, place)
     if pa.types.is_floating(column.type):
         column = _whole_numbers(column, place)
+    if pa.types.is_integer(column.type):
+        return _plain_ids(column.combine_chunks(), place)
     if not pa.types.is_dictionary(column.type):
         try:
             column = column.dictionary_encode()
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise place.error(f"{column.type} cannot be an id") from error
-    column = column.unify_dictionaries()
-    codes = pa.chunked_array([chunk.indices for chunk in column.chunks], pa.int32())
-    return codes.combine_chunks(), _plain_ids(column.chunk(0).dictionary, place)
+    ids = column.unify_dictionaries().combine_chunks()
+    return pa.DictionaryArray.from_arrays(
+        ids.indices, _plain_ids(ids.dictionary, place)
+    )
 
 
 def _whole_numbers(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
@@ -66,7 +67,7 @@ def _whole_numbers(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
 
 
 def _plain_ids(ids: pa.Array, place: Place) -> pa.Array:
-    """Brings distinct ids to int64 where they are whole numbers, else to string."""
+    """Brings ids to int64 where they are whole numbers, else to string."""
     try:
         if pa.types.is_integer(ids.type):
             return ids.cast(pa.int64())
@@ -139,13 +140,14 @@ def _parse_times(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
         except pa.ArrowInvalid:
             continue
     # One of the rows is at fault: the one that is unlike the first that parses.
-    kind = next((kind for kind in kinds if _parses(column[0], kind)), kinds[0])
+    kind = next((kind for kind in kinds if parses(column[0], kind)), kinds[0])
     rows = enumerate(value for chunk in column.chunks for value in chunk)
-    row, value = next((i, v) for i, v in rows if not _parses(v, kind))
+    row, value = next((i, v) for i, v in rows if not parses(v, kind))
     raise place.error(f"{value.as_py()!r} is no time; {_ISO}", row)
 
 
-def _parses(value: pa.Scalar, kind: pa.DataType) -> bool:
+def parses(value: pa.Scalar, kind: pa.DataType) -> bool:
+    """Whether a text can be read as such a type."""
     try:
         value.cast(kind)
     except pa.ArrowInvalid:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from data_prep.errors import UserError
 
-PART_ROW = 32  # bytes of an event while it lies in temporary parts, at most
-SET_ROW = 20  # bytes of an event in a set and the flat files it is made from
+# Bytes of an event beside its session's id, which is there once: while it lies in
+# temporary parts, with time and order; or in a set and the sorted runs it is merged
+# from, where a session has two events.
+ROW = 28
 _SPARE = 1 << 24
 
 
@@ -21,9 +23,9 @@ def require_space(out: Path, needed: int) -> None:
         )
 
 
-def rows_need(rows: int, on_disk: bool) -> int:
-    """Bytes that preparing so many rows takes at its peak."""
-    return rows * (PART_ROW if on_disk else SET_ROW)
+def rows_need(rows: int, id_bytes: int = 8) -> int:
+    """Bytes that preparing so many rows takes at its peak, with ids of so many."""
+    return rows * (ROW + id_bytes)
 
 
 def _gigabytes(size: int) -> str:

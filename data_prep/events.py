@@ -2,12 +2,11 @@
 
 python -m data_prep.events --train=FILE [--test=FILE | --test_days=N] --out=DIR
     --session=COL --item=COL [--time=COL] [--order=COL]
-    --min_item_support=5 --min_session_length=2 [--time_unit=s|ms]
+    --min_item_support=5 --min_session_length=2 [--time_unit=s|ms] [--skip_bad_rows]
 
 FILE is CSV (.csv, .tsv), JSON lines (.jsonl, .ndjson, .json), Parquet (.parquet), or a
 folder of Parquet files. The steps are those of the paper; DIR gets the format of
-data_prep/FORMAT.md. Rows are counted with the header of a CSV file as row 1 and without
-blank lines.
+data_prep/FORMAT.md. Rows are counted with the header of a CSV file as row 1.
 """
 
 import sys
@@ -18,17 +17,19 @@ import numpy as np
 import pyarrow as pa
 from absl import flags
 
+from data_prep.click_files import BadRows
 from data_prep.columns import TIME_UNITS
 from data_prep.console import Progress
 from data_prep.disk import require_space, rows_need
 from data_prep.entry import run
 from data_prep.errors import UserError
 from data_prep.finishing import Finished, Recipe, finish, tell, work_folder
+from data_prep.log_program import add_flags
 from data_prep.parts import Batch, ItemCodes, Parts, Plan, plan_parts
 from data_prep.preparation import Filters, Log
 from data_prep.readers import Columns, describe_source, read_log
 from data_prep.steps import SplitRule
-from data_prep.streams import guess_rows, is_large, stream_log, text_ids
+from data_prep.streams import as_text, is_large, open_log
 from data_prep.writer import new_folder, refuse_taken
 
 
@@ -62,6 +63,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer(
         "min_session_length", 2, "events a session needs", 2, flag_values=values
     )
+    add_flags(values)
     return values
 
 
@@ -71,14 +73,18 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out)
     refuse_taken(out)
     paths = _paths(values)
-    progress = Progress()
+    progress = Progress(timed=values.timings is not None)
+    bad = BadRows(values.skip_bad_rows)
     try:
-        if any(is_large(path) for path in paths.values()):
-            finished = _prepare_large(values, paths, out, progress)
+        if bad.skip or any(is_large(path) for path in paths.values()):
+            finished = _prepare_large(values, paths, out, bad, progress)
         else:
             finished = _prepare_small(values, paths, out, progress)
+        if values.timings is not None:
+            progress.write_timings(Path(values.timings), finished.counts[0].events)
     finally:
         progress.close()
+        bad.tell()
     tell(finished)
 
 
@@ -90,36 +96,47 @@ def _prepare_small(
     for role, path in paths.items():
         progress.stage(f"reading {path}")
         logs[role] = [read_log(path, _columns(values), values.time_unit)]
-    text = any(pa.types.is_string(log[0].item.type) for log in logs.values())
-    if text:
+    require_space(out, rows_need(sum(len(log[0].session) for log in logs.values())))
+    if any(_is_text(log[0].item) for log in logs.values()):
         for log in logs.values():
-            log[0] = log[0]._replace(item=log[0].item.cast(pa.string()))
+            log[0] = log[0]._replace(item=as_text(log[0].item))
     sources = _describe(paths, progress)
     with new_folder(out) as folder:
         log = _in_parts(logs, paths, work_folder(folder), Plan(1, False), progress)
         return finish(folder, log, _recipe(values), sources, progress)
 
 
+def _is_text(ids: pa.Array) -> bool:
+    kind = ids.type.value_type if pa.types.is_dictionary(ids.type) else ids.type
+    return pa.types.is_string(kind)
+
+
 def _prepare_large(
-    values: flags.FlagValues, paths: dict[str, Path], out: Path, progress: Progress
+    values: flags.FlagValues,
+    paths: dict[str, Path],
+    out: Path,
+    bad: BadRows,
+    progress: Progress,
 ) -> Finished:
     """Prepares a log in parts, reading it in batches."""
-    columns = _columns(values)
-    for path in paths.values():
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder")
-    rows = sum(guess_rows(path) for path in paths.values())
-    plan = plan_parts(rows)
-    require_space(out, rows_need(rows, plan.on_disk))
-    kinds = {role: text_ids(path, columns) for role, path in paths.items()}
-    text = any(item for _, item in kinds.values())
-    logs = {
-        role: stream_log(path, columns, values.time_unit, (kinds[role][0], text))
+    opened = {
+        role: open_log(path, _columns(values), values.time_unit)
         for role, path in paths.items()
+    }
+    rows = sum(log.rows for log in opened.values())
+    plan = plan_parts(rows)
+    require_space(out, rows_need(rows, max(log.id_bytes for log in opened.values())))
+    text = any(log.text_ids[1] for log in opened.values())
+    logs = {
+        role: log.batches((log.text_ids[0], text), bad, progress)
+        for role, log in opened.items()
     }
     with new_folder(out) as folder:
         log = _in_parts(logs, paths, work_folder(folder), plan, progress)
-        sources = _describe(paths, progress)
+        progress.stage("hashing what was read")
+        sources = [
+            source for role, one in opened.items() for source in one.describe(role)
+        ]
         return finish(folder, log, _recipe(values), sources, progress)
 
 
@@ -168,7 +185,6 @@ def _in_parts(
             for batch in batches:
                 if len(batch.session):
                     parts[role].append(batch)
-                progress.note(f"{parts[role].rows:,} rows")
         finally:
             parts[role].close()
         if role == "train" and not parts[role].rows:

@@ -11,8 +11,9 @@ from data_prep.console import Progress, warn
 from data_prep.merging import ItemNumbers, Merger
 from data_prep.preparation import Counted, Filters, Log, prepare
 from data_prep.report import print_counts
+from data_prep.split_stream import SplitStream
 from data_prep.steps import SplitRule
-from data_prep.writer import SplitStream, write_prepared
+from data_prep.writer import write_prepared
 
 
 class Recipe(NamedTuple):
@@ -62,7 +63,8 @@ def finish(
     Returns:
       What was written.
     """
-    train, test = (Merger(log.folder, name) for name in ("train", "test"))
+    parts = len(log.train)
+    train, test = (Merger(log.folder, name, parts) for name in ("train", "test"))
     streams = [SplitStream(folder, name) for name in ("train", "test")]
     try:
         progress.stage("filtering and sorting")
@@ -71,9 +73,9 @@ def finish(
         splits = []
         for merger, stream in zip((train, test), streams, strict=True):
             progress.stage("putting sessions in order")
-            split = merger.merge(stream, number, progress)
+            merger.merge(stream, number, progress)
             merger.close()
-            splits.append(split._replace(ids=plain_ids(split.ids)))
+            splits.append(stream.finish())
         shutil.rmtree(log.folder)
         pa.default_memory_pool().release_unused()
         progress.stage("writing and hashing the set")

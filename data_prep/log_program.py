@@ -8,7 +8,7 @@ from typing import NamedTuple
 from absl import flags
 
 from data_prep.click_files import BadRows, Format, TextIdsError, check_head, read_clicks
-from data_prep.console import Progress, warn
+from data_prep.console import Progress
 from data_prep.disk import require_space, rows_need
 from data_prep.finishing import Finished, Recipe, finish, work_folder
 from data_prep.parts import ItemCodes, Parts, Plan, plan_parts
@@ -45,6 +45,12 @@ def define_flags(raw: str) -> flags.FlagValues:
     flags.DEFINE_string(
         "out", None, "folder to write; must be new or empty", values, required=True
     )
+    add_flags(values)
+    return values
+
+
+def add_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of every program that reads a log."""
     flags.DEFINE_bool(
         "skip_bad_rows",
         False,
@@ -54,7 +60,6 @@ def define_flags(raw: str) -> flags.FlagValues:
     flags.DEFINE_string(
         "timings", None, "JSON file to write each stage's time and memory to", values
     )
-    return values
 
 
 def prepare_files(source: Source, values: flags.FlagValues) -> Prepared:
@@ -75,7 +80,7 @@ def prepare_files(source: Source, values: flags.FlagValues) -> Prepared:
         check_head(raw, source.form())
     rows = sum(raw.plain_size for raw in raws) // source.row_bytes
     plan = plan_parts(rows)
-    require_space(out, rows_need(rows, plan.on_disk))
+    require_space(out, rows_need(rows))
     progress = Progress(timed=values.timings is not None)
     try:
         with new_folder(out) as folder:
@@ -97,7 +102,7 @@ def prepare_files(source: Source, values: flags.FlagValues) -> Prepared:
             progress.write_timings(Path(values.timings), finished.counts[0].events)
     finally:
         progress.close()
-    _tell_bad(bad)
+    bad.tell()
     return Prepared(finished, forms, bad)
 
 
@@ -133,11 +138,3 @@ def _read(
         parts.append(several)
     log = Log(parts[0], parts[1] if len(parts) > 1 else None, items, work)
     return _Read(log, raws), forms, bad
-
-
-def _tell_bad(bad: BadRows) -> None:
-    if bad.count:
-        rows = "row" if bad.count == 1 else "rows"
-        told = "; ".join(bad.first)
-        more = "; …" if bad.count > len(bad.first) else ""
-        warn(f"{bad.count:,} malformed {rows} left out: {told}{more}")

@@ -1,122 +1,180 @@
-"""Arranged parts merged into the one order of a prepared set, events as a stream."""
+"""Arranged parts merged into the one order of a prepared set, all of it as a stream.
 
+Each arranged part is a sorted run of sessions. Runs lie on disk in blocks; of each run
+one or two blocks are in memory at a time, so that memory does not grow with the log.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from data_prep.columns import TIME
+from data_prep.columns import TIME, plain_ids
 from data_prep.console import Progress
+from data_prep.split_stream import SplitStream
 from data_prep.steps import Arranged
-from data_prep.writer import Split, SplitStream
 
-_CHUNK = 1 << 18  # sessions merged together
+BUFFER = 1 << 25  # bytes of sessions in memory: a block of every run, together
 
-
-class _Kept(NamedTuple):
-    """An arranged part without its items; first_rows orders what starts together."""
-
-    lengths: np.ndarray
-    ids: pa.Array
-    start_time: pa.Array
-    first_rows: np.ndarray
+_KEYS = 40  # bytes of a session beside its items and a text id
 
 
 class Merger:
-    """Collects the arranged parts of train or test, their items in a flat file."""
+    """Collects the arranged parts of train or test in a file."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """Opens the flat file in ``folder``, which ``close`` removes."""
-        self.events = 0
-        self._folder, self._name = folder, name
-        self._path = folder / f"{name}.parts.flat"
-        self._file = self._path.open("wb")
-        self._parts: list[_Kept] = []
+    def __init__(self, folder: Path, name: str, num_parts: int) -> None:
+        """Will write to ``folder``; parts are at most so many."""
+        self.events = self.sessions = 0
+        self._path = folder / f"{name}.runs.arrow"
+        self._block = max(1, BUFFER // num_parts)
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._runs: list[range] = []  # block numbers
+        self._whole_ids = self._timed = True
 
     def append(
         self, part: Arranged, session_ids: pa.Array, first_rows: np.ndarray
     ) -> None:
         """Adds a part; ids and first rows are those of its session codes."""
-        self._file.write(np.ascontiguousarray(part.items, np.int32).data)
+        ids = session_ids.take(pa.array(part.sessions))
+        starts = part.start_time.cast(pa.int64()).fill_null(0)
+        rows = pa.array(first_rows[part.sessions])
+        ends = np.cumsum(part.lengths, dtype=np.int64)
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        items = pa.ListArray.from_arrays(offsets, pa.array(part.items))
+        columns = {"start": starts, "row": rows, "id": ids, "items": items}
+        table = pa.record_batch(columns)
+        if self._writer is None:
+            self._writer = pa.ipc.new_file(str(self._path), table.schema)
+        first = self._runs[-1].stop if self._runs else 0
+        sizes = 4 * ends + (_KEYS + ids.nbytes // len(ids)) * np.arange(1, len(ids) + 1)
+        blocks = np.flatnonzero(np.diff(sizes // self._block, prepend=-1))
+        for begin, end in zip(blocks, [*blocks[1:], len(ids)], strict=True):
+            self._writer.write_batch(table.slice(begin, end - begin))
+        self._runs.append(range(first, first + len(blocks)))
+        self._whole_ids &= pa.types.is_integer(plain_ids(ids).type)
+        self._timed &= not part.start_time.null_count
         self.events += len(part.items)
-        ids = session_ids.take(part.sessions)
-        rows = first_rows[part.sessions]
-        self._parts.append(_Kept(part.lengths, ids, part.start_time, rows))
+        self.sessions += len(ids)
 
     def merge(
         self, stream: SplitStream, number: "ItemNumbers", progress: Progress
-    ) -> Split:
+    ) -> None:
         """Streams the sessions in order of start, then of first appearance.
 
         Args:
           stream: where they go.
           number: turns item codes into the final numbers, met in this order.
           progress: told after each chunk.
-
-        Returns:
-          The finished split.
         """
-        self._file.close()
-        order = self._order()
-        ids, starts = self._take("ids", order), self._take("start_time", order)
-        lengths = self._column("lengths", np.int32)
-        sizes = np.array([len(part.lengths) for part in self._parts], np.int64)
-        parts = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)[order]
-        # What is to be read next of each part: its session, and that one's first event.
-        session = np.cumsum(sizes) - sizes
-        sizes = [part.lengths.sum(dtype=np.int64) for part in self._parts]
-        event = np.cumsum(sizes, dtype=np.int64) - sizes
-        self._parts.clear()  # a large log has many sessions: no copy more than needed
-        with self._path.open("rb") as file:
-            for first in range(0, len(order), _CHUNK):
-                progress.count("sessions", first, len(order))
-                chunk = order[first : first + _CHUNK]
-                counts = np.bincount(
-                    parts[first : first + _CHUNK], minlength=len(sizes)
-                )
-                items, places = [], np.empty(len(chunk), np.int64)
-                read = []
-                for p in np.flatnonzero(counts):
-                    read.append(lengths[session[p] : session[p] + counts[p]])
-                    size = int(read[-1].sum(dtype=np.int64))
-                    file.seek(4 * int(event[p]))
-                    items.append(np.fromfile(file, np.int32, size))
-                    event[p] += size
-                session += counts
-                # Sessions are counted part by part, as they were read just now.
-                ends = np.cumsum(np.concatenate(read), dtype=np.int64)
-                places[np.argsort(chunk)] = ends - np.concatenate(read)
-                codes = gather(np.concatenate(items), places, lengths[chunk])
-                stream.append(number(codes), lengths[chunk])
-        return stream.finish(ids, starts)
-
-    def _order(self) -> np.ndarray:
-        """Sorts all sessions: [sessions] places over the parts laid end to end."""
-        rows = self._column("first_rows", np.int64)
-        if len(self._parts) < 2:
-            return np.arange(len(rows))
-        if any(part.start_time.null_count for part in self._parts):
-            return np.argsort(rows)
-        starts = [part.start_time.cast(pa.int64()) for part in self._parts]
-        return np.lexsort((rows, np.concatenate(starts)))
-
-    def _take(self, name: str, order: np.ndarray) -> pa.Array:
-        """Brings a column of all parts into order."""
-        columns = [getattr(part, name) for part in self._parts]
-        if not columns:
-            return pa.array([], TIME if name == "start_time" else pa.int64())
-        return pa.concat_arrays(columns).take(pa.array(order))
-
-    def _column(self, name: str, dtype: type) -> np.ndarray:
-        columns = [getattr(part, name) for part in self._parts]
-        return np.concatenate([np.zeros(0, dtype), *columns])
+        if self._writer is None:
+            return
+        self._writer.close()
+        done = 0
+        with pa.OSFile(str(self._path)) as file:
+            reader = pa.ipc.open_file(file)
+            for chunk in _merged([_Run(reader, blocks) for blocks in self._runs]):
+                ids, starts = chunk.ids, chunk.starts.cast(TIME)
+                if self._whole_ids:
+                    ids = ids.cast(pa.int64())
+                if not self._timed:
+                    starts = pa.nulls(len(ids), TIME)
+                stream.append(number(chunk.items), chunk.lengths, ids, starts)
+                done += len(ids)
+                progress.count("sessions", done, self.sessions)
 
     def close(self) -> None:
-        """Removes the flat file."""
-        self._parts.clear()
-        self._file.close()
+        """Removes the file."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # a full disk fails here once more
+                self._writer.close()
         self._path.unlink(missing_ok=True)
+
+
+class _Run:
+    """Sorted sessions on disk, the first of those that are left in memory."""
+
+    def __init__(self, reader: pa.ipc.RecordBatchFileReader, blocks: range) -> None:
+        self._reader = reader
+        self._blocks = deque(blocks)
+        self._held: deque[pa.RecordBatch] = deque()
+
+    def fill(self) -> None:
+        """Reads on until two blocks are held: then every run gives about a block."""
+        while self._blocks and len(self._held) < 2:
+            self._held.append(self._reader.get_batch(self._blocks.popleft()))
+
+    def bound(self) -> tuple[int, int] | None:
+        """The key of the last session that is held; None where that is the last."""
+        if not self._blocks:
+            return None
+        last = self._held[-1]
+        return last["start"][-1].as_py(), last["row"][-1].as_py()
+
+    def take(self, bound: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
+        """Gives away what is held up to a key."""
+        while self._held:
+            block = self._held[0]
+            count = len(block) if bound is None else _up_to(block, bound)
+            if count:
+                yield block.slice(0, count)
+            if count < len(block):
+                self._held[0] = block.slice(count)
+                return
+            self._held.popleft()
+
+
+def _up_to(block: pa.RecordBatch, bound: tuple[int, int]) -> int:
+    """Counts the sessions of a sorted block whose key is at most ``bound``."""
+    starts = block["start"].to_numpy()
+    same = (
+        np.searchsorted(starts, bound[0], "left"),
+        np.searchsorted(starts, bound[0], "right"),
+    )
+    rows = block["row"].to_numpy()[same[0] : same[1]]
+    return int(same[0] + np.searchsorted(rows, bound[1], "right"))
+
+
+class _Chunk(NamedTuple):
+    """Sessions in order: items [events] codes, and lengths, ids, starts [sessions]."""
+
+    items: np.ndarray
+    lengths: np.ndarray
+    ids: pa.Array
+    starts: pa.Array
+
+
+def _merged(runs: list[_Run]) -> Iterator[_Chunk]:
+    """Yields the sessions of sorted runs as one.
+
+    What is in memory of a run is all of it up to the run's bound. So everything up to
+    the lowest bound is in memory, and nothing that is read later comes before it.
+    """
+    while True:
+        for run in runs:
+            run.fill()
+        bounds = [bound for run in runs if (bound := run.bound()) is not None]
+        bound = min(bounds, default=None)
+        blocks = [block for run in runs for block in run.take(bound)]
+        if blocks:
+            yield _sorted(pa.Table.from_batches(blocks).combine_chunks())
+        if bound is None:
+            return
+
+
+def _sorted(table: pa.Table) -> _Chunk:
+    start, row = (table[name].to_numpy() for name in ("start", "row"))
+    order = np.lexsort((row, start))
+    lists = table["items"].combine_chunks()
+    offsets = lists.offsets.to_numpy()
+    lengths = np.diff(offsets)[order]
+    items = gather(lists.values.to_numpy(), offsets[:-1][order], lengths)
+    place = pa.array(order)
+    ids, starts = (table[name].combine_chunks().take(place) for name in ("id", "start"))
+    return _Chunk(items, lengths, ids, starts)
 
 
 def gather(items: np.ndarray, places: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pyarrow.json
 
 from data_prep.click_files import Click, check_time, plain_id, times_in_range
 from data_prep.parts import Batch
-from data_prep.raw_files import Block
+from data_prep.raw_files import Block, longest_line
 
 _BLOCK = 1 << 22  # bytes that one core parses at a time
 _TYPES = ("clicks", "carts", "orders")
@@ -107,7 +107,9 @@ def _read(block: Block, ids: pa.DataType) -> pa.Table | None:
     try:
         table = pyarrow.json.read_json(
             pa.BufferReader(block.data),
-            pyarrow.json.ReadOptions(block_size=max(_BLOCK, _longest_line(block.data))),
+            pyarrow.json.ReadOptions(
+                block_size=max(_BLOCK, longest_line(block.data, _BLOCK))
+            ),
             pyarrow.json.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
             ),
@@ -115,13 +117,6 @@ def _read(block: Block, ids: pa.DataType) -> pa.Table | None:
     except pa.ArrowInvalid:
         return None
     return table if table.num_rows == block.num_lines else None
-
-
-def _longest_line(data: bytes) -> int:
-    """A bound on the longest line, which must fit a block of pyarrow's."""
-    step = _BLOCK // 4
-    ends = [data.rfind(b"\n", 0, end) for end in range(step, len(data) + step, step)]
-    return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))
 
 
 def _id(record: dict[str, Any], name: str) -> int | str:

@@ -1,11 +1,10 @@
-"""A log cut into parts by session, in memory or as temporary Parquet files.
+"""A log cut into parts by session, in memory or as temporary Arrow files.
 
 All events of a session are in one part, in raw order, so that every step of the paper's
 preparation works on one part at a time and memory is bounded by the largest part. A log
 that is small is one part and never touches the disk; the steps are the same.
 """
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,22 +12,24 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from data_prep.columns import TIME
+from data_prep.writer import text_of
 
 PART_ROWS = 4_000_000  # events worked on together: some 100 bytes of memory each
 MEMORY_ROWS = 12_000_000  # events of a log whose parts stay in memory: 50 bytes each
 MAX_PARTS = 255  # part numbers are uint8
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # spreads ids that are multiples of something
+_WEIGHTS = np.random.default_rng(0).integers(2**63, size=256, dtype=np.uint64)
 
 
 class Batch(NamedTuple):
     """Rows of a raw log, one an event, in raw order.
 
-    session, item: [rows] raw ids, int64 or string throughout a log; time: [rows] int64
-    microseconds since 1970; order: [rows] numbers.
+    session, item: [rows] raw ids, int64 or string throughout a log, each as it is or by
+    a dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
+    [rows] numbers.
     """
 
     session: pa.Array
@@ -59,7 +60,7 @@ class ItemCodes:
 
     def encode(self, items: pa.Array) -> np.ndarray:
         """Returns [rows] int32 codes, the same for the same id at any time."""
-        coded = items.dictionary_encode()
+        coded = _coded(items)
         if self.ids is None:
             self.ids = coded.dictionary
         options = pc.SetLookupOptions(value_set=self.ids)
@@ -98,9 +99,9 @@ class Parts:
         self.rows = 0
         self.on_disk = plan.on_disk
         self._items = items
-        self._paths = [folder / f"{name}.{n}.parquet" for n in range(plan.count)]
+        self._paths = [folder / f"{name}.{n}.arrow" for n in range(plan.count)]
         self._tables: list[list[pa.Table]] = [[] for _ in self._paths]
-        self._writers: list[pq.ParquetWriter] = []
+        self._writers: list[pa.ipc.RecordBatchStreamWriter] = []
 
     def __len__(self) -> int:
         """How many parts there are, some possibly without rows."""
@@ -110,7 +111,7 @@ class Parts:
         """Adds the next rows of the log."""
         size = len(batch.session)
         columns = {
-            "session": batch.session,
+            "session": _decoded(batch.session),
             "item": pa.array(self._items.encode(batch.item)),
             "row": pa.array(np.arange(self.rows, self.rows + size)),
         }
@@ -141,7 +142,7 @@ class Parts:
         """Opens the files before the first rows are written."""
         while len(self._writers) < len(self):
             path = self._paths[len(self._writers)]
-            self._writers.append(open_parquet(path, schema))
+            self._writers.append(open_stream(path, schema))
 
     def close(self) -> None:
         """Ends the writing; the files are left."""
@@ -157,27 +158,57 @@ class Parts:
                 yield _encode(pa.concat_tables(tables))
         for path in self._paths:
             if path.exists():
-                part = _encode(pq.read_table(path))
-                path.unlink()
-                yield part
+                yield _encode(read_stream(path))
 
 
-def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Opens a temporary Parquet file: plain values, since it is read back once."""
-    return pq.ParquetWriter(
-        path, schema, compression="none", use_dictionary=False, write_statistics=False
-    )
+def open_stream(path: Path, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
+    """Opens a temporary file, in the one of Arrow's formats that ends with no index."""
+    return pa.ipc.new_stream(str(path), schema)
+
+
+def read_stream(path: Path) -> pa.Table:
+    """Reads a temporary file, which is removed."""
+    with pa.OSFile(str(path)) as file:
+        table = pa.ipc.open_stream(file).read_all()
+    path.unlink()
+    return table
 
 
 def part_numbers(sessions: pa.Array, count: int) -> np.ndarray:
     """Hashes raw session ids, [rows], to part numbers [rows] uint8."""
     if pa.types.is_integer(sessions.type):
-        mixed = sessions.to_numpy().astype(np.uint64) * _MIX
-        return ((mixed >> np.uint64(32)) % np.uint64(count)).astype(np.uint8)
-    coded = sessions.dictionary_encode()
-    texts = coded.dictionary.to_pylist()
-    hashed = [zlib.crc32(text.encode()) % count for text in texts]
-    return np.array(hashed, np.uint8)[coded.indices.to_numpy()]
+        return _spread(sessions.to_numpy().astype(np.uint64), count)
+    coded = _coded(sessions)
+    ids = coded.dictionary
+    if pa.types.is_integer(ids.type):
+        numbers = part_numbers(ids, count)
+    else:
+        numbers = _spread(_hash_texts(ids), count)
+    return numbers[coded.indices.to_numpy()]
+
+
+def _spread(hashes: np.ndarray, count: int) -> np.ndarray:
+    return ((hashes * _MIX >> np.uint64(32)) % np.uint64(count)).astype(np.uint8)
+
+
+def _hash_texts(texts: pa.Array) -> np.ndarray:
+    """Hashes strings, [ids] uint64: the sum of bytes times weights of their places."""
+    lengths, data = text_of(texts)
+    values = np.frombuffer(data, np.uint8).astype(np.uint64)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    places = np.arange(len(values)) - np.repeat(ends - lengths, lengths)
+    sums = np.concatenate(
+        [np.zeros(1, np.uint64), np.cumsum(values * _WEIGHTS[places % len(_WEIGHTS)])]
+    )
+    return sums[ends] - sums[ends - lengths]
+
+
+def _coded(ids: pa.Array) -> pa.DictionaryArray:
+    return ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
+
+
+def _decoded(ids: pa.Array) -> pa.Array:
+    return ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
 
 
 def _encode(table: pa.Table) -> Part:

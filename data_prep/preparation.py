@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_prep import steps
 from data_prep.console import Progress
 from data_prep.errors import UserError
 from data_prep.merging import Merger
-from data_prep.parts import ItemCodes, Part, Parts, open_parquet
+from data_prep.parts import ItemCodes, Part, Parts
+from data_prep.shelves import Shelf
 
 _Step = Callable[[Part], Part]
 
@@ -243,42 +243,3 @@ class _Tally:
         """Sums up."""
         items = int(np.count_nonzero(self._seen))
         return Counted(self._step, self._sessions, self._events, items)
-
-
-class Shelf:
-    """Parts put aside between two passes, in memory or on disk."""
-
-    def __init__(self, folder: Path, name: str, on_disk: bool) -> None:
-        """Is empty; on disk, each part is two files ``folder/name.…``."""
-        self._stem = folder / name
-        self._on_disk = on_disk
-        self._parts: list[Part] = []
-        self._count = 0
-
-    def put(self, part: Part) -> None:
-        """Adds a part."""
-        self._count += 1
-        if not self._on_disk:
-            self._parts.append(part)
-            return
-        sessions = {"id": part.session_ids, "row": pa.array(part.first_rows)}
-        tables = (part.events, pa.table(sessions))
-        for path, table in zip(self._paths(self._count - 1), tables, strict=True):
-            with open_parquet(path, table.schema) as writer:
-                writer.write_table(table)
-
-    def take(self) -> Iterator[Part]:
-        """Yields each part, which is forgotten."""
-        while self._parts:
-            yield self._parts.pop(0)
-        for number in range(self._count if self._on_disk else 0):
-            paths = self._paths(number)
-            events, sessions = (pq.read_table(path) for path in paths)
-            for path in paths:
-                path.unlink()
-            ids = sessions["id"].combine_chunks()
-            yield Part(events, ids, sessions["row"].to_numpy())
-
-    def _paths(self, number: int) -> list[Path]:
-        names = (f"{number}.events.parquet", f"{number}.sessions.parquet")
-        return [self._stem.with_name(f"{self._stem.name}.{name}") for name in names]

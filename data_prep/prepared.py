@@ -115,7 +115,7 @@ def check(data: Prepared) -> int:
     items = data.train.items
     if len(items) and not 1 <= items.min() <= items.max() <= stats["num_items"]:
         raise UserError(f"{where}: train has items beyond the catalogue")
-    if (item_counts(items, stats["num_items"]) != data.train_events).any():
+    if (item_counts(data.train, stats["num_items"]) != data.train_events).any():
         raise UserError(
             f"{where}: train_events of items.parquet are not those of train"
         )

@@ -7,7 +7,9 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from data_prep.errors import UserError
 
@@ -27,11 +29,15 @@ class Block(NamedTuple):
 
 
 class RawFile:
-    """A text file, plain or gzip, without its byte-order mark."""
+    """A text file, plain or compressed, without its byte-order mark.
 
-    def __init__(self, path: Path) -> None:
+    Gzip is known by its first bytes; ``codec`` names another compression.
+    """
+
+    def __init__(self, path: Path, codec: str | None = None) -> None:
         """Looks the file up; it is opened by ``blocks``."""
         self.path = path
+        self._codec = codec
         if not path.exists():
             raise UserError(f"{path}: no such file")
         if path.is_dir():
@@ -39,11 +45,12 @@ class RawFile:
         try:
             self.size = path.stat().st_size
             with path.open("rb") as file:
-                self.compressed = file.read(2) == b"\x1f\x8b"
+                self._gzip = file.read(2) == b"\x1f\x8b"
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         if not self.size:
             raise UserError(f"{path}: the file is empty")
+        self.compressed = self._gzip or codec is not None
         self.bytes_read = 0
         self._digest = hashlib.sha256()
 
@@ -55,9 +62,8 @@ class RawFile:
     def head(self, size: int = 4096) -> bytes:
         """Returns the first bytes of the text, decompressed."""
         with self.path.open("rb") as raw:
-            file = gzip.GzipFile(fileobj=raw) if self.compressed else raw
             try:
-                return file.read(size).removeprefix(_BOM)
+                return self._text(raw).read(size).removeprefix(_BOM)
             except (EOFError, OSError, zlib.error) as error:
                 raise self._unreadable(error) from error
 
@@ -65,10 +71,7 @@ class RawFile:
         """Yields the file's lines in blocks; reads one ahead in a thread."""
         line = 1
         with self.path.open("rb") as raw, ThreadPoolExecutor(1) as ahead:
-            reader = _Hashed(raw, self)
-            file = reader
-            if self.compressed:
-                file = gzip.GzipFile(fileobj=reader)
+            file = self._text(_Hashed(raw, self))
             pending = ahead.submit(self._read, file)
             rest = b""
             begun = False
@@ -92,7 +95,25 @@ class RawFile:
             if rest:
                 yield Block(rest, line, 1)
 
-    def _read(self, file: io.IOBase) -> bytes:
+    def bodies(self, skip: int) -> Iterator[Block]:
+        """Yields the blocks without the first lines and without blank blocks."""
+        for block in self.blocks():
+            if skip:
+                body = block.data.partition(b"\n")[2]
+                block = Block(body, block.first_line + skip, block.num_lines - skip)
+                skip = 0
+            if block.data and not block.data.isspace():
+                yield block
+
+    def _text(self, raw: Any) -> Any:
+        """Decompresses an open file where it needs to be."""
+        if self._gzip:
+            return gzip.GzipFile(fileobj=raw)
+        if self._codec is None:
+            return raw
+        return pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
+
+    def _read(self, file: Any) -> bytes:
         try:
             return file.read(BLOCK)
         except (EOFError, OSError, zlib.error) as error:
@@ -101,7 +122,9 @@ class RawFile:
     def _unreadable(self, error: Exception) -> UserError:
         if isinstance(error, EOFError):
             return UserError(f"{self.path}: gzip, but cut off before its end")
-        what = "damaged gzip" if self.compressed else "cannot be read"
+        what = (
+            f"damaged {self._codec or 'gzip'}" if self.compressed else "cannot be read"
+        )
         return UserError(f"{self.path}: {what}: {error}")
 
     def describe(self, role: str) -> dict[str, object]:
@@ -132,3 +155,10 @@ class _Hashed(io.RawIOBase):
         data = self._raw.read(size)
         self._owner.took(data)
         return data
+
+
+def longest_line(data: bytes, block: int) -> int:
+    """A bound on the longest line, which must fit a block of pyarrow's."""
+    step = block // 4
+    ends = [data.rfind(b"\n", 0, end) for end in range(step, len(data) + step, step)]
+    return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))

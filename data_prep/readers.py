@@ -12,15 +12,15 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.json
 
-from data_prep.columns import Place, encode_ids, microseconds, order_numbers
+from data_prep.columns import Place, microseconds, order_numbers, raw_ids
 from data_prep.errors import UserError
 from data_prep.parts import Batch
 
 _CSV = {".csv": ",", ".tsv": "\t"}
 _JSON = {".jsonl", ".ndjson", ".json"}
 _PARQUET = {".parquet", ".pq"}
-COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
-_NULLS = ["", "NULL", "null", "\\N", "NaN", "nan"]
+COMPRESSED = {".gz": None, ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+NULLS = ["", "NULL", "null", "\\N", "NaN", "nan"]
 
 
 class Columns(NamedTuple):
@@ -71,11 +71,8 @@ def checked(
     def place(column: str) -> Place:
         return Place(path, column, first_row)
 
-    def ids(column: str) -> pa.Array:
-        codes, distinct = encode_ids(table[column], place(column))
-        return distinct.take(codes)
-
-    batch = Batch(ids(columns.session), ids(columns.item))
+    session, item = (raw_ids(table[name], place(name)) for name in columns[:2])
+    batch = Batch(session, item)
     if columns.time is not None:
         times = microseconds(table[columns.time], place(columns.time), time_unit)
         batch = batch._replace(time=times.cast(pa.int64()).to_numpy())
@@ -188,7 +185,7 @@ def csv_options(
     convert = pyarrow.csv.ConvertOptions(
         include_columns=names,
         column_types=types,
-        null_values=_NULLS,
+        null_values=NULLS,
         strings_can_be_null=True,
     )
     return parse, convert

@@ -2,33 +2,33 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.dataset
-import pyarrow.json
 
+from data_prep.click_files import BadRows
+from data_prep.console import Progress
 from data_prep.errors import UserError
 from data_prep.parts import Batch
+from data_prep.raw_files import RawFile
 from data_prep.readers import (
     COMPRESSED,
     Columns,
-    bad_json_line,
     check_columns,
     checked,
-    csv_error,
-    csv_options,
+    describe_source,
     format_of,
     open_parquet,
     plain_values,
 )
+from data_prep.rows import Rows, ahead, good_rows
+from data_prep.text_logs import CsvLog, JsonLog, TextLog
 
 LARGE = 1 << 28  # bytes of a log from which it is read in batches
 
-_BLOCK = 1 << 25  # bytes of text parsed together
 _ROWS = 1 << 20  # of Parquet, read together
-_TEXT_ROW = 20  # bytes of a row of text, at least, about
-_COMPRESSION = 8  # plain bytes per compressed one, more than logs have
+_HEAD = 1 << 20  # bytes of text by which a log is judged
 
 
 def is_large(path: Path) -> bool:
@@ -39,25 +39,145 @@ def is_large(path: Path) -> bool:
     return path.exists() and path.stat().st_size > LARGE
 
 
-def guess_rows(path: Path) -> int:
-    """Guesses from its size how many rows a log has: rather too many than too few."""
-    kind, _ = format_of(path)
+class LogStream(Protocol):
+    """A log that is read batch by batch.
+
+    rows: how many it has, rather too many than too few; id_bytes: of a session's id, at
+    most, about; text_ids: whether session and item ids have to be read as text.
+    """
+
+    rows: int
+    id_bytes: int
+    text_ids: tuple[bool, bool]
+
+    def batches(
+        self, text: tuple[bool, bool], bad: BadRows, progress: Progress
+    ) -> Iterator[Batch]:
+        """Yields the rows, every column checked, ids as text or as whole numbers."""
+        ...
+
+    def describe(self, role: str) -> list[dict[str, object]]:
+        """Names the files for stats.json, once they were read."""
+        ...
+
+
+def open_log(path: Path, columns: Columns, time_unit: str) -> LogStream:
+    """Opens a log of any format, as ``readers.read_log`` tells them."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    kind, delimiter = format_of(path)
     if kind == "parquet":
-        return open_parquet(path).count_rows()
-    size = path.stat().st_size // _TEXT_ROW
-    compressed = path.suffix.lower() in COMPRESSED
-    return size * _COMPRESSION if compressed else size
-
-
-def text_ids(path: Path, columns: Columns) -> tuple[bool, bool]:
-    """Whether session and item ids have to be read as text."""
-    kind, _ = format_of(path)
+        return _ParquetStream(path, columns, time_unit)
+    raw = RawFile(path, COMPRESSED.get(path.suffix.lower()))
+    head = raw.head(_HEAD)
     if kind == "csv":
-        return True, True
-    schema = open_parquet(path).schema if kind == "parquet" else _json_schema(path)
-    check_columns(path, schema.names, columns)
-    session, item = (schema.field(name).type for name in columns[:2])
-    return not _is_number(session), not _is_number(item)
+        log: TextLog = CsvLog(path, columns, delimiter, head)
+    else:
+        log = JsonLog(path, columns, head)
+    return _TextStream(raw, head, log, columns, time_unit)
+
+
+class _TextStream:
+    """CSV or JSON lines."""
+
+    def __init__(
+        self, raw: RawFile, head: bytes, log: TextLog, columns: Columns, time_unit: str
+    ) -> None:
+        self._raw, self._log = raw, log
+        self._columns, self._time_unit = columns, time_unit
+        self.id_bytes = len(head) // max(1, head.count(b"\n")) + 1  # of a whole line
+        self.rows = raw.plain_size * 5 // (4 * self.id_bytes)
+        self.text_ids = log.text_ids
+
+    def batches(
+        self, text: tuple[bool, bool], bad: BadRows, progress: Progress
+    ) -> Iterator[Batch]:
+        for batch in ahead(self._read(bad)):
+            yield _typed(batch, text)
+            progress.count("bytes", self._raw.bytes_read, self._raw.size)
+
+    def _read(self, bad: BadRows) -> Iterator[Batch]:
+        for block in self._raw.bodies(self._log.header):
+            batch = None
+            try:
+                batch = self._parse(block.data, block.first_line)
+            except UserError:
+                lines = block.data.removesuffix(b"\n").split(b"\n")
+                batch = good_rows(self._parse_lines, lines, block.first_line, bad)
+            if batch is not None:
+                yield batch
+
+    def _parse_lines(self, lines: Rows, first: int) -> Batch:
+        return self._parse(b"\n".join(lines), first)
+
+    def _parse(self, data: bytes, first: int) -> Batch:
+        if data.isspace() or not data:
+            ids = pa.array([], pa.string()).dictionary_encode()
+            return Batch(ids, ids)
+        table = self._log.table(data, first)
+        return checked(table, self._raw.path, self._columns, first, self._time_unit)
+
+    def describe(self, role: str) -> list[dict[str, object]]:
+        return [self._raw.describe(role)]
+
+
+class _ParquetStream:
+    """A Parquet file or a folder of them."""
+
+    def __init__(self, path: Path, columns: Columns, time_unit: str) -> None:
+        self._path, self._columns, self._time_unit = path, columns, time_unit
+        self._data = open_parquet(path)
+        self._names = check_columns(path, self._data.schema.names, columns)
+        types = [self._data.schema.field(name).type for name in columns[:2]]
+        self.text_ids = not _is_number(types[0]), not _is_number(types[1])
+        self.rows, self.id_bytes = self._data.count_rows(), 8
+        if self.text_ids[0] and self.rows:
+            head = plain_values(self._data.head(1000, columns=[columns.session]))
+            self.id_bytes = head.nbytes // max(1, len(head)) + 1
+
+    def batches(
+        self, text: tuple[bool, bool], bad: BadRows, progress: Progress
+    ) -> Iterator[Batch]:
+        read = 0
+        for batch in ahead(self._read(bad)):
+            read += len(batch.session)
+            yield _typed(batch, text)
+            progress.count("rows", read, self.rows)
+
+    def _read(self, bad: BadRows) -> Iterator[Batch]:
+        first = 1
+        options = pyarrow.dataset.ParquetFragmentScanOptions(
+            use_buffered_stream=True, pre_buffer=False
+        )
+        # One row group at a time and no more of it than is asked for: several would be
+        # read ahead otherwise, however large they are.
+        batches = self._data.to_batches(
+            columns=self._names,
+            batch_size=_ROWS,
+            batch_readahead=1,
+            fragment_readahead=1,
+            use_threads=False,
+            fragment_scan_options=options,
+        )
+        try:
+            for rows in batches:
+                table = plain_values(pa.Table.from_batches([rows]))
+                try:
+                    batch = self._parse(table, first) if len(table) else None
+                except UserError:
+                    batch = good_rows(self._parse, table, first, bad)
+                if batch is not None:
+                    yield batch
+                first += len(table)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            what = str(error).splitlines()[0]
+            raise UserError(f"{self._path}: not readable as Parquet: {what}") from error
+
+    def _parse(self, table: Rows, first: int) -> Batch:
+        return checked(table, self._path, self._columns, first, self._time_unit)
+
+    def describe(self, role: str) -> list[dict[str, object]]:
+        return describe_source(self._path, role)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -66,99 +186,15 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def stream_log(
-    path: Path, columns: Columns, time_unit: str, text: tuple[bool, bool]
-) -> Iterator[Batch]:
-    """Reads a log as ``read_log`` does, a batch at a time.
-
-    Args:
-      path: the log.
-      columns: which columns to take.
-      time_unit: of numeric times, "s" or "ms".
-      text: whether session and item ids are read as text.
-
-    Yields:
-      Its rows, every column checked.
-    """
-    kind, delimiter = format_of(path)
-    row = 1
-    if kind == "csv":
-        tables, row = _csv_tables(path, columns, delimiter), 2
-    elif kind == "json":
-        tables = _json_tables(path, columns)
-    else:
-        tables = _parquet_tables(path, columns)
-    for table in tables:
-        if not table.num_rows:
-            continue
-        batch = checked(table, path, columns, row, time_unit)
-        row += table.num_rows
-        if text[0]:
-            batch = batch._replace(session=batch.session.cast(pa.string()))
-        if text[1]:
-            batch = batch._replace(item=batch.item.cast(pa.string()))
-        yield batch
+def _typed(batch: Batch, text: tuple[bool, bool]) -> Batch:
+    if text[0]:
+        batch = batch._replace(session=as_text(batch.session))
+    return batch._replace(item=as_text(batch.item)) if text[1] else batch
 
 
-def _csv_tables(path: Path, columns: Columns, delimiter: str) -> Iterator[pa.Table]:
-    try:
-        parse, convert = csv_options(path, columns, delimiter)
-        read = pyarrow.csv.ReadOptions(block_size=_BLOCK)
-        with pyarrow.csv.open_csv(path, read, parse, convert) as reader:
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise csv_error(path, columns, delimiter, error) from error
-
-
-def _json_schema(path: Path) -> pa.Schema:
-    try:
-        with pyarrow.json.open_json(path) as reader:
-            return reader.schema
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _bad_json(path, error) from error
-
-
-def _json_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    schema = _json_schema(path)
-    names = check_columns(path, schema.names, columns)
-    fields = [(name, _wide(schema.field(name).type)) for name in names]
-    for place, name in enumerate(names):
-        if name in columns[:2]:
-            fields[place] = (name, schema.field(name).type)
-    parse = pyarrow.json.ParseOptions(
-        explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore"
-    )
-    read = pyarrow.json.ReadOptions(block_size=_BLOCK)
-    try:
-        with pyarrow.json.open_json(path, read, parse) as reader:
-            for batch in reader:
-                yield pa.Table.from_batches([batch]).select(names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _bad_json(path, error) from error
-
-
-def _wide(kind: pa.DataType) -> pa.DataType:
-    """Type for times and numbers: the first block may lack fractions."""
-    if pa.types.is_timestamp(kind):
-        return pa.string()
-    return pa.float64() if pa.types.is_integer(kind) else kind
-
-
-def _bad_json(path: Path, error: Exception) -> UserError:
-    at = bad_json_line(path) or str(error).splitlines()[0]
-    return UserError(f"{path}: {at}")
-
-
-def _parquet_tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    data = open_parquet(path)
-    names = check_columns(path, data.schema.names, columns)
-    batches = data.to_batches(
-        columns=names, batch_size=_ROWS, batch_readahead=2, fragment_readahead=1
-    )
-    try:
-        for batch in batches:
-            yield plain_values(pa.Table.from_batches([batch]))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        what = str(error).splitlines()[0]
-        raise UserError(f"{path}: not readable as Parquet: {what}") from error
+def as_text(ids: pa.Array) -> pa.Array:
+    """Turns ids, by a dictionary or not, to strings."""
+    if not pa.types.is_dictionary(ids.type):
+        return ids.cast(pa.string())
+    texts = ids.dictionary.cast(pa.string())
+    return pa.DictionaryArray.from_arrays(ids.indices, texts)

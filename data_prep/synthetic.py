@@ -23,8 +23,9 @@ from data_prep.console import Progress
 from data_prep.disk import require_space
 from data_prep.entry import run
 from data_prep.report import print_counts
+from data_prep.split_stream import SplitStream
 from data_prep.steps import DAY
-from data_prep.writer import SplitStream, new_folder, write_prepared
+from data_prep.writer import new_folder, write_prepared
 
 _CHUNK = 1 << 16  # sessions drawn together
 _START = 1_704_067_200_000_000  # 2024-01-01, microseconds since 1970
@@ -112,10 +113,8 @@ def main(values: flags.FlagValues) -> None:
                 stream = SplitStream(folder, ("train", "test")[number])
                 seed = (values.seed, number)
                 try:
-                    _draw(stream, model, profile, seed, len(part), progress)
-                    ids = pa.array(np.arange(part.start, part.stop))
-                    starts = _draw_starts(profile, seed, part, total)
-                    splits.append(stream.finish(ids, starts))
+                    _draw(stream, model, profile, seed, part, total, progress)
+                    splits.append(stream.finish())
                 finally:
                     stream.close()
             progress.stage("writing")
@@ -143,7 +142,8 @@ def _draw(
     model: ClickModel,
     profile: Profile,
     seed: tuple[int, int],
-    num_sessions: int,
+    part: range,
+    total: int,
     progress: Progress,
 ) -> None:
     """Draws the sessions of train (split 0) or test (split 1), a chunk at a time.
@@ -153,38 +153,24 @@ def _draw(
     Args:
       stream: where they go.
       model: what follows what.
-      profile: how long sessions are.
+      profile: how long sessions are, and over how many days they are spread.
       seed: the seed and the number of the split.
-      num_sessions: how many to draw.
+      part: the sessions to draw.
+      total: sessions of both splits.
       progress: told after each chunk.
     """
     log_mean = (profile.log_mean, profile.test_log_mean)[seed[1]]
-    for chunk, first in enumerate(range(0, num_sessions, _CHUNK)):
-        progress.count("sessions", first, num_sessions)
-        size = min(_CHUNK, num_sessions - first)
+    gap = profile.days * DAY / total
+    for chunk, first in enumerate(range(0, len(part), _CHUNK)):
+        progress.count("sessions", first, len(part))
+        size = min(_CHUNK, len(part) - first)
         extra = _key(*seed, _LENGTHS, chunk).lognormal(log_mean, profile.log_sd, size)
         lengths = np.minimum(2 + extra, profile.longest).astype(np.int32)
-        stream.append(draw_clicks(model, lengths, _key(*seed, _CLICKS, chunk)), lengths)
-
-
-def _draw_starts(
-    profile: Profile, seed: tuple[int, int], part: range, total: int
-) -> pa.Array:
-    """Spreads the starts of sessions ``part`` of ``total`` over the profile's days.
-
-    Returns:
-      [sessions] ``TIME``, rising.
-    """
-    gap = profile.days * DAY / total
-    starts = np.empty(len(part), np.int64)
-    for chunk, first in enumerate(range(0, len(part), _CHUNK)):
-        size = min(_CHUNK, len(part) - first)
+        items = draw_clicks(model, lengths, _key(*seed, _CLICKS, chunk))
+        ids = part.start + first + np.arange(size)
         jitter = _key(*seed, _STARTS, chunk).random(size)
-        order = part.start + first + np.arange(size)
-        starts[first : first + size] = _START + ((order + jitter) * gap).astype(
-            np.int64
-        )
-    return pa.array(starts).cast(TIME)
+        starts = _START + ((ids + jitter) * gap).astype(np.int64)  # which thus rise
+        stream.append(items, lengths, pa.array(ids), pa.array(starts).cast(TIME))
 
 
 if __name__ == "__main__":

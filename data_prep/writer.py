@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import mmap
 import os
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,19 +25,22 @@ MAX_EVENTS = 2**31 - 1  # offsets are int32
 
 _SCHEMA_ITEMS = pa.list_(pa.field("item", pa.int32(), nullable=False))
 _CHUNK = 1 << 20  # rows looked at together
+_PIECE = 1 << 24  # bytes written together
 
 
 class Split(NamedTuple):
     """One part of a prepared set, in memory or on maps of flat files.
 
     items: [events] int32; offsets: [sessions+1] int32 from 0; ids: [sessions] int64 or
-    string; start_time: [sessions] ``TIME``, all known and rising or all null.
+    string; start_time: [sessions] ``TIME``, all known and rising or all null; maps: of
+    the files that these lie in.
     """
 
     items: np.ndarray
     offsets: np.ndarray
     ids: pa.Array
     start_time: pa.Array
+    maps: tuple[mmap.mmap, ...] = ()
 
 
 @contextlib.contextmanager
@@ -75,41 +79,6 @@ def refuse_taken(out: Path) -> None:
             raise UserError(f"{out}: exists and is not empty; expected a new --out")
 
 
-class SplitStream:
-    """Collects a split chunk by chunk in two flat files, so that memory is bounded."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        """Opens the two files, which ``close`` removes."""
-        self._paths = [folder / f"{name}.{part}.flat" for part in ("items", "lengths")]
-        self._files = [path.open("wb") for path in self._paths]
-
-    def append(self, items: np.ndarray, lengths: np.ndarray) -> None:
-        """Adds sessions: items [events] int32 laid end to end, lengths [sessions]."""
-        for file, array in zip(self._files, (items, lengths), strict=True):
-            file.write(np.ascontiguousarray(array, np.int32).data)
-
-    def finish(self, ids: pa.Array, start_time: pa.Array) -> Split:
-        """Closes the files and maps them; ids and start times are one a session."""
-        for file in self._files:
-            file.close()
-        items, lengths = (_map(path) for path in self._paths)
-        return Split(items, offsets_of(lengths), ids, start_time)
-
-    def close(self) -> None:
-        """Closes and removes the flat files; a mapped split stays readable."""
-        for file, path in zip(self._files, self._paths, strict=True):
-            with contextlib.suppress(OSError):  # a full disk fails here once more
-                file.close()
-            path.unlink(missing_ok=True)
-
-
-def _map(path: Path) -> np.ndarray:
-    """Maps a flat int32 file; an empty one cannot be mapped."""
-    if not path.stat().st_size:
-        return np.zeros(0, np.int32)
-    return np.memmap(path, np.int32, "r")
-
-
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
     """Turns [sessions] lengths into [sessions+1] int32 offsets."""
     total = int(lengths.sum(dtype=np.int64))
@@ -146,8 +115,7 @@ def write_prepared(
     for name, split in (("train", train), ("test", test)):
         path = folder / f"{name}.arrow"
         _write_split(path, split)
-        _forget(split.items)
-        events = item_counts(split.items, num_items)
+        events = item_counts(split, num_items)
         counts[name] = {
             "sessions": len(split.ids),
             "events": len(split.items),
@@ -188,10 +156,31 @@ def _write_split(path: Path, split: Split) -> None:
         {"session": split.ids, "items": items, "start_time": split.start_time}
     )
     options = pa.ipc.IpcWriteOptions(compression=None)
-    with pa.OSFile(str(path), "wb") as file:
-        writer = pa.ipc.new_file(file, batch.schema, options=options)
+    with path.open("wb", buffering=0) as file:
+        sink = pa.PythonFile(_Forgetting(file, split.maps), mode="w")
+        writer = pa.ipc.new_file(sink, batch.schema, options=options)
         writer.write_batch(batch)
         writer.close()
+
+
+class _Forgetting(io.RawIOBase):
+    """A file to which whole maps are written without their staying in memory."""
+
+    def __init__(self, file: io.FileIO, maps: tuple[mmap.mmap, ...]) -> None:
+        self._file, self._maps = file, maps
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        while len(rest):
+            rest = rest[self._file.write(rest[:_PIECE]) :]
+            _forget(self._maps)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _write_items(path: Path, raw_ids: pa.Array, train_events: np.ndarray) -> None:
@@ -200,62 +189,68 @@ def _write_items(path: Path, raw_ids: pa.Array, train_events: np.ndarray) -> Non
     pq.write_table(table, path)
 
 
-def item_counts(items: np.ndarray, num_items: int) -> np.ndarray:
+def item_counts(split: Split, num_items: int) -> np.ndarray:
     """Counts the events of items 1..num_items, [num_items] int64."""
     counts = np.zeros(num_items + 1, np.int64)
-    for chunk in _chunks(items):
-        counts += np.bincount(chunk, minlength=num_items + 1)
+    for chunk in _chunks(len(split.items), split.maps):
+        counts += np.bincount(split.items[chunk], minlength=num_items + 1)
     return counts[1:]
 
 
 def hash_split(split: Split) -> dict[str, str]:
     """Hashes each array of a part, as FORMAT.md says."""
     return {
-        "items": _hash_numbers(split.items, "<i4"),
-        "offsets": _hash_numbers(split.offsets, "<i4"),
-        "start_time": _hash_times(split.start_time),
-        "session": hash_ids(split.ids),
+        "items": _hash_numbers(split.items, split.maps),
+        "offsets": _hash_numbers(split.offsets, split.maps),
+        "start_time": _hash_times(split.start_time, split.maps),
+        "session": hash_ids(split.ids, split.maps),
     }
 
 
-def _hash_numbers(values: np.ndarray, dtype: str) -> str:
+def _hash_numbers(values: np.ndarray, maps: tuple[mmap.mmap, ...]) -> str:
     digest = hashlib.sha256()
-    for chunk in _chunks(values):
-        digest.update(np.ascontiguousarray(chunk, dtype).data)
+    for chunk in _chunks(len(values), maps):
+        digest.update(np.ascontiguousarray(values[chunk], "<i4").data)
     return digest.hexdigest()
 
 
-def _hash_times(times: pa.Array) -> str:
+def _hash_times(times: pa.Array, maps: tuple[mmap.mmap, ...]) -> str:
     digest = hashlib.sha256()
-    for start in range(0, len(times), _CHUNK):
-        chunk = times.slice(start, _CHUNK).cast(TIME).cast(pa.int64())
-        numbers = pc.fill_null(chunk, -1).to_numpy()
+    for chunk in _chunks(len(times), maps):
+        numbers = times[chunk].cast(TIME).cast(pa.int64())
+        numbers = pc.fill_null(numbers, -1).to_numpy()
         digest.update(np.ascontiguousarray(numbers, "<i8").data)
     return digest.hexdigest()
 
 
-def hash_ids(ids: pa.Array) -> str:
+def hash_ids(ids: pa.Array, maps: tuple[mmap.mmap, ...] = ()) -> str:
     """Hashes ids as text: over the hash of their lengths and that of their bytes."""
     lengths, texts = hashlib.sha256(), hashlib.sha256()
-    for start in range(0, len(ids), _CHUNK):
-        chunk = ids.slice(start, _CHUNK).cast(pa.string())
-        offsets = np.frombuffer(
-            chunk.buffers()[1], np.int32, len(chunk) + 1, 4 * chunk.offset
-        )
-        lengths.update(np.diff(offsets).astype("<i4").data)
-        text = chunk.buffers()[2]
-        if text is not None:
-            texts.update(text[offsets[0] : offsets[-1]])
+    for chunk in _chunks(len(ids), maps):
+        sizes, text = text_of(ids[chunk].cast(pa.string()))
+        lengths.update(sizes.astype("<i4").data)
+        texts.update(text)
     return hashlib.sha256(lengths.digest() + texts.digest()).hexdigest()
 
 
-def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
-        _forget(values)
+def text_of(ids: pa.Array) -> tuple[np.ndarray, pa.Buffer | bytes]:
+    """Splits strings into their lengths in bytes, [ids] int32, and their bytes."""
+    if not len(ids):
+        return np.zeros(0, np.int32), b""
+    _, places, text = ids.buffers()
+    offsets = np.frombuffer(places, np.int32, len(ids) + 1, 4 * ids.offset)
+    bounds = int(offsets[0]), int(offsets[-1])
+    return np.diff(offsets), b"" if text is None else text[bounds[0] : bounds[1]]
 
 
-def _forget(values: np.ndarray) -> None:
-    """Lets go of the memory of a mapped file's pages, which stay in the file."""
-    if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        values.base.madvise(mmap.MADV_DONTNEED)
+def _chunks(size: int, maps: tuple[mmap.mmap, ...]) -> Iterator[slice]:
+    for start in range(0, size, _CHUNK):
+        yield slice(start, start + _CHUNK)
+        _forget(maps)
+
+
+def _forget(maps: tuple[mmap.mmap, ...]) -> None:
+    """Lets go of the memory of mapped files' pages, which stay in the files."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for one in maps:
+            one.madvise(mmap.MADV_DONTNEED)

@@ -6,15 +6,26 @@ import math
 
 from ml_collections import ConfigDict
 
+from experiments.models import MODELS
+from experiments.optimizers import OPTIMIZERS
 from tron_jax.errors import UserError
+from tron_jax.log_q import LOGQ
 from tron_jax.losses import LOSSES
-from tron_jax.negatives import EXCLUDES, UNIFORM_STYLES
+from tron_jax.models.gru4rec import STARTS
+from tron_jax.negatives import EXCLUDES, IN_BATCH_FROM, UNIFORM_STYLES
+from tron_jax.objective import MEANS
 
 CHOICES = {
+    "model.name": tuple(MODELS),
+    "model.init": tuple(STARTS),
     "model.position": ("from_start", "from_end"),
-    "negatives.uniform_style": UNIFORM_STYLES,
-    "negatives.exclude": EXCLUDES,
-    "loss.name": tuple(LOSSES),
+    "negatives.uniform_style": tuple(UNIFORM_STYLES),
+    "negatives.exclude": tuple(EXCLUDES),
+    "negatives.in_batch_from": IN_BATCH_FROM,
+    "loss.name": (*LOSSES, "full_softmax"),
+    "loss.logq": tuple(LOGQ),
+    "loss.mean_over": MEANS,
+    "optimizer.name": tuple(OPTIMIZERS),
     "optimizer.item_table": ("auto", "dense", "rows"),
     "train.order": ("chronological", "shuffled"),
 }
@@ -28,17 +39,25 @@ RANGES = {
     "model.max_session_length": (1, None),
     "model.dropout": (0, 0.99),
     "negatives.num_uniform": (0, None),
+    "negatives.num_popularity": (0, None),
+    "negatives.popularity_exponent": (0, 10),
     "negatives.num_in_batch": (0, None),
     "loss.topk": (0, None),
+    "loss.topk_start": (0, None),
+    "loss.topk_steps": (0, None),
     "loss.penalty": (0, None),
+    "loss.calibration": (0, 1),
+    "loss.elu": (0, None),
     "optimizer.learning_rate": (0, None),
     # The catch-up of sleeping rows tabulates the steps until Adam has settled.
     "optimizer.warmup_steps": (0, 1_000_000),
     "optimizer.b1": (0, 0.999),
     "optimizer.b2": (0, 0.9999),
     "optimizer.epsilon": (1e-30, None),
+    "optimizer.momentum": (0, 0.999),
     "train.epochs": (1, None),
     "train.batch_size": (1, None),
+    "train.steps_per_call": (1, 100_000),
     "train.seed": (0, 2**32 - 1),
     "train.log_every_steps": (1, None),
     "checkpoint.every_steps": (1, None),
@@ -64,38 +83,161 @@ def check(config: ConfigDict) -> None:
         if not (inside and math.isfinite(value)):
             limit = "" if highest is None else f" and at most {highest}"
             raise UserError(f"{field} is {value}; expected at least {lowest}{limit}")
-    _check_together(config)
+    for part in (_check_negatives, _check_loss, _check_model, _check_optimizer):
+        part(config)
 
 
-def _check_together(config: ConfigDict) -> None:
-    negatives, model = config.negatives, config.model
+def _refuse(when: bool, found: str, expected: str) -> None:
+    if when:
+        raise UserError(f"{found}; expected {expected}")
+
+
+def _check_negatives(config: ConfigDict) -> None:
+    negatives = config.negatives
     others = config.train.batch_size - 1
-    if negatives.num_in_batch > others:
-        raise UserError(
-            f"negatives.num_in_batch is {negatives.num_in_batch}; expected at most "
-            f"train.batch_size - 1 = {others}"
+    _refuse(
+        negatives.num_in_batch > others,
+        f"negatives.num_in_batch is {negatives.num_in_batch}",
+        f"at most train.batch_size - 1 = {others}",
+    )
+    style, exclude = negatives.uniform_style, negatives.exclude
+    fitting = {
+        "eventwise": ("none", "session"),
+        "sessionwise": ("none", "session"),
+        "batchwise": ("none", "batch"),
+    }[style]
+    _refuse(
+        exclude not in fitting,
+        f"negatives.exclude is {exclude} with negatives.uniform_style={style}",
+        f"one of: {', '.join(fitting)}",
+    )
+
+
+def _num_candidates(config: ConfigDict) -> int:
+    negatives = config.negatives
+    return negatives.num_uniform + negatives.num_popularity + negatives.num_in_batch
+
+
+def _check_loss(config: ConfigDict) -> None:
+    loss, candidates = config.loss, _num_candidates(config)
+    if loss.name == "full_softmax":
+        _check_full_softmax(config)
+        return
+    _refuse(
+        candidates == 0,
+        "negatives.num_uniform, num_popularity and num_in_batch are all 0",
+        "at least one negative",
+    )
+    for field in ("topk", "topk_start"):
+        _refuse(
+            loss[field] > candidates,
+            f"loss.{field} is {loss[field]}",
+            "at most the number of candidates, num_uniform + num_popularity + "
+            f"num_in_batch = {candidates}",
         )
-    candidates = negatives.num_uniform + negatives.num_in_batch
-    if candidates == 0:
-        raise UserError(
-            "negatives.num_uniform and negatives.num_in_batch are both 0; "
-            "expected at least one negative"
+    scheduled = (loss.topk_start > 0, loss.topk_steps > 0)
+    _refuse(
+        any(scheduled) and not (all(scheduled) and loss.topk > 0),
+        f"loss.topk_start is {loss.topk_start}, loss.topk_steps {loss.topk_steps}, "
+        f"loss.topk {loss.topk}",
+        "all three above 0 for a schedule, or both of the first 0",
+    )
+    _refuse(
+        loss.logq != "none" and loss.name != "ssm",
+        f"loss.logq is {loss.logq} with loss.name={loss.name}",
+        "loss.name=ssm or loss.logq=none",
+    )
+    _refuse(
+        loss.logq == "corrected" and not config.negatives.mask_hits,
+        "loss.logq is corrected with negatives.mask_hits=false",
+        "negatives.mask_hits=true, for the label is not among what is corrected",
+    )
+    borrowed = config.negatives.num_popularity + config.negatives.num_in_batch
+    _refuse(
+        loss.logq == "by_source" and borrowed == 0,
+        "loss.logq is by_source without popularity or in-batch negatives",
+        "negatives.num_popularity or negatives.num_in_batch above 0",
+    )
+    _refuse(
+        loss.penalty > 0 and loss.name != "bpr_max",
+        f"loss.penalty is {loss.penalty} with loss.name={loss.name}",
+        "loss.name=bpr_max or loss.penalty=0",
+    )
+
+
+def _check_full_softmax(config: ConfigDict) -> None:
+    """No sampling, no selection: every item is scored."""
+    loss, negatives = config.loss, config.negatives
+    for field, value in {
+        "negatives.num_uniform": negatives.num_uniform,
+        "negatives.num_popularity": negatives.num_popularity,
+        "negatives.num_in_batch": negatives.num_in_batch,
+        "loss.topk": loss.topk,
+        "loss.topk_start": loss.topk_start,
+        "loss.topk_steps": loss.topk_steps,
+        "loss.penalty": loss.penalty,
+        "loss.elu": loss.elu,
+    }.items():
+        _refuse(
+            value != 0, f"{field} is {value} with loss.name=full_softmax", f"{field}=0"
         )
-    if config.loss.topk > candidates:
-        raise UserError(
-            f"loss.topk is {config.loss.topk}; expected at most the number of "
-            f"candidates, num_uniform + num_in_batch = {candidates}"
+    _refuse(
+        loss.logq != "none",
+        f"loss.logq is {loss.logq} with loss.name=full_softmax, which samples nothing",
+        "loss.logq=none",
+    )
+    for field in ("mask_hits", "deduplicate"):
+        _refuse(
+            negatives[field],
+            f"negatives.{field} is set with loss.name=full_softmax",
+            f"negatives.{field}=false",
         )
-    if model.hidden_size % model.num_heads:
-        raise UserError(
-            f"model.num_heads is {model.num_heads}; expected a divisor of "
-            f"model.hidden_size = {model.hidden_size}"
+
+
+def _check_model(config: ConfigDict) -> None:
+    model = config.model
+    _refuse(
+        model.hidden_size % model.num_heads != 0,
+        f"model.num_heads is {model.num_heads}",
+        f"a divisor of model.hidden_size = {model.hidden_size}",
+    )
+    if model.name == "sasrec":
+        _refuse(
+            model.init != "published",
+            f"model.init is {model.init} with model.name=sasrec",
+            "published",
         )
-    if config.optimizer.b1 >= config.optimizer.b2**1.5:
-        raise UserError(
-            f"optimizer.b1 is {config.optimizer.b1}; expected below "
-            f"optimizer.b2 ** 1.5 = {config.optimizer.b2**1.5:.6g}"
+        return
+    for field, expected in {
+        "model.position": "from_start",
+        "model.num_layers": 1,
+        "model.num_heads": 1,
+        "negatives.uniform_style": "batchwise",
+        "train.order": "chronological",
+    }.items():
+        value = _get(config, field)
+        _refuse(
+            value != expected,
+            f"{field} is {value} with model.name=gru4rec",
+            str(expected),
         )
+
+
+def _check_optimizer(config: ConfigDict) -> None:
+    optimizer = config.optimizer
+    if optimizer.name == "adagrad":
+        return
+    for field in ("momentum", "epsilon_in_root"):
+        _refuse(
+            bool(optimizer[field]),
+            f"optimizer.{field} is {optimizer[field]} with optimizer.name=adam",
+            "optimizer.name=adagrad",
+        )
+    _refuse(
+        optimizer.b1 >= optimizer.b2**1.5,
+        f"optimizer.b1 is {optimizer.b1}",
+        f"below optimizer.b2 ** 1.5 = {optimizer.b2**1.5:.6g}",
+    )
 
 
 def _get(config: ConfigDict, field: str):

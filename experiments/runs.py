@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,22 +9,24 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from ml_collections import ConfigDict
 
-from tron_jax import rng, row_optimizers
-from tron_jax.data.packing import Batch, PackedBatches
+from experiments.models import MODELS
+from experiments.optimizers import make_optimizers
+from tron_jax import rng
+from tron_jax.data.batches import Batches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
-from tron_jax.evaluation import Evaluator, make_evaluator
-from tron_jax.losses import LOSSES
-from tron_jax.models.sasrec import make_sasrec
-from tron_jax.negatives import make_sampler
-from tron_jax.objective import make_objective
+from tron_jax.evaluation import Evaluator
+from tron_jax.full_softmax import make_full_softmax
+from tron_jax.log_q import make_log_q
+from tron_jax.losses import make_loss
+from tron_jax.negatives import Sampler, make_sampler
+from tron_jax.objective import Objective, make_objective
+from tron_jax.popularity import Popularity, make_popularity
 from tron_jax.ranks import PROTOCOLS, Protocol, Ranks, summarise
 from tron_jax.records import Progress
-from tron_jax.steps import TrainState, TrainStep, make_train_step
+from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
 
@@ -35,14 +36,16 @@ class Parts(NamedTuple):
 
     Attributes:
       init: () -> the state of step 0.
-      train_step: the pure step.
+      train_step: pure; makes the steps of what ``batches`` gives at a time.
       batches: the training batches.
+      popularity: of the training clicks, where the step asks for it.
       evaluator: of any split.
     """
 
     init: Callable[[], TrainState]
-    train_step: TrainStep
-    batches: PackedBatches
+    train_step: TrainStep | RepeatedStep
+    batches: Batches
+    popularity: Popularity | None
     evaluator: Evaluator
 
 
@@ -73,45 +76,19 @@ def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
     return config
 
 
-def warmup(step: Any, peak: float, steps: int) -> Any:
-    """Learning rate of an update, counted from 0: a linear rise, then constant."""
-    array = np if isinstance(step, np.ndarray) else jnp
-    return peak * array.minimum(1.0, (step + 1) / max(steps, 1))
-
-
 def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
     """Builds the parts of a run from a config that has been checked and resolved."""
-    model, sampler, optimizer = config.model, config.negatives, config.optimizer
-    encoder = make_sasrec(
-        hidden_size=model.hidden_size,
-        num_layers=model.num_layers,
-        num_heads=model.num_heads,
-        feedforward_size=model.feedforward_size,
-        max_session_length=model.max_session_length,
-        dropout=model.dropout,
-    )
-    tx, item_tx = make_optimizers(optimizer)
-    sample = make_sampler(
-        num_items=num_items,
-        num_sessions=config.train.batch_size,
-        num_uniform=sampler.num_uniform,
-        num_in_batch=sampler.num_in_batch,
-        exclude=sampler.exclude,
-        seed=config.train.seed,
-    )
-    objective = make_objective(
-        LOSSES[config.loss.name](config.loss.penalty),
-        topk=config.loss.topk,
-        mask_hits=sampler.mask_hits,
-    )
+    model = MODELS[config.model.name](config, train)
+    encoder = model.encoder
+    tx, item_tx = make_optimizers(config.optimizer)
     train_step = make_train_step(
         encoder,
-        sample,
-        objective,
+        _sampler(config, num_items),
+        _objective(config, num_items),
         tx,
         item_tx,
         num_items=num_items,
-        whole_table=optimizer.item_table == "dense",
+        whole_table=_whole_table(config),
         seed=config.train.seed,
     )
 
@@ -124,47 +101,82 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
         carry = encoder.init_carry(config.train.batch_size)
         return TrainState(step, params, tx.init(params), item_tx.init(table), carry)
 
-    batches = PackedBatches(
-        train,
-        batch_size=config.train.batch_size,
-        max_session_length=model.max_session_length,
-        position=model.position,
-        order=config.train.order,
+    return Parts(
+        init,
+        model.dispatched(train_step),
+        model.batches,
+        _popularity(config, num_items, train),
+        model.make_evaluator(
+            lambda table, ids, step: item_tx.read(table, ids, step).values, num_items
+        ),
+    )
+
+
+def _whole_table(config: ConfigDict) -> bool:
+    dense = config.optimizer.item_table == "dense"
+    return dense or config.loss.name == "full_softmax"
+
+
+def _sampler(config: ConfigDict, num_items: int) -> Sampler:
+    negatives = config.negatives
+    return make_sampler(
+        num_items=num_items,
+        num_sessions=config.train.batch_size,
+        max_session_length=config.model.max_session_length,
+        num_uniform=negatives.num_uniform,
+        num_popularity=negatives.num_popularity,
+        uniform_style=negatives.uniform_style,
+        exclude=negatives.exclude,
+        num_in_batch=negatives.num_in_batch,
+        in_batch_from=negatives.in_batch_from,
+        mask_session=negatives.mask_session,
+        deduplicate=negatives.deduplicate,
         seed=config.train.seed,
     )
-    evaluator = make_evaluator(
-        encoder.encode,
-        lambda table, ids, step: item_tx.read(table, ids, step).values,
+
+
+def _objective(config: ConfigDict, num_items: int) -> Objective:
+    loss, negatives = config.loss, config.negatives
+    drawn = negatives.num_uniform + negatives.num_popularity
+    mean = {"mean_over": loss.mean_over, "batch_size": config.train.batch_size}
+    if loss.name == "full_softmax":
+        return make_full_softmax(num_items=num_items, **mean)
+    loss_fn = make_loss(
+        loss.name,
+        penalty=loss.penalty,
+        calibration=loss.calibration,
+        elu=loss.elu,
+        num_negatives=drawn + negatives.num_in_batch,
         num_items=num_items,
-        max_session_length=model.max_session_length,
-        position=model.position,
     )
-    return Parts(init, train_step, batches, evaluator)
-
-
-def make_optimizers(
-    optimizer: ConfigDict,
-) -> tuple[optax.GradientTransformation, row_optimizers.RowOptimizer]:
-    """The encoder's optimizer and that of the item table."""
-    rate = functools.partial(
-        warmup, peak=optimizer.learning_rate, steps=optimizer.warmup_steps
+    log_q = make_log_q(
+        loss.logq,
+        num_items=num_items,
+        num_uniform=negatives.num_uniform,
+        num_popularity=negatives.num_popularity,
+        num_in_batch=negatives.num_in_batch,
+        exponent=negatives.popularity_exponent,
     )
-    tx = optax.adam(rate, b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.epsilon)
-    if optimizer.item_table == "dense":
-        return tx, row_optimizers.dense(tx)
-    return tx, row_optimizers.deferred_adam(
-        rate,
-        b1=optimizer.b1,
-        b2=optimizer.b2,
-        epsilon=optimizer.epsilon,
-        horizon=optimizer.warmup_steps,
+    return make_objective(
+        loss_fn,
+        topk=loss.topk,
+        mask_hits=negatives.mask_hits,
+        topk_start=loss.topk_start,
+        topk_steps=loss.topk_steps,
+        log_q=log_q,
+        **mean,
     )
 
 
-def abstract_batch(size: int) -> Batch:
-    """The shapes of a batch whose stream has a length."""
-    whole = jax.ShapeDtypeStruct((size,), jnp.int32)
-    return Batch(whole, whole, whole, whole, jax.ShapeDtypeStruct((size,), jnp.float32))
+def _popularity(
+    config: ConfigDict, num_items: int, train: Sessions
+) -> Popularity | None:
+    """Of the clicks that the run trains on, where a sampler or a loss goes by them."""
+    negatives = config.negatives
+    if not negatives.num_popularity and config.loss.logq == "none":
+        return None
+    clicks = train.items[train.offsets[0] : train.offsets[-1]]
+    return make_popularity(clicks, num_items, negatives.popularity_exponent)
 
 
 def evaluate(
@@ -179,7 +191,13 @@ def evaluate(
 
         ranks = evaluator(state.params, state.items, step, sessions, report)
     return ranks, {
-        protocol: summarise(ranks, protocol, split=split) for protocol in PROTOCOLS
+        protocol: summarise(
+            ranks,
+            protocol,
+            split=split,
+            paper_batch_size=evaluator.encoding.paper_batch_size,
+        )
+        for protocol in PROTOCOLS
     }
 
 

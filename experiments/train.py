@@ -76,13 +76,14 @@ def _train(
     if start >= plan.last:
         print(f"already trained to step {start:,}, {config.train.epochs} epochs")
         return
-    batches = [runs.abstract_batch(size) for size in parts.batches.sizes]
+    batches = parts.batches.shapes
     print(
         f"resuming at step {start:,}" if restored else "starting",
         f"(compiling the step for {len(batches)} lengths of batch)",
         flush=True,
     )
-    train_step = training.compile_steps(parts.train_step, shapes, batches)
+    popularity = jax.device_put(parts.popularity)
+    train_step = training.compile_steps(parts.train_step, shapes, batches, popularity)
     with (
         MetricsWriter(metrics) as writer,
         Progress(

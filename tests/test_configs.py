@@ -41,14 +41,14 @@ def assert_builds(config, num_items):
     config = runs.resolve(config, num_items)
     parts = runs.build(config, num_items, sessions())
     state = jax.eval_shape(parts.init)
-    shape = (num_items + 1, config.model.hidden_size)
-    assert state.items.table.shape == shape
-    batch = runs.abstract_batch(parts.batches.sizes[-1])
-    after, totals = jax.eval_shape(parts.train_step, state, batch)
+    width = config.model.hidden_size + (config.model.name == "gru4rec")
+    assert state.items.table.shape == (num_items + 1, width)
+    batch = parts.batches.shapes[-1]
+    after, totals = jax.eval_shape(parts.train_step, state, batch, parts.popularity)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     for left, right in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
         assert (left.shape, left.dtype) == (right.shape, right.dtype)
-    assert totals.loss.shape == totals.events.shape == ()
+    assert totals.loss.shape == totals.events.shape
     return config
 
 
@@ -56,7 +56,8 @@ def assert_builds(config, num_items):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_builds(name, dataset):
     config = assert_builds(get_config(name, dataset), NUM_ITEMS[dataset])
-    expected = "rows" if dataset == "otto" else "dense"
+    large = dataset == "otto" or config.model.name == "gru4rec"
+    expected = "rows" if large else "dense"
     assert config.optimizer.item_table == expected
 
 
@@ -66,13 +67,25 @@ def test_smoke_builds():
 
 # Values that design.md gives for all SASRec and TRON rows of Table 2.
 TRANSFORMER = {
+    "model.name": "sasrec",
     "model.hidden_size": 200,
     "model.num_layers": 2,
     "model.num_heads": 1,
     "model.feedforward_size": 200,
     "model.max_session_length": 50,
     "model.position": "from_end",
+    "model.dropout": 0.05,
+    "negatives.in_batch_from": "inputs",
+    "negatives.mask_session": True,
     "negatives.mask_hits": False,
+    "negatives.deduplicate": False,
+    "negatives.num_popularity": 0,
+    "loss.topk_start": 0,
+    "loss.elu": 0.0,
+    "loss.logq": "none",
+    "loss.mean_over": "events",
+    "optimizer.name": "adam",
+    "optimizer.learning_rate": 5e-4,
     "optimizer.b1": 0.9,
     "optimizer.b2": 0.999,
     "optimizer.epsilon": 1e-8,
@@ -81,33 +94,115 @@ TRANSFORMER = {
     "train.order": "chronological",
     "data.validation": 0.0,
 }
+SASREC = {
+    **TRANSFORMER,
+    "negatives.uniform_style": "sessionwise",
+    "negatives.exclude": "none",
+    "negatives.num_uniform": 8192,
+    "negatives.num_in_batch": 127,
+    "loss.topk": 0,
+    "loss.penalty": 0.0,
+}
 TRON = {
-    "optimizer.learning_rate": 5e-4,
+    **TRANSFORMER,
     "negatives.uniform_style": "batchwise",
     "negatives.exclude": "batch",
     "negatives.num_in_batch": 127,
     "loss.name": "ssm",
     "loss.topk": 100,
 }
-EPOCHS = {"diginetica": 100, "yoochoose": 10, "otto": 10}
-TRON_DROPOUT = {"diginetica": 0.2, "yoochoose": 0.05, "otto": 0.05}
+GRU4REC = {
+    "model.name": "gru4rec",
+    "model.hidden_size": 100,
+    "negatives.uniform_style": "batchwise",
+    "negatives.exclude": "none",
+    "negatives.num_in_batch": 31,
+    "negatives.mask_hits": False,
+    "loss.topk": 0,
+    "optimizer.name": "adagrad",
+    "optimizer.learning_rate": 0.2,
+    "train.batch_size": 32,
+    "train.order": "chronological",
+    "data.validation": 0.0,
+}
+TRON_DROPOUT = {"model.dropout": (0.2, 0.05, 0.05)}
+SSM_DROPOUT = {"model.dropout": (0.1, 0.05, 0.05)}
+# A tuple holds the values of Diginetica, Yoochoose and OTTO.
+ROWS = {
+    "sasrec": SASREC
+    | {
+        "negatives.uniform_style": "eventwise",
+        "negatives.exclude": "session",
+        "negatives.num_uniform": 1,
+        "negatives.num_in_batch": 0,
+        "loss.name": "bce",
+        "optimizer.learning_rate": 1e-3,
+    },
+    "sasrec_m_negs": SASREC
+    | {
+        "negatives.num_uniform": 512,
+        "negatives.num_in_batch": 16,
+        "loss.name": "bce",
+    },
+    "sasrec_l_negs": SASREC | {"loss.name": "bce"},
+    "sasrec_bpr_max": SASREC
+    | SSM_DROPOUT
+    | {"loss.name": "bpr_max", "loss.penalty": (0.1, 0.125, 0.03)},
+    "sasrec_ssm": SASREC | SSM_DROPOUT | {"loss.name": "ssm"},
+    "tron_l": TRON | TRON_DROPOUT | {"negatives.num_uniform": 8192},
+    "tron_xl": TRON | TRON_DROPOUT | {"negatives.num_uniform": 16384},
+    "gru4rec": GRU4REC
+    | {
+        "model.init": "published",
+        "model.dropout": 0.0,
+        "model.max_session_length": 200,
+        "negatives.num_uniform": 2048,
+        "negatives.num_popularity": 0,
+        "negatives.in_batch_from": "inputs",
+        "loss.name": "bpr_max",
+        "loss.penalty": 0.5,
+        "loss.elu": 0.5,
+        "loss.logq": "none",
+        "optimizer.epsilon": 1e-10,
+        "optimizer.epsilon_in_root": False,
+        "optimizer.momentum": 0.0,
+        "train.epochs": (10, 3, 1),
+    },
+    "gru4rec_original": GRU4REC
+    | {
+        "model.init": "original",
+        "model.dropout": 0.4,
+        "model.max_session_length": 10**6,
+        "negatives.num_uniform": 0,
+        "negatives.num_popularity": 2048,
+        "negatives.popularity_exponent": 0.5,
+        "negatives.in_batch_from": "labels",
+        "loss.name": "ssm",
+        "loss.logq": "by_source",
+        "loss.mean_over": "batch",
+        "optimizer.epsilon": 1e-6,
+        "optimizer.epsilon_in_root": True,
+        "optimizer.momentum": 0.2,
+        "train.epochs": 10,
+    },
+}
+
+
+def test_every_row_of_table_2_has_a_config():
+    assert sorted(ROWS) == PUBLISHED
 
 
 @pytest.mark.parametrize("dataset", fields.DATASETS)
-@pytest.mark.parametrize(
-    ("name", "num_uniform"), [("tron_l", 8192), ("tron_xl", 16384)]
-)
-def test_published_values(name, num_uniform, dataset):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_values(name, dataset):
     config = get_config(name, dataset)
-    expected = {
-        **TRANSFORMER,
-        **TRON,
-        "negatives.num_uniform": num_uniform,
-        "model.dropout": TRON_DROPOUT[dataset],
-        "train.epochs": EPOCHS[dataset],
-    }
+    expected = {"train.epochs": (100, 10, 10)} | ROWS[name]
     found = {field: checks._get(config, field) for field in expected}
-    assert found == expected
+    which = fields.DATASETS.index(dataset)
+    assert found == {
+        field: value[which] if isinstance(value, tuple) else value
+        for field, value in expected.items()
+    }
 
 
 def test_the_argument_is_a_data_set():
@@ -121,13 +216,19 @@ def test_the_argument_is_a_data_set():
 def test_every_config_names_its_command():
     for name in [*PUBLISHED, "smoke"]:
         said = (FOLDER / f"{name}.py").read_text()
-        command = f"python -m experiments.train --config=experiments/configs/{name}.py"
-        assert command in said, name
+        assert "python -m experiments.train --" in said, name
+        assert f"--config=experiments/configs/{name}.py" in said, name
 
 
 def test_every_field_is_checked():
     """What is neither a choice, a range nor a path is a switch."""
-    known = {*checks.CHOICES, *checks.RANGES, "data.path", "negatives.mask_hits"}
+    switches = {
+        "negatives.mask_hits",
+        "negatives.mask_session",
+        "negatives.deduplicate",
+        "optimizer.epsilon_in_root",
+    }
+    known = {*checks.CHOICES, *checks.RANGES, "data.path", *switches}
     config = fields.default_config()
     assert known == {f"{group}.{name}" for group in config for name in config[group]}
 
@@ -143,7 +244,7 @@ def test_a_field_that_is_missing():
     ("field", "value", "message"),
     [
         ("negatives.num_in_batch", 128, "at most train.batch_size - 1 = 127"),
-        ("loss.topk", 16512, "candidates, num_uniform . num_in_batch = 16511"),
+        ("loss.topk", 16512, "candidates, .* = 16511"),
         ("optimizer.b1", 0.9986, r"below optimizer.b2 \*\* 1.5"),
         ("model.num_heads", 3, "a divisor of model.hidden_size = 200"),
         ("data.validation", 1.0, "at most 0.99"),
@@ -160,6 +261,74 @@ def test_values_that_make_no_sense(field, value, message):
     with pytest.raises(UserError, match=message) as caught:
         checks.check(config)
     assert str(caught.value).startswith(f"{field} is {value!r}; expected")
+
+
+FULL_SOFTMAX = {
+    "loss.name": "full_softmax",
+    "loss.topk": 0,
+    "negatives.num_uniform": 0,
+    "negatives.num_in_batch": 0,
+}
+SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from_start"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"negatives.uniform_style": "eventwise"}, "exclude is batch with .*eventwise"),
+        ({"negatives.exclude": "session"}, "exclude is session with .*batchwise"),
+        (FULL_SOFTMAX | {"loss.topk": 5}, "topk is 5 with loss.name=full_softmax"),
+        (FULL_SOFTMAX | {"loss.logq": "plain"}, "logq is plain with .*samples nothing"),
+        (
+            FULL_SOFTMAX | {"negatives.num_uniform": 5},
+            "num_uniform is 5 with loss.name",
+        ),
+        (FULL_SOFTMAX | {"negatives.mask_hits": True}, "mask_hits is set"),
+        (
+            {"loss.name": "bce", "loss.logq": "plain"},
+            "logq is plain with loss.name=bce",
+        ),
+        (
+            {"loss.logq": "by_source", "negatives.num_in_batch": 0},
+            "by_source without popularity",
+        ),
+        ({"loss.penalty": 0.1}, "penalty is 0.1 with loss.name=ssm"),
+        ({"loss.topk_start": 200}, "expected all three above 0"),
+        ({"loss.topk_steps": 200}, "expected all three above 0"),
+        ({"loss.topk_start": 16512, "loss.topk_steps": 9}, "topk_start is 16512"),
+        ({"optimizer.momentum": 0.2}, "momentum is 0.2 with optimizer.name=adam"),
+        ({"optimizer.epsilon_in_root": True}, "epsilon_in_root is True with"),
+        ({"model.init": "original"}, "init is original with model.name=sasrec"),
+        (
+            SLOTS | {"model.position": "from_end"},
+            "position is from_end with model.name",
+        ),
+        (SLOTS | {"model.num_layers": 2}, "num_layers is 2 with model.name=gru4rec"),
+        (SLOTS | {"train.order": "shuffled"}, "order is shuffled with model.name"),
+        (
+            SLOTS
+            | {"negatives.uniform_style": "sessionwise", "negatives.exclude": "none"},
+            "uniform_style is sessionwise with model.name=gru4rec",
+        ),
+    ],
+)
+def test_combinations_that_make_no_sense(changes, message):
+    config = fields.default_config()
+    for field, value in changes.items():
+        group, name = field.split(".")
+        config[group][name] = value
+    with pytest.raises(UserError, match=message) as caught:
+        checks.check(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_full_softmax_and_slots_are_allowed():
+    for changes in (FULL_SOFTMAX, SLOTS):
+        config = fields.default_config()
+        for field, value in changes.items():
+            group, name = field.split(".")
+            config[group][name] = value
+        checks.check(config)
 
 
 def test_limits_are_allowed():

@@ -241,7 +241,7 @@ def test_stopping_leaves_nothing(tmp_path, signum):
     command = [sys.executable, "-c", code, f"--raw={raw}", f"--out={out}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.rglob("train.*.parquet")):
+        while not list(tmp_path.rglob("train.*.arrow")):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)

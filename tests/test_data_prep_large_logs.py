@@ -12,7 +12,7 @@ from test_data_prep_events import (
     write_formats,
 )
 
-from data_prep import events, merging, parts, streams
+from data_prep import events, merging, parts, raw_files, streams
 from data_prep.entry import run
 
 
@@ -22,11 +22,11 @@ def large(monkeypatch):
 
     def force():
         monkeypatch.setattr(streams, "LARGE", 0)
-        monkeypatch.setattr(streams, "_BLOCK", 2000)
+        monkeypatch.setattr(raw_files, "BLOCK", 2000)
         monkeypatch.setattr(streams, "_ROWS", 70)
         monkeypatch.setattr(parts, "PART_ROWS", 100)
         monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
-        monkeypatch.setattr(merging, "_CHUNK", 7)
+        monkeypatch.setattr(merging, "BUFFER", 5000)
 
     return force
 

@@ -115,7 +115,7 @@ def small_parts(monkeypatch, on_disk=True):
     if on_disk:
         monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
     monkeypatch.setattr(raw_files, "BLOCK", 3000)
-    monkeypatch.setattr(merging, "_CHUNK", 7)
+    monkeypatch.setattr(merging, "BUFFER", 5000)
 
 
 @pytest.mark.parametrize("seed", range(3))

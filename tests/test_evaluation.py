@@ -209,14 +209,14 @@ def test_progress_is_told_and_nothing_compiles_twice():
     sessions, told = make_sessions([12] * 150), []
     evaluate = evaluator()
     evaluate(*model(), 0, sessions)
-    traced = evaluate.encode_step._cache_size(), evaluate.rank_step._cache_size()
+    traced = evaluate.encoding.encode._cache_size(), evaluate.rank_step._cache_size()
     with jax.transfer_guard("disallow"):
         evaluate(
             *model(), jax.device_put(np.int32(1)), sessions, lambda *n: told.append(n)
         )
         evaluate(*model(), 2, make_sessions([5, 130]))
     assert (
-        evaluate.encode_step._cache_size(),
+        evaluate.encoding.encode._cache_size(),
         evaluate.rank_step._cache_size(),
     ) == traced
     assert told[-1] == (1650, 1650)

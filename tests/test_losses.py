@@ -1,30 +1,36 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference_losses
 from jax.test_util import check_grads
 
-from tron_jax.losses import LOSSES
+from tron_jax.losses import LOSSES, gbce_beta, make_loss
 
-PENALTY = 0.1
+SETTINGS = {
+    "penalty": 0.1,
+    "calibration": 0.75,
+    "num_negatives": 9,
+    "num_items": 40,
+}
 NAMES = sorted(LOSSES)
 GOLDEN = {"ssm": "ssm", "bce": "bce", "bpr_max": "bpr_max_penalty_0p1"}
 
 
-def loss_fn(name):
-    return jax.jit(LOSSES[name](PENALTY))
+def loss_fn(name, elu=0.0):
+    return make_loss(name, elu=elu, **SETTINGS)
 
 
 def example(events=7, k=9, seed=0):
     rng = np.random.default_rng(seed)
     pos, neg = rng.normal(size=events), rng.normal(size=(events, k))
-    return pos, neg, rng.random((events, k)) < 0.5
+    keep = rng.random((events, k)) < 0.5
+    keep[0], keep[1] = True, False
+    return pos, neg, keep
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(GOLDEN))
 @pytest.mark.parametrize("suffix", ["", "_top10"])
 def test_equals_the_authors_code(golden_file, name, suffix):
     golden = golden_file("losses.npz")
@@ -34,71 +40,102 @@ def test_equals_the_authors_code(golden_file, name, suffix):
         if suffix:
             neg = np.sort(neg, axis=1)[:, -10:]
         keep = np.ones(neg.shape, bool)
-        losses = loss_fn(name)(golden["pos_logits"][real][:, 0], neg, keep)
+        losses = jax.jit(loss_fn(name))(golden["pos_logits"][real][:, 0], neg, keep)
         expected = float(golden[GOLDEN[name] + suffix])
         np.testing.assert_allclose(losses.mean(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("elu", [0.0, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_slow_reference(name, elu):
+    with jax.enable_x64(True):
+        for seed in range(3):
+            pos, neg, keep = example(seed=seed)
+            losses = jax.jit(loss_fn(name, elu))(pos, neg, keep)
+            expected = reference_losses.loss(name, pos, neg, keep, SETTINGS, elu)
+            np.testing.assert_allclose(losses, expected, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_masked_candidates_take_no_part(name):
     pos, neg, keep = example()
-    keep[0] = True
-    wild = np.where(keep, neg, 1e4)
+    loss = loss_fn(name, elu=0.5)
     value_and_grad = jax.jit(
         jax.value_and_grad(
-            lambda pos, neg, keep: LOSSES[name](PENALTY)(pos, neg, keep).sum(), (0, 1)
+            lambda pos, neg, keep: loss(pos, neg, keep).sum(), argnums=(0, 1)
         )
     )
-    total, (d_pos, d_neg) = value_and_grad(pos, wild, keep)
-    expected = 0.0
-    for event in range(len(pos)):
-        only = neg[event : event + 1, keep[event]]
-        value, grads = value_and_grad(
-            pos[event : event + 1], only, np.ones(only.shape, bool)
-        )
-        expected += value
-        np.testing.assert_allclose(d_pos[event], grads[0][0], rtol=2e-5, atol=1e-7)
-        np.testing.assert_allclose(
-            d_neg[event, keep[event]], grads[1][0], rtol=2e-5, atol=1e-7
-        )
-        assert not np.asarray(d_neg)[event, ~keep[event]].any()
-    np.testing.assert_allclose(total, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_event_without_negatives_has_loss_and_gradient_zero(name):
-    pos, neg, keep = example()
-    keep[2] = False
-
-    def event(pos, neg):
-        return LOSSES[name](PENALTY)(pos, neg, keep)[2]
-
-    value, grads = jax.jit(jax.value_and_grad(event, (0, 1)))(pos, neg)
-    assert value == 0
-    assert all(np.all(np.asarray(grad) == 0) for grad in grads)
+    tame = value_and_grad(pos, neg, keep)
+    for other in (1e4, -1e4, 0.0):
+        wild = value_and_grad(pos, np.where(keep, neg, other), keep)
+        for a, b in zip(jax.tree.leaves(tame), jax.tree.leaves(wild), strict=True):
+            np.testing.assert_array_equal(a, b)
+    _, (by_pos, by_neg) = tame
+    assert not np.asarray(by_neg)[~keep].any()
+    assert np.asarray(by_neg)[keep].all()
+    assert by_pos[1] == 0
+    assert np.asarray(by_pos)[keep.any(1)].all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_agree_with_differences(name):
     pos, neg, keep = example()
+    for elu in (0.0, 0.5):
+        loss = loss_fn(name, elu)
+
+        def kept(pos, neg, loss=loss):
+            return loss(pos, neg, keep)
+
+        with jax.enable_x64(True):
+            arguments = (jnp.asarray(pos), jnp.asarray(neg))
+            check_grads(kept, arguments, order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize("elu", [0.0, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_large_scores_stay_finite_and_nan_shows(name, elu):
+    pos = np.array([-80.0, 80.0, 0.0, -1e4], np.float32)
+    neg = np.array([[90.0, -90], [-90, 70], [1e4, -1e4], [1e4, 0]], np.float32)
+    keep = np.ones(neg.shape, bool)
+    loss = loss_fn(name, elu)
+
+    @jax.jit
+    def total(pos, neg, keep):
+        return jax.value_and_grad(lambda p, n: loss(p, n, keep).sum(), (0, 1))(pos, neg)
+
+    for some in (keep, keep & [True, False], ~keep):
+        leaves = jax.tree.leaves(total(pos, neg, some))
+        assert all(np.isfinite(leaf).all() for leaf in leaves)
+    neg[1, 0] = np.nan
+    assert np.isnan(total(pos, neg, keep)[0])
+    neg[1, 0], pos[1] = 0, np.nan
+    assert np.isnan(total(pos, neg, keep)[0])
+
+
+def test_gbce_is_calibrated_between_bce_and_the_sampling_rate():
+    assert gbce_beta(0.0, 256, 10_001) == 1
+    np.testing.assert_allclose(gbce_beta(1.0, 256, 10_001), 0.0256)
+    np.testing.assert_allclose(gbce_beta(0.75, 256, 10_001), 0.25 + 0.75 * 0.0256)
+    assert gbce_beta(1.0, 16384, 100) == 1  # every item drawn, many times over
+    assert gbce_beta(1.0, 1, 1) == 1
     with jax.enable_x64(True):
-        check_grads(
-            functools.partial(LOSSES[name](PENALTY), keep=keep),
-            (jnp.asarray(pos), jnp.asarray(neg)),
-            order=1,
-            modes=["rev"],
-        )
+        pos, neg, _ = example(k=1)
+        keep = np.ones(neg.shape, bool)
+        whole = make_loss("bce")(pos, neg, keep)
+        half = make_loss("gbce", num_negatives=1, num_items=40)(pos, neg, keep)
+        np.testing.assert_allclose(2 * half, whole)
+
+
+def test_an_unknown_name_is_refused_with_the_list():
+    with pytest.raises(KeyError, match=r"hinge.*ssm, bce, bpr_max, gbce"):
+        make_loss("hinge")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_large_scores_stay_finite(name):
-    pos = np.array([-80.0, 80.0, 0.0], np.float32)
-    neg = np.array([[90.0, -90.0], [-90.0, 70.0], [1e4, -1e4]], np.float32)
-    keep = np.ones(neg.shape, bool)
-
-    def total(pos, neg):
-        return LOSSES[name](0.0)(pos, neg, keep).sum()
-
-    value, grads = jax.jit(jax.value_and_grad(total, (0, 1)))(pos, neg)
-    assert np.isfinite(value)
-    assert all(np.isfinite(grad).all() for grad in grads)
+def test_lowers_for_accelerators(name):
+    pos, neg, keep = example()
+    loss = loss_fn(name, elu=0.5)
+    traced = jax.jit(jax.grad(lambda p, n, k: loss(p, n, k).sum())).trace(
+        np.float32(pos), np.float32(neg), keep
+    )
+    assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()

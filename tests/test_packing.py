@@ -94,6 +94,19 @@ def test_a_slice_of_sessions_packs_like_the_sessions_themselves():
         np.testing.assert_array_equal(a[: len(b)], b[: len(a)])
 
 
+def test_a_dispatch_is_one_batch_of_a_known_shape():
+    batches = make_batches(make_sessions()[0])
+    assert [shape.items.shape for shape in batches.shapes] == [
+        (size,) for size in batches.sizes
+    ]
+    batch, steps = batches.take(9, 100)
+    assert steps == 1
+    shape = next(s for s in batches.shapes if s.items.shape == batch.items.shape)
+    for column, again, like in zip(batch, batches.at(9), shape, strict=True):
+        np.testing.assert_array_equal(column, again)
+        assert (column.shape, column.dtype) == (like.shape, like.dtype)
+
+
 def test_batches_are_fresh_arrays():
     batches = make_batches(make_sessions()[0])
     for a, b in zip(batches.at(0), batches.at(0), strict=True):

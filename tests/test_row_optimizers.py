@@ -120,24 +120,6 @@ def test_reading_changes_nothing_and_catches_up_alike_by_ids_and_as_a_whole():
     assert (whole[[3, 8]] != np.asarray(state.table)[[3, 8]]).all()
 
 
-def test_adagrad_equals_its_rule_written_out():
-    rng = np.random.default_rng(3)
-    table = rng.normal(size=(ROWS, HIDDEN)).astype(np.float32)
-    optimizer = row_optimizers.adagrad(constant, epsilon=1e-10)
-    updates, dense = [], []
-    for step in range(50):
-        ids = np.sort(rng.choice(ROWS, 4, replace=False))
-        gradients = rng.normal(size=(4, HIDDEN)) * (rng.random((4, HIDDEN)) < 0.8)
-        ids[-1] = ROWS
-        updates.append((step, jnp.asarray(ids), jnp.asarray(gradients, jnp.float32)))
-        whole = np.zeros((ROWS, HIDDEN))
-        whole[ids[:-1]] = gradients[:-1]
-        dense.append(whole)
-    actual, _ = run(optimizer, table, updates, 50)
-    expected = reference.adagrad(table, dense, lambda t: constant(t), 1e-10)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
-
-
 def test_decays_that_no_sum_converges_for_are_refused():
     with pytest.raises(ValueError, match="b1"):
         row_optimizers.deferred_adam(constant, b1=0.99, b2=0.9)

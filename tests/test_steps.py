@@ -7,9 +7,9 @@ import optax
 import pytest
 import reference
 
-from tron_jax import row_optimizers, scoring
+from tron_jax import row_optimizers
 from tron_jax.data.packing import Batch, pack
-from tron_jax.losses import LOSSES
+from tron_jax.losses import make_loss
 from tron_jax.models.sasrec import make_sasrec
 from tron_jax.negatives import Candidates, make_sampler
 from tron_jax.objective import make_objective
@@ -76,7 +76,7 @@ def make_step(
     train_step = make_train_step(
         encoder,
         make_sample(**sampling),
-        make_objective(LOSSES[loss](0.1), topk=topk, mask_hits=mask_hits),
+        make_objective(make_loss(loss), topk=topk, mask_hits=mask_hits),
         tx,
         item_tx,
         num_items=items,
@@ -118,7 +118,7 @@ def test_loss_of_a_batch_equals_the_slow_reference(loss, topk, mask_hits, exclud
         batch,
         np.asarray(hidden),
         table.astype(np.float64),
-        [np.asarray(x) for x in candidates],
+        [np.asarray(x) for x in candidates[:4]],
         loss,
         topk=topk,
         mask_hits=mask_hits,
@@ -126,43 +126,6 @@ def test_loss_of_a_batch_equals_the_slow_reference(loss, topk, mask_hits, exclud
     _, totals = step(state, batch)
     assert totals.events == batch.weight.sum()
     np.testing.assert_allclose(totals.loss / totals.events, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_select_then_score_has_the_gradient_of_top_k(loss):
-    """Every candidate scored with gradient, and top_k differentiated through."""
-    batch = jax.tree.map(jnp.asarray, make_batch())
-    candidates = make_sample()(jnp.int32(0), batch)
-    touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
-    rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
-    hidden = jax.random.normal(jax.random.key(2), (batch.items.size, HIDDEN))
-    loss_fn = LOSSES[loss](0.1)
-
-    @jax.jit
-    def through_top_k(hidden, rows):
-        scores, _ = scoring.scores(hidden, rows, candidates, touched, batch)
-        keep = scoring.kept(candidates, batch, mask_hits=True)
-        lowest = jnp.finfo(scores.dtype).min
-        neg, columns = jax.lax.top_k(jnp.where(keep, scores, lowest), 6)
-        keep = jnp.take_along_axis(keep, columns, axis=1)
-        pos = jnp.sum(hidden * rows[touched.labels], axis=1)
-        losses = loss_fn(pos, jnp.where(keep, neg, 0), keep) * batch.weight
-        return losses.sum() / batch.weight.sum()
-
-    expected = jax.jit(jax.grad(through_top_k, (0, 1)))(hidden, rows)
-
-    @jax.jit
-    def ours(hidden, rows):
-        objective = make_objective(loss_fn, topk=6, mask_hits=True)
-        gradients, totals = objective(
-            jnp.int32(0), batch, candidates, touched, None, hidden, rows
-        )
-        by_row = sum_rows(ITEMS + 1, *gradients.rows)
-        return totals.loss / totals.events, (gradients.hidden, by_row)
-
-    value, actual = ours(hidden, rows)
-    np.testing.assert_allclose(value, through_top_k(hidden, rows), rtol=1e-6)
-    assert_trees_close(actual, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
@@ -179,7 +142,7 @@ def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
     )
     _, state = make_step()
     table = state.items.table
-    objective = make_objective(LOSSES["ssm"](0), topk=6, mask_hits=True)
+    objective = make_objective(make_loss("ssm"), topk=6, mask_hits=True)
 
     @jax.jit
     def loss(batch, candidates):

@@ -25,8 +25,8 @@ from tron_jax.recorder import Plan, Recorder
 class Batches:
     """Twelve sessions a step; what is in the batch is the step's number."""
 
-    def at(self, step):
-        return np.int32(step)
+    def take(self, step, until):
+        return np.int32(step), 1
 
     def sessions_before(self, step):
         return 12 * step
@@ -335,11 +335,7 @@ def test_one_trace_per_length_of_stream(tmp_path, make_loop):
         total = jnp.sum(batch.weight)
         return {"step": state["step"] + 1}, Totals(total, total)
 
-    shapes = [
-        Batch(*(jax.ShapeDtypeStruct((size,), x.dtype) for x in batches.at(0)))
-        for size in batches.sizes
-    ]
-    compiled = training.compile_steps(train_step, jax.eval_shape(state), shapes)
+    compiled = training.compile_steps(train_step, jax.eval_shape(state), batches.shapes)
     assert sorted(traced) == batches.sizes
     plan = Plan(batches.steps_per_epoch, 3, 10, 1000)
     loop = make_loop(plan, compiled)

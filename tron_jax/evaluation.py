@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from tron_jax import histories
-from tron_jax.data.packing import Position, block_size, pack
+from tron_jax.data.packing import Position, block_size
 from tron_jax.data.sessions import Sessions
+from tron_jax.models.encoder import Encoder
+from tron_jax.packed_pass import PackedPass, make_encode_stream
 from tron_jax.ranking import ReadRows, make_rank_step
 from tron_jax.ranks import PAPER_BATCH_SIZE, Ranks
+from tron_jax.slot_pass import SlotPass, make_encode_steps
 
 # (predictions ranked, predictions in all)
 Report = Callable[[int, int], None]
@@ -27,76 +29,19 @@ BLOCKS = {"cpu": 1024}
 ACCELERATOR_BLOCK = 4096
 
 
-class Stream(NamedTuple):
-    """Inputs that are encoded together.
-
-    Attributes:
-      items: [N] int32 inputs; 0 = padding.
-      session: [N] int32 sequence that the input belongs to.
-      position: [N] int32 place in the sequence as the encoder numbers it.
-      scored: [N] int32 indices of the inputs that are scored, then padding.
-      at: scalar int32, where in the chunk the hidden states of those go: to
-        chunk[at : at + N], whose padding the next stream overwrites.
-    """
-
-    items: jax.Array
-    session: jax.Array
-    position: jax.Array
-    scored: jax.Array
-    at: jax.Array
-
-
-def make_encode_step(
-    encode: Callable[..., tuple[jax.Array, Any]], read_rows: ReadRows
-) -> Callable[..., jax.Array]:
-    """Encodes a stream and puts the hidden states of its scored inputs into a chunk.
-
-    Args:
-      encode: of an ``Encoder`` that carries nothing.
-      read_rows: reads rows of the item table as of a step.
-
-    Returns:
-      The pure ``(chunk, params, table_state, step, stream) -> chunk``.
-    """
-
-    def encode_step(
-        chunk: jax.Array, params: Any, table_state: Any, step: jax.Array, stream: Stream
-    ) -> jax.Array:
-        inputs = read_rows(table_state, stream.items, step)
-        # Float32 is not float32 on an accelerator otherwise.
-        with jax.default_matmul_precision("highest"):
-            hidden, _ = encode(params, (), inputs, stream.session, stream.position)
-        hidden = hidden[stream.scored].astype(chunk.dtype)
-        return lax.dynamic_update_slice_in_dim(chunk, hidden, stream.at, 0)
-
-    return encode_step
-
-
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
     """Ranks every prediction of a split; compiles when first called, then never again.
 
     Attributes:
-      encode_step: see ``make_encode_step``; jitted, its chunk donated.
+      encoding: how the encoder passes over a split.
       rank_step: see ``ranking.make_rank_step``; jitted.
-      read_rows: reads rows of the item table as of a step.
-      max_session_length: the most inputs that the encoder takes.
-      position: numbering of the positions.
-      paper_batch_size: sessions a batch of the ``paper`` protocol.
-      stream_size: inputs encoded together.
-      chunk_size: events ranked together.
       num_items: the largest item id.
       block: items and events per matmul of the ranks.
     """
 
-    encode_step: jax.stages.Wrapped
+    encoding: PackedPass | SlotPass
     rank_step: jax.stages.Wrapped
-    read_rows: ReadRows
-    max_session_length: int
-    position: Position
-    paper_batch_size: int
-    stream_size: int
-    chunk_size: int
     num_items: int
     block: int
 
@@ -123,11 +68,7 @@ class Evaluator:
         Returns:
           The ranks.
         """
-        layout = histories.lay_out(
-            sessions.offsets,
-            max_session_length=self.max_session_length,
-            paper_batch_size=self.paper_batch_size,
-        )
+        layout = self.encoding.lay_out(sessions.offsets)
         if not isinstance(step, jax.Array):
             step = jax.device_put(np.int32(step))
         counts = np.zeros((2, layout.size), np.int32)
@@ -142,12 +83,9 @@ class Evaluator:
                 progress(done, layout.size)
 
         running = None
-        for chunk in histories.chunks(
-            layout.sequences, self.stream_size, self.chunk_size
+        for hidden, labels, places in self.encoding.chunks(
+            layout.sequences, sessions.items, params, table_state, step
         ):
-            hidden, labels, places = self._encode(
-                chunk, params, table_state, step, sessions.items
-            )
             labels, events = jax.device_put((labels, np.int32(len(places))))
             result = self.rank_step(table_state, step, hidden, labels, events)
             # One chunk behind, so that the device never waits for the host.
@@ -157,48 +95,6 @@ class Evaluator:
         if running is not None:
             collect(*running)
         return histories.assemble(layout, sessions, *counts)
-
-    def _encode(
-        self,
-        chunk: list[histories.Sequences],
-        params: Any,
-        table_state: Any,
-        step: jax.Array,
-        items: np.ndarray,
-    ) -> tuple[jax.Array, np.ndarray, np.ndarray]:
-        """Hidden states, labels (both padded) and places of a chunk's predictions."""
-        hidden = self._empty_chunk(table_state)
-        labels = np.zeros(self.chunk_size, np.int32)
-        places = []
-        at = 0
-        for sequences in chunk:
-            batch = pack(
-                items,
-                sequences.start,
-                sequences.count,
-                size=self.stream_size,
-                pad_session=self.stream_size,
-                max_session_length=self.max_session_length,
-                position=self.position,
-            )
-            last = np.cumsum(sequences.count)
-            scored = histories.ramps(last - sequences.scored, sequences.scored)
-            labels[at : at + len(scored)] = batch.labels[scored]
-            places.append(histories.ramps(sequences.place, sequences.scored))
-            padded = np.zeros(self.stream_size, np.int32)
-            padded[: len(scored)] = scored
-            arrays = (batch.items, batch.session, batch.position, padded, np.int32(at))
-            stream = Stream(*jax.device_put(arrays))
-            hidden = self.encode_step(hidden, params, table_state, step, stream)
-            at += len(scored)
-        return hidden, labels, np.concatenate(places)
-
-    def _empty_chunk(self, table_state: Any) -> jax.Array:
-        """Room for a chunk's hidden states, as wide as the item table."""
-        scalar = jax.ShapeDtypeStruct((), jnp.int32)
-        ids = jax.ShapeDtypeStruct((1,), jnp.int32)
-        row = jax.eval_shape(self.read_rows, table_state, ids, scalar)
-        return _zeros(self.chunk_size, row.shape[1], row.dtype)
 
     def trace(self, params: Any, table_state: Any) -> dict[str, jax.stages.Traced]:
         """Traces both steps at the shapes that a call uses, to lower or to measure.
@@ -210,20 +106,13 @@ class Evaluator:
         Returns:
           ``encode`` and ``rank``.
         """
-
-        def ids(*shape: int) -> Any:
-            return jax.ShapeDtypeStruct(shape, jnp.int32)
-
-        n = self.stream_size
-        stream = Stream(ids(n), ids(n), ids(n), ids(n), ids())
-        hidden = jax.eval_shape(self._empty_chunk, table_state)
-        labels = ids(self.chunk_size)
-        return {
-            "encode": self.encode_step.trace(
-                hidden, params, table_state, ids(), stream
-            ),
-            "rank": self.rank_step.trace(table_state, ids(), hidden, labels, ids()),
-        }
+        encode = self.encoding.trace(params, table_state)
+        hidden = jax.tree.leaves(encode.out_info)[0]
+        hidden = jax.ShapeDtypeStruct(hidden.shape, hidden.dtype)
+        labels = jax.ShapeDtypeStruct(hidden.shape[:1], jnp.int32)
+        scalar = jax.ShapeDtypeStruct((), jnp.int32)
+        rank = self.rank_step.trace(table_state, scalar, hidden, labels, scalar)
+        return {"encode": encode, "rank": rank}
 
 
 def make_evaluator(
@@ -238,7 +127,7 @@ def make_evaluator(
     chunk_size: int = 1 << 16,
     block: int | None = None,
 ) -> Evaluator:
-    """Builds what evaluates a split, at any step and on any backend.
+    """Builds what evaluates an encoder of whole sessions, at any step, anywhere.
 
     Args:
       encode: of an ``Encoder`` that carries nothing.
@@ -255,25 +144,67 @@ def make_evaluator(
     Returns:
       The evaluator; keep it, for a second one compiles again.
     """
-    if block is None:
-        block = BLOCKS.get(jax.default_backend(), ACCELERATOR_BLOCK)
+    block = block or _block()
     attention = block_size(max_session_length)
     stream_size = -(-stream_size // attention) * attention
-    chunk_size = -(-max(chunk_size, stream_size) // block) * block
-    return Evaluator(
-        encode_step=jax.jit(make_encode_step(encode, read_rows), donate_argnums=0),
-        rank_step=jax.jit(make_rank_step(read_rows, num_items=num_items, block=block)),
+    encoding = PackedPass(
+        encode=jax.jit(make_encode_stream(encode, read_rows), donate_argnums=0),
         read_rows=read_rows,
         max_session_length=max_session_length,
         position=position,
         paper_batch_size=paper_batch_size,
         stream_size=stream_size,
-        chunk_size=chunk_size,
-        num_items=num_items,
-        block=block,
+        chunk_size=-(-max(chunk_size, stream_size) // block) * block,
     )
+    rank_step = make_rank_step(read_rows, num_items=num_items, block=block)
+    return Evaluator(encoding, jax.jit(rank_step), num_items, block)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _zeros(rows: int, width: int, dtype: Any) -> jax.Array:
-    return jnp.zeros((rows, width), dtype)
+def make_slot_evaluator(
+    encoder: Encoder,
+    read_rows: ReadRows,
+    *,
+    num_items: int,
+    max_session_length: int,
+    paper_slots: int = 32,
+    num_slots: int = 256,
+    chunk_size: int = 1 << 16,
+    block: int | None = None,
+) -> Evaluator:
+    """The same for an encoder that carries a state from input to input.
+
+    In ``exact`` the state is carried through whole sessions; for the mean of ``paper``
+    see ``ranks.summarise``, with ``paper_batch_size=None``.
+
+    Args:
+      encoder: one whose carry has a row a slot.
+      read_rows: ``(table_state, ids, step) -> rows``, pure.
+      num_items: the largest item id.
+      max_session_length: inputs that ``paper`` keeps of a session, its last ones.
+      paper_slots: slots of the ``paper`` protocol, the ``batch_size`` of training.
+      num_slots: slots that encode together; the ranks do not depend on it.
+      chunk_size: events for which the item table is read once; as many hidden states
+        are held on the device. Rounded up to whole steps and blocks.
+      block: items and events per matmul; None = by the backend.
+
+    Returns:
+      The evaluator; keep it, for a second one compiles again.
+    """
+    block = block or _block()
+    num_steps = -(-chunk_size // num_slots)
+    init_carry = jax.jit(functools.partial(encoder.init_carry, num_slots))
+    encoding = SlotPass(
+        encode=jax.jit(make_encode_steps(encoder, read_rows), donate_argnums=0),
+        init_carry=init_carry,
+        max_session_length=max_session_length,
+        paper_slots=paper_slots,
+        num_slots=num_slots,
+        num_steps=num_steps,
+        chunk_size=-(-num_steps * num_slots // block) * block,
+    )
+    rank_step = make_rank_step(read_rows, num_items=num_items, block=block)
+    return Evaluator(encoding, jax.jit(rank_step), num_items, block)
+
+
+def _block() -> int:
+    return BLOCKS.get(jax.default_backend(), ACCELERATOR_BLOCK)

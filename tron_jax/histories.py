@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tron_jax.data.sessions import Sessions
+from tron_jax.data.slots import make_schedule
 from tron_jax.ranks import PAPER_BATCH_SIZE, PROTOCOLS, Protocol, Ranks
 
 
@@ -15,10 +16,12 @@ class Predictions(NamedTuple):
     """Where a protocol's predictions stand; one row a session.
 
     Attributes:
-      count: [sessions] number of the session's predictions, its last ones.
+      first: [sessions] index in the session of the first label that is predicted.
+      count: [sessions] number of predictions, of labels in a row.
       place: [sessions] index in the arrays of ranks of the first of them.
     """
 
+    first: np.ndarray
     count: np.ndarray
     place: np.ndarray
 
@@ -28,7 +31,7 @@ class Sequences(NamedTuple):
 
     Attributes:
       start: [sequences] index of the first input in the flat array of items.
-      count: [sequences] number of inputs, 1..max_session_length.
+      count: [sequences] number of inputs, at least 1.
       scored: [sequences] number of inputs that are scored, the last ones.
       place: [sequences] index in the arrays of ranks of the first one scored.
     """
@@ -102,10 +105,66 @@ def lay_out(
     return Layout(
         Sequences(*(np.concatenate(column) for column in zip(*parts, strict=True))),
         {
-            "paper": Predictions(kept[:paper_sessions], paper_place),
-            "exact": Predictions(inputs, place),
+            "paper": Predictions(
+                1 + beyond[:paper_sessions], kept[:paper_sessions], paper_place
+            ),
+            "exact": Predictions(np.ones_like(inputs), inputs, place),
         },
         total + len(cut) * max_session_length,
+    )
+
+
+def lay_out_for_slots(
+    offsets: np.ndarray, *, max_session_length: int, paper_slots: int
+) -> Layout:
+    """The same for an encoder that carries a state from input to input.
+
+    Whole sessions serve ``exact``, and ``paper`` where that does not cut them; the
+    others are laid out once more, cut. In ``paper`` the sessions run through slots
+    (``slots.make_schedule``) for as long as every slot finds one: what the sessions
+    under way at that step have left is not predicted.
+
+    Args:
+      offsets: [sessions + 1] first event of each session, and the end of the last.
+      max_session_length: inputs that ``paper`` keeps of a session, its last ones.
+      paper_slots: slots of the ``paper`` protocol.
+
+    Returns:
+      The layout, its sequences from the longest on, so that many slots come to their
+      end together; in the arrays of ranks ``exact`` comes first, in order of session
+      and event.
+    """
+    start = offsets[:-1].astype(np.int64)
+    inputs = np.maximum(np.diff(offsets.astype(np.int64)) - 1, 0)
+    place = np.cumsum(inputs) - inputs
+    beyond = np.maximum(inputs - max_session_length, 0)
+    whole = np.flatnonzero(inputs)
+
+    count = np.zeros_like(inputs)
+    kept = (inputs - beyond)[whole]
+    schedule = make_schedule(kept, paper_slots)
+    ends = np.zeros(paper_slots, np.int64)
+    np.maximum.at(ends, schedule.slot, schedule.first + kept)
+    count[whole] = np.clip(ends.min() - schedule.first, 0, kept)
+
+    cut = np.flatnonzero((beyond > 0) & (count > 0))
+    paper_place = place.copy()
+    paper_place[cut] = inputs.sum() + np.cumsum(count[cut]) - count[cut]
+    columns = [
+        (start[whole], start[cut] + beyond[cut]),
+        (inputs[whole], count[cut]),
+        (place[whole], paper_place[cut]),
+    ]
+    starts, counts, places = (np.concatenate(column) for column in columns)
+    longest = np.argsort(-counts, kind="stable")
+    counts = counts[longest]
+    return Layout(
+        Sequences(starts[longest], counts, counts, places[longest]),
+        {
+            "paper": Predictions(1 + beyond, count, paper_place),
+            "exact": Predictions(np.ones_like(inputs), inputs, place),
+        },
+        int(counts.sum()),
     )
 
 
@@ -159,11 +218,10 @@ def assemble(
     """
     parts = []
     start = sessions.offsets[:-1].astype(np.int64)
-    lengths = np.diff(sessions.offsets.astype(np.int64))
     for number, protocol in enumerate(PROTOCOLS):
-        count, place = layout.predictions[protocol]
+        first, count, place = layout.predictions[protocol]
         session = np.repeat(np.arange(len(count), dtype=np.int32), count)
-        event = ramps(lengths[: len(count)] - count, count)
+        event = ramps(first, count)
         where = ramps(place, count)
         parts.append(
             Ranks(

@@ -9,12 +9,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class Settings(NamedTuple):
+    """What losses may depend on beside the scores.
+
+    Attributes:
+      penalty: weight of bpr_max's score regularisation.
+      calibration: gbce's t, from 0 (bce) to 1 (calibrated for its sampling rate).
+      num_negatives: candidates of an event, before any selection.
+      num_items: the largest item id.
+    """
+
+    penalty: float
+    calibration: float
+    num_negatives: int
+    num_items: int
 
 
 def ssm(pos: jax.Array, neg: jax.Array, keep: jax.Array) -> jax.Array:
@@ -83,9 +100,97 @@ def bpr_max(
     return jnp.where(some, loss, 0)
 
 
+def gbce(pos: jax.Array, neg: jax.Array, keep: jax.Array, *, beta: float) -> jax.Array:
+    """Generalised binary cross entropy: the label's probability is raised to a power.
+
+    -(beta·log sigmoid(pos) + Σ_j log(1 - sigmoid(neg_j))) / (1 + k), with k the
+    negatives that are kept: the mean over the label and its negatives, where ``bce``
+    weighs the label as much as all of them.
+
+    Args:
+      pos: [N] scores of the labels.
+      neg: [N, k] scores of the negatives.
+      keep: [N, k] which negatives count.
+      beta: the power, of ``gbce_beta``.
+
+    Returns:
+      [N] losses.
+
+    Source: Petrov and Macdonald, gSASRec, RecSys 2023, as its authors state and run it
+    (the mean over 1 + k; their clipping of probabilities at 1e-10 is not taken over).
+    """
+    kept = keep.sum(1)
+    wrong = jnp.where(keep, jax.nn.softplus(neg), 0).sum(1)
+    loss = (beta * jax.nn.softplus(-pos) + wrong) / (1 + kept)
+    return jnp.where(kept > 0, loss, 0)
+
+
+def gbce_beta(calibration: float, num_negatives: int, num_items: int) -> float:
+    """The power of ``gbce`` that undoes the overconfidence of sampling.
+
+    Args:
+      calibration: t in [0, 1]: 0 gives 1; 1 gives the sampling rate, which makes
+        probabilities of uniform negatives unbiased.
+      num_negatives: candidates of an event. More than there are other items (they are
+        drawn with replacement) count as all of them.
+      num_items: the largest item id.
+
+    Returns:
+      alpha·(t·(1 - 1/alpha) + 1/alpha), with alpha the sampling rate.
+
+    Source: Petrov and Macdonald, gSASRec, RecSys 2023.
+    """
+    alpha = min(num_negatives / max(num_items - 1, 1), 1.0)
+    return calibration * (alpha - 1) + 1
+
+
 # Each takes what its name in ``config.loss`` brings along beside the scores.
-LOSSES: dict[str, Callable[[float], Loss]] = {
-    "ssm": lambda penalty: ssm,
-    "bce": lambda penalty: bce,
-    "bpr_max": lambda penalty: functools.partial(bpr_max, penalty=penalty),
+LOSSES: dict[str, Callable[[Settings], Loss]] = {
+    "ssm": lambda settings: ssm,
+    "bce": lambda settings: bce,
+    "bpr_max": lambda settings: functools.partial(bpr_max, penalty=settings.penalty),
+    "gbce": lambda settings: functools.partial(
+        gbce,
+        beta=gbce_beta(
+            settings.calibration, settings.num_negatives, settings.num_items
+        ),
+    ),
 }
+
+
+def make_loss(
+    name: str,
+    *,
+    penalty: float = 0.0,
+    calibration: float = 0.0,
+    elu: float = 0.0,
+    num_negatives: int = 0,
+    num_items: int = 0,
+) -> Loss:
+    """Chooses a loss.
+
+    Args:
+      name: one of ``LOSSES``.
+      penalty: weight of bpr_max's score regularisation.
+      calibration: gbce's t in [0, 1].
+      elu: alpha of the exponential linear unit that every score goes through before
+        the loss; 0 = none. It is ascending, so what is hardest does not change.
+      num_negatives: candidates of an event, before any selection; for gbce.
+      num_items: the largest item id; for gbce.
+
+    Returns:
+      The loss.
+
+    Raises:
+      KeyError: no loss has the name; lists those that exist.
+    """
+    if name not in LOSSES:
+        raise KeyError(f"loss {name!r}; expected one of: {', '.join(LOSSES)}")
+    loss = LOSSES[name](Settings(penalty, calibration, num_negatives, num_items))
+    if elu == 0:
+        return loss
+
+    def on_elu(pos: jax.Array, neg: jax.Array, keep: jax.Array) -> jax.Array:
+        return loss(jax.nn.elu(pos, elu), jax.nn.elu(neg, elu), keep)
+
+    return on_elu

@@ -1,164 +1,179 @@
-"""Negative samplers: keys in, candidates out; nothing is remembered between steps."""
+"""Negative samplers: keys in, candidates out; nothing is remembered between steps.
+
+Negatives are drawn for groups of events: each event by itself, those of a session, or
+the whole batch. A new way to group or to exclude is a function in this file and a line
+in ``UNIFORM_STYLES`` or ``EXCLUDES``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tron_jax import rng
+from tron_jax import exclusion, rng
+from tron_jax import popularity as popularities
+from tron_jax.candidates import Candidates, without_repeats
 from tron_jax.data.packing import Batch
+from tron_jax.exclusion import Excluded
 from tron_jax.popularity import Popularity
 
-UNIFORM_STYLES = ("batchwise",)
-EXCLUDES = ("none", "batch")
-
-
-class Candidates(NamedTuple):
-    """All negatives of the events of a batch, before selection.
-
-    Columns 0..k-1 of an event are the drawn ones of its group, the next m the in-batch
-    ones of its session. A group is the batch, a session or an event.
-
-    Attributes:
-      drawn: [G, k] item ids; G = 1, sessions or N.
-      drawn_keep: bool that broadcasts to [G, k], false where nothing could be drawn.
-      in_batch: [sessions, m] places in the stream.
-      in_batch_keep: [sessions, m] bool.
-    """
-
-    drawn: jax.Array
-    drawn_keep: jax.Array
-    in_batch: jax.Array
-    in_batch_keep: jax.Array
-
-    def of_events(self, session: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[N, m] places and keep of each event's in-batch negatives."""
-        row = jnp.minimum(session, len(self.in_batch) - 1)  # padding borrows the last
-        return self.in_batch[row], self.in_batch_keep[row]
+IN_BATCH_FROM = ("inputs", "labels")
 
 
 # (step, batch, popularity) -> candidates
 Sampler = Callable[[jax.Array, Batch, Popularity | None], Candidates]
 
-
-class Excluded(NamedTuple):
-    """Items that a sampler leaves out.
-
-    Attributes:
-      items: [n] int32 ascending, distinct in front, then larger than any item.
-      count: scalar int32, how many stand in front.
-    """
-
-    items: jax.Array
-    count: jax.Array
+# (session [N], sessions) -> [G] a session of each group
+UNIFORM_STYLES: dict[str, Callable[[jax.Array, int], jax.Array]] = {
+    "eventwise": lambda session, sessions: jnp.minimum(session, sessions - 1),
+    "sessionwise": lambda session, sessions: jnp.arange(sessions),
+    "batchwise": lambda session, sessions: jnp.zeros(1, jnp.int32),
+}
 
 
-def exclude_inputs(items: jax.Array, num_items: int) -> Excluded:
-    """The distinct inputs of a batch.
+def members(session: jax.Array, num_sessions: int, longest: int) -> jax.Array:
+    """Finds the events of each session of a packed stream.
 
     Args:
-      items: [N] inputs; 0 = padding, which is no item and needs no excluding.
-      num_items: the largest item id.
+      session: [N] session of each event, ascending; num_sessions = padding.
+      num_sessions: sessions that a batch may have.
+      longest: L, the most events of a session.
 
     Returns:
-      What ``uniform_batchwise`` leaves out.
+      [num_sessions, L] places in the stream; N where there are fewer.
     """
-    beyond = num_items + 1
-    ordered = jnp.sort(jnp.where(items == 0, beyond, items))
-    repeated = jnp.concatenate([jnp.array([False]), ordered[1:] == ordered[:-1]])
-    distinct = jnp.sort(jnp.where(repeated, beyond, ordered))
-    return Excluded(distinct, jnp.sum(distinct < beyond, dtype=jnp.int32))
+    number = jnp.arange(num_sessions)
+    place = jnp.searchsorted(session, number)[:, None] + jnp.arange(longest)
+    own = session.at[place].get(mode="fill", fill_value=-1) == number[:, None]
+    return jnp.where(own, place, session.size)
 
 
-def uniform_batchwise(
-    key: jax.Array, num: int, num_items: int, excluded: Excluded | None
+def exclude_session(
+    batch: Batch, places: jax.Array, owner: jax.Array, num_items: int
+) -> Excluded:
+    """The distinct inputs of each group's session."""
+    items = batch.items.at[places].get(mode="fill", fill_value=0)
+    excluded = exclusion.distinct(items, num_items)
+    return Excluded(excluded.items[owner], excluded.count[owner])
+
+
+# (batch, members [sessions, L], a session of each group [G], num_items) -> left out
+EXCLUDES: dict[str, Callable[[Batch, jax.Array, jax.Array, int], Excluded | None]] = {
+    "none": lambda batch, places, owner, num_items: None,
+    "session": exclude_session,
+    "batch": lambda batch, places, owner, num_items: exclusion.distinct(
+        batch.items[None], num_items
+    ),
+}
+
+
+def uniform(
+    key: jax.Array, shape: tuple[int, int], num_items: int, excluded: Excluded | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws items that all events of the batch share, with replacement.
-
-    The j-th smallest item that is not excluded is found by index arithmetic: of the
-    excluded items e_0 < e_1 < …, those with e_i - 1 - i ≤ j stand before it.
+    """Draws items with equal chances, with replacement.
 
     Args:
       key: of this step's stream.
-      num: how many to draw.
+      shape: G groups, and how many for each.
       num_items: items are 1..num_items.
       excluded: left out, or None.
 
     Returns:
-      [num] item ids, and a scalar that is false where nothing was left to draw from.
+      [G, k] item ids, and bool that broadcasts to it, false where nothing was left to
+      draw from.
 
-    Source: paper §2.1, batchwise uniform sampling.
+    Source: paper §2.1, uniform sampling.
     """
     if excluded is None:
-        ids = jax.random.randint(key, (num,), 1, num_items + 1)
-        return ids, jnp.array(True)
-    left = num_items - excluded.count
-    draws = jax.random.randint(key, (num,), 0, jnp.maximum(left, 1))
-    place = jnp.arange(excluded.items.size)
-    beyond = jnp.iinfo(jnp.int32).max  # so that the search sees ascending numbers
-    shifted = jnp.where(place < excluded.count, excluded.items - 1 - place, beyond)
-    before = jnp.searchsorted(shifted, draws, side="right")
+        return jax.random.randint(key, shape, 1, num_items + 1), jnp.array(True)
+    left = num_items - excluded.count[:, None]
+    draws = jax.random.randint(key, shape, 0, jnp.maximum(left, 1))
     # Fewer inputs than items always leave some; said so, no mask is computed.
-    some_left = jnp.array(True) if excluded.items.size < num_items else left > 0
-    return jnp.minimum(1 + draws + before, num_items).astype(jnp.int32), some_left
+    always = excluded.items.shape[1] < num_items
+    ids = jnp.minimum(exclusion.skip(excluded, draws), num_items).astype(jnp.int32)
+    return ids, jnp.array(True) if always else left > 0
+
+
+def popular(
+    key: jax.Array,
+    shape: tuple[int, int],
+    popularity: Popularity,
+    excluded: Excluded | None,
+) -> tuple[jax.Array, jax.Array]:
+    """Draws items in proportion to clicks^exponent, with replacement.
+
+    What is to be left out is drawn all the same and then does not count: how often the
+    items that are left are clicked follows from no index.
+
+    Args:
+      key: of this step's stream.
+      shape: G groups, and how many for each.
+      popularity: of the items.
+      excluded: left out, or None.
+
+    Returns:
+      [G, k] item ids, and bool that broadcasts to it, false where one is left out.
+
+    Source: GRU4Rec's popularity-based sampling.
+    """
+    ids = popularities.draw(key, shape, popularity)
+    if excluded is None:
+        return ids, jnp.array(True)
+    return ids, ~exclusion.holds(excluded.items, ids)
 
 
 def in_batch(
-    key: jax.Array, session: jax.Array, num_sessions: int, num: int
+    key: jax.Array,
+    session: jax.Array,
+    num_sessions: int,
+    num: int,
+    *,
+    mask_session: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    """Chooses inputs of the other sessions of the batch, without replacement.
+    """Chooses events of the batch for each session, without replacement.
 
-    Every input of another session gets a random number and the ``num`` highest are
+    Every event of another session gets a random number and the ``num`` highest are
     taken; with equal weights that is what Gumbel noise would do. The noise is drawn
     [N, sessions], so that a longer stream leaves the numbers of real events unchanged.
 
     Args:
       key: of this step's stream.
-      session: [N] session of each input; num_sessions = padding.
+      session: [N] session of each event; num_sessions = padding.
       num_sessions: sessions that a batch may have.
       num: how many per session.
+      mask_session: leave out the session's own events.
 
     Returns:
-      [num_sessions, num] places in the stream, and which of them to keep: where the
-      other sessions have fewer inputs than ``num``, the rest is to be masked.
+      [num_sessions, num] places in the stream, and which of them to keep: where there
+      are fewer events than ``num``, the rest is to be masked.
 
     Source: paper §2.1, in-batch negatives that exclude the session's own.
     """
     noise = jax.random.uniform(key, (session.size, num_sessions)).T
-    other = (session != jnp.arange(num_sessions)[:, None]) & (session < num_sessions)
-    drawn, places = jax.lax.top_k(jnp.where(other, noise, -1.0), min(num, session.size))
+    allowed = session < num_sessions
+    if mask_session:
+        allowed &= session != jnp.arange(num_sessions)[:, None]
+    noise = jnp.where(allowed, noise, -1.0)
+    drawn, places = jax.lax.top_k(noise, min(num, session.size))
     short = ((0, 0), (0, num - drawn.shape[1]))
     return jnp.pad(places, short), jnp.pad(drawn >= 0, short)
-
-
-def hits(candidates: jax.Array, labels: jax.Array) -> jax.Array:
-    """Marks negatives that are the very item an event should predict.
-
-    Inputs of other sessions are popular items and often equal the label; scored as
-    wrong answers they punish the right one, and the hardest k keep exactly those.
-
-    Args:
-      candidates: [C] or [N, C] item ids.
-      labels: [N] next items; 0 = padding, which no candidate equals.
-
-    Returns:
-      [N, C] bool, true where the candidate is the event's label.
-
-    Source: ours; the published code has no such option (``negatives.mask_hits``).
-    """
-    return candidates == labels[:, None]
 
 
 def make_sampler(
     *,
     num_items: int,
     num_sessions: int,
+    max_session_length: int = 50,
     num_uniform: int,
-    num_in_batch: int,
+    num_popularity: int = 0,
+    uniform_style: str = "batchwise",
     exclude: str,
+    num_in_batch: int,
+    in_batch_from: str = "inputs",
+    mask_session: bool = True,
+    deduplicate: bool = False,
     seed: int,
 ) -> Sampler:
     """Composes the samplers of a config into one.
@@ -166,28 +181,61 @@ def make_sampler(
     Args:
       num_items: the largest item id.
       num_sessions: sessions that a batch may have.
-      num_uniform: uniform negatives, shared by the batch.
+      max_session_length: the most inputs of a session.
+      num_uniform: negatives drawn uniformly, per group.
+      num_popularity: negatives drawn by popularity, per group.
+      uniform_style: one of ``UNIFORM_STYLES``: who shares those drawn.
+      exclude: one of ``EXCLUDES``: whose inputs are never among those drawn.
       num_in_batch: in-batch negatives per session.
-      exclude: one of ``EXCLUDES``: whose inputs are never among the uniform ones.
+      in_batch_from: one of ``IN_BATCH_FROM``: what of the batch's events they are.
+      mask_session: leave out the session's own.
+      deduplicate: let only the first of equal candidates of an event count.
       seed: of every draw.
 
     Returns:
-      The pure sampler.
+      The pure sampler; it needs ``popularity`` where num_popularity is not 0.
     """
+
+    def drawn(
+        step: jax.Array, batch: Batch, popularity: Popularity | None, places: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        owner = UNIFORM_STYLES[uniform_style](batch.session, num_sessions)
+        excluded = EXCLUDES[exclude](batch, places, owner, num_items)
+        key = rng.step_key(seed, step, rng.UNIFORM)
+        shape = (len(owner), num_uniform)
+        ids, keep = uniform(key, shape, num_items, excluded)
+        if num_popularity == 0:
+            return ids, keep
+        assert popularity is not None, "num_popularity needs a popularity"
+        key = rng.step_key(seed, step, rng.POPULARITY)
+        more, more_keep = popular(
+            key, (len(owner), num_popularity), popularity, excluded
+        )
+        if num_uniform == 0:
+            return more, more_keep
+        if excluded is not None:
+            keep = jnp.broadcast_to(keep, ids.shape)
+            keep = jnp.concatenate([keep, more_keep], axis=1)
+        return jnp.concatenate([ids, more], axis=1), keep
 
     def sample(
         step: jax.Array, batch: Batch, popularity: Popularity | None = None
     ) -> Candidates:
-        excluded = (
-            exclude_inputs(batch.items, num_items) if exclude == "batch" else None
+        batch = jax.tree.map(jnp.asarray, batch)
+        places = members(batch.session, num_sessions, max_session_length)
+        key = rng.step_key(seed, step, rng.IN_BATCH)
+        candidates = Candidates(
+            *drawn(step, batch, popularity, places),
+            *in_batch(
+                key,
+                batch.session,
+                num_sessions,
+                num_in_batch,
+                mask_session=mask_session,
+            ),
+            targets=batch.labels if in_batch_from == "labels" else None,
+            members=places if uniform_style == "sessionwise" else None,
         )
-        uniform_key = rng.step_key(seed, step, rng.UNIFORM)
-        in_batch_key = rng.step_key(seed, step, rng.IN_BATCH)
-        drawn, keep = uniform_batchwise(uniform_key, num_uniform, num_items, excluded)
-        return Candidates(
-            drawn[None],
-            keep,
-            *in_batch(in_batch_key, batch.session, num_sessions, num_in_batch),
-        )
+        return without_repeats(candidates, batch) if deduplicate else candidates
 
     return sample

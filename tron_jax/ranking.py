@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # (state of the item table, ids [n], step) -> rows [n, hidden] as of that step
@@ -15,6 +16,20 @@ RankStep = Callable[..., tuple[jax.Array, jax.Array]]
 
 EQUAL = 1 << 16  # what an equal item adds to a count, a higher one adding 1
 MAX_BLOCK = (1 << 15) - 1
+
+
+class Chunk(NamedTuple):
+    """Predictions that are ranked together; every chunk of a pass has one shape.
+
+    Attributes:
+      hidden: [chunk, hidden] on the device; behind the predictions stands padding.
+      labels: [chunk] int32 item ids, likewise.
+      places: [predictions] where their ranks go in the arrays of the layout.
+    """
+
+    hidden: jax.Array
+    labels: np.ndarray
+    places: np.ndarray
 
 
 def score_block(rows: jax.Array, hidden: jax.Array) -> jax.Array:

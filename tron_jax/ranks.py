@@ -86,7 +86,7 @@ def summarise(
     protocol: Protocol,
     *,
     split: str,
-    paper_batch_size: int = PAPER_BATCH_SIZE,
+    paper_batch_size: int | None = PAPER_BATCH_SIZE,
 ) -> dict[str, Any] | None:
     """Recall and MRR of one protocol, as a line of ``metrics.jsonl`` holds them.
 
@@ -95,7 +95,8 @@ def summarise(
       protocol: ``paper`` is the mean of the batches' means, ties in the label's favour;
         ``exact`` the mean over events, ties against it.
       split: name of the split, passed on.
-      paper_batch_size: sessions a batch of the ``paper`` protocol.
+      paper_batch_size: sessions a batch of the ``paper`` protocol; None where its
+        batches are steps of as many events each, whose mean is that over events.
 
     Returns:
       split, protocol, events, recall@5, …, mrr@20; None where the protocol has no
@@ -105,7 +106,9 @@ def summarise(
     if not len(ranks.event):
         return None
     paper = protocol == "paper"
-    batch = ranks.session // paper_batch_size if paper else None
+    batch = None
+    if paper and paper_batch_size is not None:
+        batch = ranks.session // paper_batch_size
     ties: metrics.Ties = "standard" if paper else "conservative"
     rank = metrics.ranks_of(ranks.higher, ranks.equal, ties)
     summary: dict[str, Any] = {

@@ -8,13 +8,14 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from tron_jax.errors import UserError
 from tron_jax.objective import Totals
 from tron_jax.records import MetricsWriter
 
 Record = dict[str, Any]
-IN_FLIGHT = 2  # steps that may wait for the device; more would only hold memory
+IN_FLIGHT = 2  # dispatches that may wait for the device; more would only hold memory
 
 
 class Plan(NamedTuple):
@@ -49,6 +50,11 @@ class Plan(NamedTuple):
         """Whether a line of the log ends here."""
         return self.saves(step) or step % self.log_every == 0
 
+    def next_due(self, step: int) -> int:
+        """The first step after one at which anything is due."""
+        periods = (self.log_every, self.save_every, self.steps_per_epoch)
+        return min((step // period + 1) * period for period in periods)
+
 
 @dataclasses.dataclass
 class Window:
@@ -64,8 +70,10 @@ class Window:
 class Recorder:
     """Gathers the totals of steps and turns them into lines of the log.
 
-    Totals stay on the device until a line is written, which happens one step late, so
-    that the host never waits for a step that it has just dispatched.
+    Totals stay on the device until a line is written, which happens one dispatch late,
+    so that the host never waits for one that it has just made. They are those of single
+    steps, added up here in their order: how steps were gathered into dispatches, which
+    a resumed run does differently, must not show in the sums.
     """
 
     def __init__(self, writer: MetricsWriter, plan: Plan, info: Record):
@@ -74,19 +82,31 @@ class Recorder:
         self._plan = plan
         self._window = Window(**info.get("window", {}))
         self._elapsed = time.monotonic() - info.get("elapsed", 0.0)
-        self._pending: list[tuple[int, Totals, int]] = []
+        self._pending: list[tuple[range, Totals, int]] = []
         self._saving = 0.0
         self.loss: float | None = None  # of the last line
         self.due: int | None = None  # the step at which a window has ended
-        self.restart()
+        self.restart(0)
 
-    def restart(self) -> None:
-        """Starts the clock of the window anew: what came before is not training."""
+    def restart(self, step: int) -> None:
+        """Starts the clock of the window anew: what came before is not training.
+
+        Args:
+          step: updates made by now.
+        """
         self._clock = time.monotonic()
+        self._added = step  # up to which totals were taken
 
     def add(self, step: int, totals: Totals, sessions: int) -> None:
-        """Takes the totals of a step that has been dispatched, and bounds how many."""
-        self._pending.append((step, totals, sessions))
+        """Takes the totals of what has been dispatched, and bounds how many wait.
+
+        Args:
+          step: updates made after it.
+          totals: of its one step, or an array with those of each, in front.
+          sessions: that its steps have begun.
+        """
+        self._pending.append((range(self._added + 1, step + 1), totals, sessions))
+        self._added = step
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
 
@@ -100,17 +120,18 @@ class Recorder:
         Raises:
           UserError: where a loss is not finite, naming the step.
         """
-        due = [entry for entry in self._pending if entry[0] <= upto]
+        due = [entry for entry in self._pending if entry[0][-1] <= upto]
         self._pending = self._pending[len(due) :]
         fetched = jax.device_get([totals for _, totals, _ in due])
-        for (step, _, sessions), totals in zip(due, fetched, strict=True):
-            loss, events = float(totals.loss), float(totals.events)
-            if not math.isfinite(loss):
-                raise UserError(f"the loss of step {step} is not finite ({loss})")
-            self._window.loss += loss
-            self._window.events += events
+        for (steps, _, sessions), totals in zip(due, fetched, strict=True):
+            losses, events = (np.atleast_1d(x).tolist() for x in totals)
+            for step, loss, count in zip(steps, losses, events, strict=False):
+                if not math.isfinite(loss):
+                    raise UserError(f"the loss of step {step} is not finite ({loss})")
+                self._window.loss += loss
+                self._window.events += count
             self._window.sessions += sessions
-            self._window.steps += 1
+            self._window.steps += len(steps)
         now = time.monotonic()
         self._window.seconds += now - self._clock
         self._clock = now

@@ -11,6 +11,7 @@ DROPOUT = 1
 UNIFORM = 2
 IN_BATCH = 3
 ORDER = 4
+POPULARITY = 5
 
 
 def step_key(seed: int, step: jax.Array, stream: int) -> jax.Array:

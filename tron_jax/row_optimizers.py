@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-Schedule = Callable[[Any], Any]
+from tron_jax.adagrad import Memory, Schedule, make_rule, no_memory
 
 
 class Rows(NamedTuple):
@@ -87,43 +87,57 @@ def dense(tx: optax.GradientTransformation) -> RowOptimizer:
 
 
 class AdagradState(NamedTuple):
-    """The table and its sums of squared gradients, both [num_items + 1, hidden]."""
+    """The table and what Adagrad keeps of it, all [num_items + 1, hidden]."""
 
     table: jax.Array
-    squares: jax.Array
+    memory: Memory
 
 
-def adagrad(learning_rate: Schedule, *, epsilon: float) -> RowOptimizer:
-    """Adagrad from accumulators of 0, its epsilon outside the root.
+def adagrad(
+    learning_rate: Schedule,
+    *,
+    epsilon: float,
+    epsilon_in_root: bool = False,
+    momentum: float = 0.0,
+) -> RowOptimizer:
+    """Adagrad from accumulators of 0, with momentum where there is a gradient.
 
-    A row without a gradient neither moves nor changes its accumulator, so updating
-    the touched rows alone *is* the dense update.
+    An element without a gradient neither moves nor changes what is kept of it, so
+    updating the touched rows alone is the same as updating all of them. With momentum
+    this is a definition: GRU4Rec's own code keeps the velocity of rows whose indices a
+    step did not draw. It has the output bias in a table apart, which inputs do not
+    touch; here they touch it with a gradient of exactly 0, so the rule is by element.
 
     Args:
       learning_rate: of an update, counted from 0.
-      epsilon: added to the root of the accumulator.
+      epsilon: against a division by 0.
+      epsilon_in_root: below the root rather than added to it.
+      momentum: share of an element's last movement that is added to the next.
 
     Returns:
       The optimizer.
 
-    Source: the published GRU4Rec configuration (design: epsilon 1e-10).
+    Source: ``adagrad.make_rule``; design §6 has the settings of both GRU4Recs.
     """
+    rule = make_rule(
+        epsilon=epsilon, epsilon_in_root=epsilon_in_root, momentum=momentum
+    )
 
     def init(table: jax.Array) -> AdagradState:
-        return AdagradState(table, jnp.zeros_like(table))
+        return AdagradState(table, no_memory(table, momentum))
 
     def read(state: AdagradState, ids: jax.Array | None, step: jax.Array) -> Rows:
-        return Rows(take(state.table, ids), (take(state.squares, ids),))
+        return Rows(take(state.table, ids), tuple(take(m, ids) for m in state.memory))
 
     def update(state: AdagradState, ids, rows: Rows, gradients, step) -> AdagradState:
-        squares = rows.slots[0] + jnp.square(gradients)
-        moved = gradients / (jnp.sqrt(squares) + epsilon)
-        # 0 / 0 where an element never had a gradient and epsilon is 0
-        moved = jnp.where(gradients == 0, 0, moved)
-        values = rows.values - learning_rate(step) * moved
-        return AdagradState(
-            put(state.table, ids, values), put(state.squares, ids, squares)
+        movement, after = rule(gradients, rows.slots, learning_rate(step))
+        drawn = gradients != 0
+        memory = tuple(
+            put(whole, ids, jnp.where(drawn, new, old))
+            for whole, new, old in zip(state.memory, after, rows.slots, strict=True)
         )
+        values = rows.values + jnp.where(drawn, movement, 0)
+        return AdagradState(put(state.table, ids, values), memory)
 
     return RowOptimizer(init, read, update)
 

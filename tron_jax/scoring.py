@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
+from tron_jax import drawn_scores
+from tron_jax.candidates import Candidates, hits
 from tron_jax.data.packing import Batch
-from tron_jax.negatives import Candidates, hits
+from tron_jax.drawn_scores import Backward, ByRows, Drawn
 from tron_jax.touched import Touched
 
 LOWEST = float(jnp.finfo(jnp.float32).min)
-
-
-# gradient by scores [N, C] -> gradient by hidden states [N, hidden], and by rows: pairs
-# of row numbers [...] and gradients [..., hidden], to be added up
-Backward = Callable[[jax.Array], tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]]
 
 
 def scores(
@@ -26,7 +21,7 @@ def scores(
     touched: Touched,
     batch: Batch,
 ) -> tuple[jax.Array, Backward]:
-    """Scores every candidate by two matmuls; the in-batch ones are then picked.
+    """Scores every candidate: those drawn as costs least, in-batch ones by a matmul.
 
     Args:
       hidden: [N, hidden] of each event.
@@ -39,19 +34,35 @@ def scores(
       [N, k + m] scores, and what turns their gradient into that of what made them.
     """
     places, _ = candidates.of_events(batch.session)
+    num_drawn = candidates.drawn.shape[1]
+    drawn, drawn_back = _drawn(hidden, rows, candidates, touched, batch)
 
-    def score(hidden, drawn_rows, input_rows):
-        in_batch = jnp.take_along_axis(hidden @ input_rows.T, places, axis=1)
-        return jnp.concatenate([hidden @ drawn_rows.T, in_batch], axis=1)
+    def score(hidden: jax.Array, pool_rows: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(hidden @ pool_rows.T, places, axis=1)
 
-    numbers = (touched.drawn[0], touched.inputs)
-    every, back = jax.vjp(score, hidden, *(rows[number] for number in numbers))
+    pool = candidates.pool(touched.inputs, touched.labels)
+    in_batch, in_batch_back = jax.vjp(score, hidden, rows[pool])
 
-    def backward(by_scores):
-        by_hidden, *by_rows = back(by_scores)
-        return by_hidden, list(zip(numbers, by_rows, strict=True))
+    def backward(by_scores: jax.Array) -> tuple[jax.Array, ByRows]:
+        by_hidden, by_rows = drawn_back(by_scores[:, :num_drawn])
+        more, by_pool = in_batch_back(by_scores[:, num_drawn:])
+        return by_hidden + more, [*by_rows, (pool, by_pool)]
 
-    return every, backward
+    return jnp.concatenate([drawn, in_batch], axis=1), backward
+
+
+def _drawn(
+    hidden: jax.Array,
+    rows: jax.Array,
+    candidates: Candidates,
+    touched: Touched,
+    batch: Batch,
+) -> tuple[jax.Array, Backward]:
+    """[N, k] scores of the drawn candidates alone, and the way back."""
+    numbers = touched.drawn
+    score = drawn_scores.strategy(len(hidden), len(rows), numbers.shape)
+    group = candidates.groups(batch.session)
+    return score(hidden, rows, Drawn(numbers, group, candidates.members))
 
 
 def kept(candidates: Candidates, batch: Batch, *, mask_hits: bool) -> jax.Array:
@@ -67,11 +78,27 @@ def kept(candidates: Candidates, batch: Batch, *, mask_hits: bool) -> jax.Array:
     """
     places, in_batch = candidates.of_events(batch.session)
     shape = (batch.labels.size, candidates.drawn.shape[1])
-    drawn = jnp.broadcast_to(candidates.drawn_keep, shape)
+    drawn = jnp.broadcast_to(_drawn_keep(candidates, batch), shape)
     if mask_hits:
-        drawn &= ~hits(candidates.drawn[0], batch.labels)
-        in_batch &= ~hits(batch.items[places], batch.labels)
+        drawn &= ~hits(_drawn_items(candidates, batch), batch.labels)
+        pool = candidates.pool(batch.items, batch.labels)
+        in_batch &= ~hits(pool[places], batch.labels)
     return jnp.concatenate([drawn, in_batch], axis=1)
+
+
+def _drawn_items(candidates: Candidates, batch: Batch) -> jax.Array:
+    """[k] or [N, k] ids of the drawn candidates of each event."""
+    if len(candidates.drawn) == 1:
+        return candidates.drawn[0]
+    return candidates.drawn[candidates.groups(batch.session)]
+
+
+def _drawn_keep(candidates: Candidates, batch: Batch) -> jax.Array:
+    """What broadcasts to [N, k]: which drawn candidates of each event count."""
+    keep = candidates.drawn_keep
+    if keep.ndim < 2 or len(keep) == 1:
+        return keep
+    return keep[candidates.groups(batch.session)]
 
 
 def selection_scores(
@@ -85,9 +112,10 @@ def selection_scores(
 ) -> jax.Array:
     """Scores every candidate to select by; what does not count has ``LOWEST``.
 
-    The same as ``scores`` where ``kept`` and ``LOWEST`` elsewhere, with fewer passes
-    over the largest array of a step: the matmul leaves room for the in-batch scores,
-    which are put there in place, and a mask that is known to be true costs nothing.
+    The same as ``scores`` where ``kept`` and ``LOWEST`` elsewhere. Where the batch
+    shares what is drawn, with fewer passes over the largest array of a step: the
+    matmul leaves room for the in-batch scores, which are put there in place, and a
+    mask that is known to be true costs nothing.
 
     Args:
       hidden: [N, hidden] of each event.
@@ -100,18 +128,26 @@ def selection_scores(
     Returns:
       [N, k + m] scores.
     """
+    if len(candidates.drawn) > 1:
+        every, _ = scores(hidden, rows, candidates, touched, batch)
+        return jnp.where(kept(candidates, batch, mask_hits=mask_hits), every, LOWEST)
     places, keep = candidates.of_events(batch.session)
-    room = jnp.zeros(places.shape[1], jnp.int32)
-    every = hidden @ rows[jnp.concatenate([touched.drawn[0], room])].T
-    in_batch = hidden @ rows[touched.inputs].T
+    num_drawn, room = candidates.drawn.shape[1], places.shape[1]
+    numbers = jnp.pad(touched.drawn[0], (0, room))
+    every = hidden @ rows[numbers].T
+    in_batch = hidden @ rows[candidates.pool(touched.inputs, touched.labels)].T
     in_batch = jnp.take_along_axis(in_batch, places, axis=1)
     if mask_hits:
-        ids = jnp.concatenate([candidates.drawn[0], room])
+        ids = jnp.pad(candidates.drawn[0], (0, room))
         every = jnp.where(hits(ids, batch.labels), LOWEST, every)
-        keep &= ~hits(batch.items[places], batch.labels)
-    every = jnp.where(candidates.drawn_keep, every, LOWEST)
+        pool = candidates.pool(batch.items, batch.labels)
+        keep &= ~hits(pool[places], batch.labels)
+    drawn_keep = candidates.drawn_keep
+    if drawn_keep.size > 1:
+        drawn_keep = jnp.pad(drawn_keep, ((0, 0), (0, room)))
+    every = jnp.where(drawn_keep, every, LOWEST)
     in_batch = jnp.where(keep, in_batch, LOWEST)
-    return jax.lax.dynamic_update_slice(every, in_batch, (0, candidates.drawn.shape[1]))
+    return jax.lax.dynamic_update_slice(every, in_batch, (0, num_drawn))
 
 
 def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array]:
@@ -144,13 +180,67 @@ def rows_of(
     Returns:
       [N, topk] rows.
     """
+    pool = candidates.pool(touched.inputs, touched.labels)
+    return _look_up(columns, candidates, batch, touched.drawn, pool)
+
+
+def items_of(
+    columns: jax.Array | None, candidates: Candidates, batch: Batch
+) -> jax.Array:
+    """Finds the items of selected candidates.
+
+    Args:
+      columns: [N, topk] candidates of each event; None: all of them.
+      candidates: the candidates.
+      batch: the events.
+
+    Returns:
+      [N, topk] or [N, k + m] item ids.
+    """
+    pool = candidates.pool(batch.items, batch.labels)
+    if columns is not None:
+        return _look_up(columns, candidates, batch, candidates.drawn, pool)
+    places, _ = candidates.of_events(batch.session)
+    drawn = _drawn_items(candidates, batch)
+    drawn = jnp.broadcast_to(drawn, (len(places), drawn.shape[-1]))
+    return jnp.concatenate([drawn, pool[places]], axis=1)
+
+
+def is_in_batch(columns: jax.Array | None, candidates: Candidates) -> jax.Array:
+    """Says which of selected candidates are in-batch ones.
+
+    Args:
+      columns: [N, topk] candidates of each event; None: all of them.
+      candidates: the candidates.
+
+    Returns:
+      [N, topk] bool, or [1, k + m], the same for all events.
+    """
     num_drawn = candidates.drawn.shape[1]
+    if columns is None:
+        columns = jnp.arange(num_drawn + candidates.in_batch.shape[1])[None]
+    return columns >= num_drawn
+
+
+def _look_up(
+    columns: jax.Array,
+    candidates: Candidates,
+    batch: Batch,
+    drawn: jax.Array,
+    pool: jax.Array,
+) -> jax.Array:
+    """Picks from what the drawn and the in-batch candidates stand for."""
+    num_drawn = drawn.shape[1]
     places, _ = candidates.of_events(batch.session)
     if num_drawn == 0:
-        return touched.inputs[jnp.take_along_axis(places, columns, axis=1)]
-    drawn = touched.drawn[0][jnp.minimum(columns, num_drawn - 1)]
+        return pool[jnp.take_along_axis(places, columns, axis=1)]
+    first = jnp.minimum(columns, num_drawn - 1)
+    if len(drawn) == 1:
+        found = drawn[0][first]
+    else:
+        found = drawn[candidates.groups(batch.session)[:, None], first]
     if places.shape[1] == 0:
-        return drawn
+        return found
     borrowed = jnp.maximum(columns - num_drawn, 0)
-    in_batch = touched.inputs[jnp.take_along_axis(places, borrowed, axis=1)]
-    return jnp.where(columns < num_drawn, drawn, in_batch)
+    in_batch = pool[jnp.take_along_axis(places, borrowed, axis=1)]
+    return jnp.where(columns < num_drawn, found, in_batch)

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax import lax
 
 from tron_jax import rng
 from tron_jax.data.packing import Batch
+from tron_jax.data.slots import Chunk
 from tron_jax.models.encoder import Encoder
 from tron_jax.negatives import Sampler
 from tron_jax.objective import Objective, Totals
@@ -38,6 +41,11 @@ class TrainState(NamedTuple):
 
 # (state, batch, popularity) -> state and totals
 TrainStep = Callable[[TrainState, Batch, Popularity | None], tuple[TrainState, Totals]]
+
+# (state, chunk, popularity) -> state, and the totals of each step
+RepeatedStep = Callable[
+    [TrainState, Chunk, Popularity | None], tuple[TrainState, Totals]
+]
 
 
 def make_train_step(
@@ -98,3 +106,37 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt, items, carry), totals
 
     return train_step
+
+
+def repeat(train_step: TrainStep) -> RepeatedStep:
+    """Makes many train steps in one dispatch, each with its own gradient and update.
+
+    A loop rather than a scan, since its number of steps is a value: whether a run is
+    cut off, logs or saves within a chunk, each step is made by the same program. Totals
+    are not added up here, for sums of other parts of a window round differently.
+
+    Args:
+      train_step: of one batch.
+
+    Returns:
+      The pure function; its totals are [T], 0 beyond the steps made.
+    """
+
+    def repeated(
+        state: TrainState, chunk: Chunk, popularity: Popularity | None = None
+    ) -> tuple[TrainState, Totals]:
+        def batch_of(i: jax.typing.ArrayLike) -> Batch:
+            return jax.tree.map(lambda of_all: of_all[i], chunk.batches)
+
+        def one(i: jax.Array, made: tuple[TrainState, Totals]) -> Any:
+            state, totals = train_step(made[0], batch_of(i), popularity)
+            return state, jax.tree.map(
+                lambda of_all, of_one: of_all.at[i].set(of_one), made[1], totals
+            )
+
+        _, of_one = jax.eval_shape(train_step, state, batch_of(0), popularity)
+        most = len(chunk.batches.items)
+        nothing = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), of_one)
+        return lax.fori_loop(0, chunk.steps, one, (state, nothing))
+
+    return repeated

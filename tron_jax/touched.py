@@ -33,7 +33,7 @@ def touch(
     Args:
       inputs: [N] item ids.
       labels: [N] item ids.
-      drawn: [G, k] item ids.
+      drawn: [G, k] item ids, whoever they are drawn for.
       num_rows: of the table, the row of padding included.
       whole: read and update the whole table whatever the step needs.
 
@@ -52,17 +52,23 @@ def touch(
     return Touched(ids, rows[0], rows[1], rows[2].reshape(drawn.shape))
 
 
-def sum_rows(num_rows: int, *parts: tuple[jax.Array, jax.Array]) -> jax.Array:
+def sum_rows(num_rows: int, *parts: tuple[jax.Array | None, jax.Array]) -> jax.Array:
     """Adds up gradients by row, in one scatter.
 
     Args:
       num_rows: rows of the result.
-      *parts: pairs of row numbers [...] and gradients [..., hidden].
+      *parts: pairs of row numbers [...] and gradients [..., hidden]; or of None and
+        gradients [num_rows, hidden] of all rows.
 
     Returns:
       [num_rows, hidden].
     """
-    hidden = parts[0][1].shape[-1]
-    rows = jnp.concatenate([row.reshape(-1) for row, _ in parts])
-    gradients = jnp.concatenate([grad.reshape(-1, hidden) for _, grad in parts])
-    return jnp.zeros((num_rows, hidden), gradients.dtype).at[rows].add(gradients)
+    hidden, dtype = parts[0][1].shape[-1], parts[0][1].dtype
+    some = [(row, gradients) for row, gradients in parts if row is not None]
+    dense = [gradients for row, gradients in parts if row is None]
+    total = sum(dense[1:], dense[0]) if dense else jnp.zeros((num_rows, hidden), dtype)
+    if not some:
+        return total
+    rows = jnp.concatenate([row.reshape(-1) for row, _ in some])
+    gradients = jnp.concatenate([grad.reshape(-1, hidden) for _, grad in some])
+    return total.at[rows].add(gradients)

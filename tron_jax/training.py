@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,32 +13,33 @@ import jax
 import jax.numpy as jnp
 
 from tron_jax.checkpoints import Checkpoints
-from tron_jax.data.packing import Batch, PackedBatches
+from tron_jax.data.batches import Batches
+from tron_jax.data.packing import Batch
+from tron_jax.data.slots import Chunk
 from tron_jax.errors import UserError
 from tron_jax.objective import Totals
 from tron_jax.popularity import Popularity
 from tron_jax.recorder import Plan, Record, Recorder
 from tron_jax.records import Progress
-from tron_jax.steps import TrainState, TrainStep
+from tron_jax.steps import RepeatedStep, TrainState, TrainStep
 
 # (state, step) -> lines about the state, and the score that "best" goes by
 Evaluate = Callable[[TrainState, int], tuple[list[Record], float | None]]
 
-
-# (state, batch) -> state and totals
-CompiledStep = Callable[[TrainState, Batch], tuple[TrainState, Totals]]
+# (state, batch or chunk of them) -> state and totals
+CompiledStep = Callable[[TrainState, Any], tuple[TrainState, Totals]]
 
 
 def compile_steps(
-    train_step: TrainStep,
+    train_step: TrainStep | RepeatedStep,
     state: TrainState,
-    batches: list[Batch],
+    batches: Sequence[Batch | Chunk],
     popularity: Popularity | None = None,
 ) -> CompiledStep:
-    """Compiles the step for every shape of batch that a run will meet.
+    """Compiles the step for every shape of batch, or chunk, that a run will meet.
 
     Args:
-      train_step: the pure step.
+      train_step: the pure step, or many in one dispatch.
       state: its state, or the shapes of it; the compiled steps donate it.
       batches: one of each shape, or the shapes.
       popularity: of the items, where the step asks for it.
@@ -50,22 +51,25 @@ def compile_steps(
 
     more = () if popularity is None else (popularity,)
 
-    def compiled(batch: Batch) -> Any:
+    def shape_of(batch: Batch | Chunk) -> tuple[int, ...]:
+        return jax.tree.leaves(batch)[0].shape
+
+    def compiled(batch: Batch | Chunk) -> Any:
         return jitted.lower(state, batch, *more).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        sizes = [batch.items.size for batch in batches]
-        by_size = dict(zip(sizes, pool.map(compiled, batches), strict=True))
+        shapes = map(shape_of, batches)
+        by_shape = dict(zip(shapes, pool.map(compiled, batches), strict=True))
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Totals]:
-        return by_size[batch.items.size](state, batch, *more)
+    def step(state: TrainState, batch: Batch | Chunk) -> tuple[TrainState, Totals]:
+        return by_shape[shape_of(batch)](state, batch, *more)
 
     return step
 
 
 @contextlib.contextmanager
 def asked_to_stop() -> Generator[Callable[[], bool]]:
-    """Turns SIGTERM and SIGINT into an answer that the loop asks for after each step.
+    """Turns SIGTERM and SIGINT into an answer that the loop asks for after a dispatch.
 
     A second SIGINT interrupts at once.
     """
@@ -88,12 +92,13 @@ def asked_to_stop() -> Generator[Callable[[], bool]]:
 class Loop:
     """Trains from a step on; what it calls is pure but for the log and checkpoints.
 
-    The order is fixed: what belongs to the state of a step (its line in the log, its
-    evaluation, its checkpoint) comes before the next step may overwrite that state.
+    A dispatch makes one step or many, and ends where anything is due. The order is
+    fixed: what belongs to the state of a step (its line in the log, its evaluation, its
+    checkpoint) comes before the next dispatch may overwrite that state.
 
     Attributes:
       plan: when to log, evaluate and save.
-      train_step: compiled; donates the state.
+      train_step: compiled for the shapes of ``batches``; donates the state.
       batches: of the training sessions.
       evaluate: called at the end of each epoch.
       checkpoints: where to save.
@@ -104,7 +109,7 @@ class Loop:
 
     plan: Plan
     train_step: CompiledStep
-    batches: PackedBatches
+    batches: Batches
     evaluate: Evaluate
     checkpoints: Checkpoints
     info: Record
@@ -119,7 +124,7 @@ class Loop:
         Args:
           state: at step ``start``; its buffers are donated.
           start: updates already made.
-          stop: asked after each step.
+          stop: asked after each dispatch.
 
         Returns:
           The state and its step.
@@ -144,27 +149,34 @@ class Loop:
     def _updates(
         self, state: TrainState, start: int
     ) -> Iterator[tuple[TrainState, int]]:
-        """Yields each state, valid until the next is asked for, and its step."""
+        """Yields the state after each dispatch, valid until the next, and its step."""
         if start >= self.plan.last:
             return
-        batch = jax.device_put(self.batches.at(start))
-        self.recorder.restart()
-        for step in range(start + 1, self.plan.last + 1):
+        step, before = start, self.batches.sessions_before(start)
+        batch, steps = self._take(start)
+        self.recorder.restart(start)
+        while step < self.plan.last:
             with jax.transfer_guard("disallow"):
                 state, totals = self.train_step(state, batch)
-            # The device is busy now: time to write what the step before has ended.
+            step += steps
+            # The device is busy now: time to write what the dispatch before has ended.
             self.recorder.write_due()
             done = self.batches.sessions_before(step)
-            sessions = done - self.batches.sessions_before(step - 1)
-            self.recorder.add(step, totals, sessions)
+            self.recorder.add(step, totals, done - before)
+            before = done
             if step < self.plan.last:
-                batch = jax.device_put(self.batches.at(step))
+                batch, steps = self._take(step)
             shown = {"epoch": step / self.plan.steps_per_epoch}
             if self.recorder.loss is not None:
                 shown["loss"] = self.recorder.loss
             self.progress.update(done, **shown)
             self.checkpoints.check()
             yield state, step
+
+    def _take(self, step: int) -> tuple[Any, int]:
+        """What to dispatch at a step, on its way to the device, and its steps."""
+        batch, steps = self.batches.take(step, self.plan.next_due(step))
+        return jax.device_put(batch), steps
 
     def _complete(self, state: TrainState, step: int) -> None:
         """Log, evaluation and checkpoint of a step at which one is due."""
@@ -177,7 +189,7 @@ class Loop:
             for line in lines:
                 self.recorder.write(step, line)
         self._save(state, step, score, wait=step == self.plan.last)
-        self.recorder.restart()
+        self.recorder.restart(step)
 
     def _pause(self, state: TrainState, step: int) -> None:
         """Saves between two lines of the log, with what the open window holds."""

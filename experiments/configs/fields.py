@@ -11,51 +11,97 @@ DATASETS = ("diginetica", "yoochoose", "otto")
 def default_config() -> ConfigDict:
     """All fields; published values where the paper has one for all data sets."""
     config = ConfigDict()
+    config.data = _data()
+    config.model = _model()
+    config.negatives = _negatives()
+    config.loss = _loss()
+    config.optimizer = _optimizer()
+    config.train = _train()
+    config.checkpoint = _checkpoint()
+    return config.lock()  # a misspelt field in a config file is refused
 
-    data = config.data = ConfigDict()
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
     data.path = config_dict.placeholder(str)  # folder of a prepared data set
     data.validation = 0.0  # share of train sessions, the latest, held out for tuning
+    return data
 
-    model = config.model = ConfigDict()
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
+    model.name = "sasrec"  # sasrec | gru4rec
     model.hidden_size = 200  # width of embeddings and hidden states
-    model.num_layers = 2  # transformer layers
+    model.num_layers = 2  # transformer layers; gru4rec has one
     model.num_heads = 1  # attention heads
     model.feedforward_size = 200  # width inside the feed-forward part
     model.max_session_length = 50  # inputs; longer sessions keep their last ones
     model.dropout = 0.05  # probability of dropping
     model.position = "from_end"  # from_end (published) | from_start (honest)
+    model.init = "published"  # published | original (of gru4rec: Hidasi's own)
+    return model
 
-    negatives = config.negatives = ConfigDict()
-    negatives.uniform_style = "batchwise"  # who shares the uniform negatives
-    negatives.num_uniform = 16384  # per batch
-    negatives.num_in_batch = 127  # per session, inputs of the other sessions
-    negatives.exclude = "batch"  # none | batch: whose inputs are never uniform ones
+
+def _negatives() -> ConfigDict:
+    negatives = ConfigDict()
+    negatives.uniform_style = "batchwise"  # eventwise | sessionwise | batchwise:
+    #   who shares what is drawn, by popularity as well
+    negatives.num_uniform = 16384  # drawn uniformly, per event, session or batch
+    negatives.num_popularity = 0  # drawn by popularity, beside them
+    negatives.popularity_exponent = 0.5  # of an item's clicks in that draw
+    negatives.exclude = "batch"  # none | session | batch: whose inputs are never drawn
+    negatives.num_in_batch = 127  # per session, of the other sessions
+    negatives.in_batch_from = "inputs"  # inputs (published) | labels of those sessions
+    negatives.mask_session = True  # no in-batch negatives from the session itself
     negatives.mask_hits = False  # mask candidates that equal the event's label
+    negatives.deduplicate = False  # of equal candidates of an event, count only one
+    return negatives
 
-    loss = config.loss = ConfigDict()
-    loss.name = "ssm"  # ssm | bce | bpr_max
+
+def _loss() -> ConfigDict:
+    loss = ConfigDict()
+    loss.name = "ssm"  # ssm | bce | bpr_max | gbce | full_softmax (of all items)
     loss.topk = 100  # candidates per event that count, the hardest; 0 = all
+    loss.topk_start = 0  # where topk begins, to fall (or rise) to it; 0 = constant
+    loss.topk_steps = 0  # steps until it has
     loss.penalty = 0.0  # weight of bpr_max's score regularisation
+    loss.calibration = 0.75  # gbce's t: 0 = bce, 1 = unbiased for its sampling rate
+    loss.elu = 0.0  # alpha of an ELU that the loss applies to scores; 0 = none
+    loss.logq = "none"  # none | plain | corrected | by_source (of gru4rec_original)
+    loss.mean_over = "events"  # events | batch: what a batch's loss is divided by
+    return loss
 
-    optimizer = config.optimizer = ConfigDict()
-    optimizer.learning_rate = 5e-4  # of Adam
+
+def _optimizer() -> ConfigDict:
+    optimizer = ConfigDict()
+    optimizer.name = "adam"  # adam | adagrad (from accumulators of 0)
+    optimizer.learning_rate = 5e-4  # of either
     optimizer.warmup_steps = 0  # steps of linear rise to it
-    optimizer.b1 = 0.9  # decay of the first moment
-    optimizer.b2 = 0.999  # decay of the second moment
-    optimizer.epsilon = 1e-8  # added to the root of the second moment
+    optimizer.b1 = 0.9  # decay of adam's first moment
+    optimizer.b2 = 0.999  # decay of adam's second moment
+    optimizer.epsilon = 1e-8  # added to the root of the second moment or accumulator
+    optimizer.epsilon_in_root = False  # adagrad: added under the root instead
+    optimizer.momentum = 0.0  # of adagrad
     optimizer.item_table = "auto"  # dense | rows | auto: rows from 200,000 items on
+    return optimizer
 
-    train = config.train = ConfigDict()
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
     train.epochs = 10  # passes over the train sessions
-    train.batch_size = 128  # sessions
+    train.batch_size = 128  # sessions; of gru4rec: slots, one event of each a step
+    train.steps_per_call = 100  # steps of gru4rec that the device makes in one go
     train.order = "chronological"  # chronological (published) | shuffled
     train.seed = 0  # of initial parameters and every draw
     train.log_every_steps = 100  # steps a line of metrics.jsonl covers, at most
+    return train
 
-    checkpoint = config.checkpoint = ConfigDict()
+
+def _checkpoint() -> ConfigDict:
+    checkpoint = ConfigDict()
     checkpoint.every_steps = 1000  # steps, besides one at the end of each epoch
     checkpoint.keep_last = 3  # checkpoints, besides the best
-    return config.lock()  # a misspelt field in a config file is refused
+    return checkpoint
 
 
 def check_dataset(dataset: str) -> None:
@@ -72,4 +118,41 @@ def published(dataset: str) -> ConfigDict:
     check_dataset(dataset)
     config = default_config()
     config.train.epochs = 100 if dataset == "diginetica" else 10
+    return config
+
+
+def published_sasrec(
+    dataset: str, *, num_uniform: int, num_in_batch: int, loss: str
+) -> ConfigDict:
+    """A SASRec row: sessionwise negatives that exclude nothing, all of them counted."""
+    config = published(dataset)
+    config.negatives.uniform_style = "sessionwise"
+    config.negatives.exclude = "none"
+    config.negatives.num_uniform = num_uniform
+    config.negatives.num_in_batch = num_in_batch
+    config.loss.name = loss
+    config.loss.topk = 0
+    return config
+
+
+def published_gru4rec(dataset: str) -> ConfigDict:
+    """What both GRU4Rec share: slots, one layer of 100 units, Adagrad."""
+    check_dataset(dataset)
+    config = default_config()
+    config.model.name = "gru4rec"
+    config.model.hidden_size = 100
+    config.model.num_layers = 1
+    config.model.max_session_length = 200
+    config.model.position = "from_start"  # the model knows no positions
+    config.model.dropout = 0.0
+    config.negatives.exclude = "none"
+    config.negatives.num_uniform = 2048
+    config.negatives.num_in_batch = 31
+    config.loss.topk = 0
+    config.optimizer.name = "adagrad"
+    config.optimizer.learning_rate = 0.2
+    config.optimizer.item_table = "rows"
+    config.train.batch_size = 32
+    config.train.log_every_steps = 1000
+    config.checkpoint.every_steps = 20_000
     return config

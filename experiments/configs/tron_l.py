@@ -1,7 +1,7 @@
 """TRON L: 8,192 uniform and 127 in-batch negatives, the hardest 100 count.
 
-    python -m experiments.train --config=experiments/configs/tron_l.py:diginetica \
-        --config.data.path=DIR --workdir=RUN
+    python -m experiments.train --workdir=RUN --config.data.path=DIR \
+        --config=experiments/configs/tron_l.py:diginetica
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.537 / 0.182, Yoochoose 0.730 / 0.299,
 OTTO 0.460 / 0.212. Measured on Diginetica (seven of its eight test days) on two CPU

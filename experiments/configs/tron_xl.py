@@ -1,7 +1,7 @@
 """TRON XL: 16,384 uniform and 127 in-batch negatives, the hardest 100 count.
 
-    python -m experiments.train --config=experiments/configs/tron_xl.py:diginetica \
-        --config.data.path=DIR --workdir=RUN
+    python -m experiments.train --workdir=RUN --config.data.path=DIR \
+        --config=experiments/configs/tron_xl.py:diginetica
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.541 / 0.182, Yoochoose 0.732 / 0.302,
 OTTO 0.472 / 0.219. Measured on Diginetica (seven of its eight test days) on two CPU

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from tron_jax import rng
@@ -34,6 +35,12 @@ class Batch(NamedTuple):
     session: Array
     position: Array
     weight: Array
+
+
+def abstract_batch(*shape: int) -> Batch:
+    """The shapes of a batch whose arrays have a shape; what a compiler needs of it."""
+    whole = jax.ShapeDtypeStruct(shape, np.int32)
+    return Batch(whole, whole, whole, whole, jax.ShapeDtypeStruct(shape, np.float32))
 
 
 def block_size(max_session_length: int) -> int:
@@ -182,6 +189,11 @@ class PackedBatches:
         most = int(-(-longest // block) * block)
         return sizes if most <= sizes[-1] else [*sizes, most]
 
+    @property
+    def shapes(self) -> list[Batch]:
+        """The shapes of what ``take`` gives."""
+        return [abstract_batch(size) for size in self.sizes]
+
     def _permutation(self, epoch: int) -> np.ndarray:
         return _permutation(self.seed, epoch, self.sessions.num_sessions)
 
@@ -217,6 +229,10 @@ class PackedBatches:
             max_session_length=self.max_session_length,
             position=self.position,
         )
+
+    def take(self, step: int, until: int) -> tuple[Batch, int]:
+        """The batch of a step, of which each is a dispatch of its own."""
+        return self.at(step), 1
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,0 +1,176 @@
+"""Selection, schedule, correction and mean, apart from the losses themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_steps import ITEMS, SESSIONS, assert_trees_close, make_batch
+
+from tron_jax import scoring
+from tron_jax.log_q import make_log_q
+from tron_jax.losses import LOSSES, make_loss
+from tron_jax.negatives import make_sampler
+from tron_jax.objective import make_objective, mean_divisor, topk_at
+from tron_jax.popularity import make_popularity
+from tron_jax.touched import sum_rows, touch
+
+HIDDEN, TOPK = 8, 6
+DRAWS = {"num_uniform": 8, "num_popularity": 5, "num_in_batch": 4}
+CASES = [(loss, "none") for loss in sorted(LOSSES)]
+CASES += [("ssm", mode) for mode in ("plain", "corrected", "by_source")]
+
+
+def loss_fn(name, elu=0.0):
+    return make_loss(
+        name, penalty=0.1, calibration=0.5, elu=elu, num_negatives=17, num_items=ITEMS
+    )
+
+
+def log_q(mode):
+    return make_log_q(mode, num_items=ITEMS, exponent=0.5, **DRAWS)
+
+
+def example():
+    """What an objective is called with, but for the step."""
+    batch = jax.tree.map(jnp.asarray, make_batch())
+    popularity = make_popularity(np.asarray(batch.items[batch.items > 0]), ITEMS, 0.5)
+    popularity = jax.tree.map(jnp.asarray, popularity)
+    sample = make_sampler(
+        num_items=ITEMS, num_sessions=SESSIONS, exclude="none", seed=5, **DRAWS
+    )
+    candidates = sample(jnp.int32(0), batch, popularity)
+    touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
+    rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
+    hidden = jax.random.normal(jax.random.key(2), (batch.items.size, HIDDEN))
+    return batch, candidates, touched, popularity, hidden, rows
+
+
+def run(objective, *steps):
+    """Totals, and gradients by hidden states and rows, at each step (or at 0)."""
+
+    @jax.jit
+    def call(step, *arguments):
+        gradients, totals = objective(step, *arguments)
+        return totals, gradients.hidden, sum_rows(ITEMS + 1, *gradients.rows)
+
+    results = [call(jnp.int32(step), *example()) for step in steps or (0,)]
+    return results if steps else results[0]
+
+
+def differentiated(loss, mode, topk):
+    """All scored with gradient, top_k differentiated through; mean over events."""
+    batch, candidates, touched, popularity, hidden, rows = example()
+
+    @jax.jit
+    def mean(hidden, rows):
+        scores, _ = scoring.scores(hidden, rows, candidates, touched, batch)
+        keep = scoring.kept(candidates, batch, mask_hits=True)
+        columns = jnp.broadcast_to(jnp.arange(scores.shape[1]), scores.shape)
+        items = scoring.items_of(None, candidates, batch)
+        if topk:
+            ordered = jnp.where(keep, scores, jnp.finfo(scores.dtype).min)
+            scores, columns = jax.lax.top_k(ordered, topk)
+            keep = jnp.take_along_axis(keep, columns, axis=1)
+            items = jnp.take_along_axis(items, columns, axis=1)
+            scores = jnp.where(keep, scores, 0)
+        pos = jnp.sum(hidden * rows[touched.labels], axis=1)
+        if mode != "none":
+            pos -= log_q(mode).of_labels(popularity, batch.labels)
+            scores -= log_q(mode).of_candidates(popularity, items, columns)
+        losses = loss_fn(loss)(pos, scores, keep) * batch.weight
+        return losses.sum() / batch.weight.sum()
+
+    return jax.jit(jax.value_and_grad(mean, (0, 1)))(hidden, rows)
+
+
+@pytest.mark.parametrize("topk", [TOPK, 0])
+@pytest.mark.parametrize(("loss", "mode"), CASES)
+def test_has_the_gradient_of_the_loss_differentiated_as_a_whole(loss, mode, topk):
+    objective = make_objective(
+        loss_fn(loss), topk=topk, mask_hits=True, log_q=log_q(mode)
+    )
+    totals, *actual = run(objective)
+    value, expected = differentiated(loss, mode, topk)
+    np.testing.assert_allclose(totals.loss / totals.events, value, rtol=1e-5)
+    assert_trees_close(actual, list(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_selection_goes_by_raw_scores():
+    """The correction changes what is lost, not what is selected."""
+    objectives = [
+        make_objective(loss_fn("ssm"), topk=1, mask_hits=True, log_q=log_q(mode))
+        for mode in ("none", "by_source")
+    ]
+    (raw, _, by_rows), (corrected, _, other) = map(run, objectives)
+    assert raw.loss != corrected.loss
+    rows = [np.flatnonzero(np.any(by != 0, axis=1)) for by in (by_rows, other)]
+    np.testing.assert_array_equal(*rows)
+
+
+def test_topk_moves_geometrically_from_its_start_to_its_end():
+    for start, end, steps in [(400, 25, 4), (5, 80, 4), (17, 3, 50), (9, 9, 7)]:
+        at = [int(topk_at(jnp.int32(i), start, end, steps)) for i in range(steps + 3)]
+        exact = start * (end / start) ** (np.arange(steps) / steps)
+        np.testing.assert_array_equal(at[:steps], np.rint(exact))
+        assert at[steps:] == [end] * 3
+        moves = np.diff(at) * np.sign(end - start)
+        assert (moves >= 0).all()
+    assert [int(topk_at(jnp.int32(i), 400, 25, 4)) for i in range(5)] == [
+        400,
+        200,
+        100,
+        50,
+        25,
+    ]
+    assert int(topk_at(jnp.int32(0), 400, 25, 0)) == 25
+    late = topk_at(jnp.int32(2**31 - 1), 16384, 100, 1_000_000)
+    assert int(late) == 100
+
+
+@pytest.mark.parametrize(("start", "end"), [(12, 3), (3, 12)])
+def test_a_schedule_counts_what_a_constant_topk_of_that_step_counts(start, end):
+    scheduled = make_objective(
+        loss_fn("bpr_max"), topk=end, mask_hits=True, topk_start=start, topk_steps=2
+    )
+    at_start, between, at_end, later = run(scheduled, 0, 1, 2, 9)
+    assert_trees_close(at_end, later, rtol=0)
+    for actual, topk in [(at_start, start), (between, 6), (at_end, end)]:
+        constant = make_objective(loss_fn("bpr_max"), topk=topk, mask_hits=True)
+        assert_trees_close(actual, run(constant), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("topk", [TOPK, 0])
+def test_a_mean_over_the_batch_divides_by_its_size(topk):
+    means = [
+        make_objective(
+            loss_fn("ssm"), topk=topk, mask_hits=True, mean_over=over, batch_size=32
+        )
+        for over in ("events", "batch")
+    ]
+    (totals, *by_event), (same, *by_batch) = (run(mean) for mean in means)
+    assert_trees_close(totals, same, rtol=0)
+    scaled = [gradient * totals.events / 32 for gradient in by_event]
+    assert_trees_close(by_batch, scaled, rtol=1e-5, atol=1e-8)
+
+
+def test_an_impossible_mean_is_refused():
+    with pytest.raises(ValueError, match="clicks"):
+        mean_divisor("clicks", 32)
+    with pytest.raises(ValueError, match="size"):
+        mean_divisor("batch", None)
+
+
+@pytest.mark.parametrize("topk", [TOPK, 0])
+def test_lowers_for_accelerators(topk):
+    objective = make_objective(
+        loss_fn("ssm", elu=0.5),
+        topk=topk,
+        mask_hits=True,
+        topk_start=9,
+        topk_steps=5,
+        log_q=log_q("by_source"),
+        mean_over="batch",
+        batch_size=32,
+    )
+    traced = jax.jit(objective).trace(jnp.int32(0), *example())
+    assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()

@@ -1,0 +1,145 @@
+"""GRU4Rec: one recurrent layer, an event of each slot at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tron_jax.models.dropout import Dropout
+from tron_jax.models.encoder import Encoder
+
+Initializer = nn.initializers.Initializer
+
+
+class Start(NamedTuple):
+    """The bounds of the first parameters, all of them uniform in ± their bound.
+
+    Attributes:
+      matrix: hidden_size -> bound of the GRU's matrices.
+      bias: hidden_size -> bound of its biases.
+      table: (num_rows, hidden_size) -> bound of the item table.
+      output_bias: whether the table's bound holds for its bias column, or that is 0.
+    """
+
+    matrix: Any
+    bias: Any
+    table: Any
+    output_bias: bool
+
+
+STARTS = {
+    "published": Start(
+        matrix=lambda hidden: 1 / math.sqrt(hidden),
+        bias=lambda hidden: 1 / math.sqrt(hidden),
+        # Xavier with a gain of 1/√6, over the table with its bias column
+        table=lambda rows, hidden: 1 / math.sqrt(rows + hidden + 1),
+        output_bias=True,
+    ),
+    "original": Start(
+        # as each gate's own [hidden, hidden]
+        matrix=lambda hidden: math.sqrt(6 / (hidden + hidden)),
+        bias=lambda hidden: 0.0,
+        table=lambda rows, hidden: math.sqrt(6 / (rows + hidden)),
+        output_bias=False,
+    ),
+}
+
+
+def uniform(bound: float) -> Initializer:
+    """U(±bound)."""
+
+    def init(key, shape, dtype=jnp.float32, **_: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class GRU(nn.Module):
+    """One step of a gated recurrent unit, with a bias for inputs and one for states."""
+
+    hidden_size: int
+    dropout: float
+    start: Start
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, state: jax.Array, train: bool) -> jax.Array:
+        """[slots, hidden] inputs and states -> [slots, hidden] new states."""
+        size = self.hidden_size
+        matrix, bias = uniform(self.start.matrix(size)), uniform(self.start.bias(size))
+
+        def gates(x: jax.Array, name: str) -> list[jax.Array]:
+            layer = nn.Dense(3 * size, kernel_init=matrix, bias_init=bias, name=name)
+            return jnp.split(layer(x), 3, axis=1)
+
+        of_inputs, of_state = gates(inputs, "inputs"), gates(state, "state")
+        reset = nn.sigmoid(of_inputs[0] + of_state[0])
+        update = nn.sigmoid(of_inputs[1] + of_state[1])
+        new = jnp.tanh(of_inputs[2] + reset * of_state[2])
+        return Dropout(self.dropout)(new + update * (state - new), train)
+
+
+def make_gru4rec(*, hidden_size: int, dropout: float, init: str) -> Encoder:
+    """The encoder of GRU4Rec, in both of its versions.
+
+    An input is one event of each slot (``session`` and ``position`` as in ``Batch``;
+    row i is slot i): the state of a slot is carried from call to call and cleared
+    where ``position`` is 0. Rows are hidden_size + 1 wide, the last column being the
+    item's output bias; a hidden state ends in a constant 1, which multiplies it.
+
+    Args:
+      hidden_size: width of the state and of embeddings without their bias.
+      dropout: probability of dropping an element of the new state, which is carried on
+        as dropped.
+      init: the first parameters: ``published`` (GRU4Rec+ of the paper's code) or
+        ``original`` (GRU4Rec's own).
+
+    Returns:
+      The encoder.
+
+    Raises:
+      KeyError: if ``init`` is neither, with the names that exist.
+
+    Source: paper §4 (GRU4Rec+); Hidasi and Karatzoglou 2018, and the official code's
+      initialisers and dropout; the equations are those of ``torch.nn.GRUCell``.
+    """
+    if init not in STARTS:
+        raise KeyError(f"init {init!r} is not one of: {', '.join(STARTS)}")
+    start = STARTS[init]
+    module = GRU(hidden_size, dropout, start)
+
+    def init_params(key: jax.Array) -> Any:
+        row = jnp.zeros((1, hidden_size))
+        return module.init(key, row, row, False)
+
+    def init_table(key: jax.Array, num_rows: int) -> jax.Array:
+        bound = start.table(num_rows, hidden_size)
+        width = hidden_size + start.output_bias
+        table = uniform(bound)(key, (num_rows, width))
+        return jnp.pad(table, ((0, 0), (0, hidden_size + 1 - width)))
+
+    def init_carry(num_slots: int) -> jax.Array:
+        return jnp.zeros((num_slots, hidden_size))
+
+    def encode(
+        params: Any,
+        carry: jax.Array,
+        inputs: jax.Array,
+        session: jax.Array,
+        position: jax.Array,
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
+        train = dropout_key is not None
+        # No back-propagation through time: each event has an update of its own.
+        state = jnp.where(position[:, None] > 0, jax.lax.stop_gradient(carry), 0)
+        state = module.apply(params, inputs[:, :hidden_size], state, train, rngs=rngs)
+        assert isinstance(state, jax.Array)
+        one = jnp.ones_like(inputs[:, hidden_size:])
+        hidden = jnp.concatenate([state, one], axis=1)
+        return hidden, jax.lax.stop_gradient(state)
+
+    return Encoder(init_params, init_table, init_carry, encode)
