@@ -53,9 +53,23 @@ def raw_ids(column: pa.ChunkedArray, place: Place) -> pa.Array:
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise place.error(f"{column.type} cannot be an id") from error
     ids = column.unify_dictionaries().combine_chunks()
+    if not _valid(ids.dictionary):  # JSON's reader lets any bytes pass
+        size = len(ids.dictionary)
+        bad = next(i for i in range(size) if not _valid(ids.dictionary[i : i + 1]))
+        raise place.error(
+            "invalid UTF-8", int((ids.indices.to_numpy() == bad).argmax())
+        )
     return pa.DictionaryArray.from_arrays(
         ids.indices, _plain_ids(ids.dictionary, place)
     )
+
+
+def _valid(ids: pa.Array) -> bool:
+    try:
+        ids.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _whole_numbers(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:

@@ -162,15 +162,16 @@ def csv_error(
     one = pyarrow.csv.ReadOptions(use_threads=False)
     parse, convert = pyarrow.csv.ParseOptions(delimiter=delimiter), None
     with contextlib.suppress(pa.ArrowInvalid, OSError):
+        with pyarrow.csv.open_csv(path, parse_options=parse) as head:
+            names = head.schema.names
         parse, convert = csv_options(path, columns, delimiter)
-        names = convert.include_columns
     try:
         with pyarrow.csv.open_csv(path, one, parse, convert) as reader:
             for _ in reader:
                 pass
     except (pa.ArrowInvalid, OSError) as problem:
         error = problem
-    return UserError(f"{path}: {_explain_csv(str(error), names)}")
+    return UserError(f"{path}: {explain_csv(str(error), names)}")
 
 
 def csv_options(
@@ -208,7 +209,7 @@ def _csv_types(schema: pa.Schema, columns: Columns) -> dict[str, pa.DataType]:
     return types | {columns.session: text, columns.item: text}
 
 
-def _explain_csv(problem: str, names: list[str]) -> str:
+def explain_csv(problem: str, names: list[str]) -> str:
     """Says what pyarrow found in our words: row and column instead of their indices."""
     problem = problem.splitlines()[0].replace("Row #", "row ")
     for index, name in enumerate(names):

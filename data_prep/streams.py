@@ -108,6 +108,8 @@ class _TextStream:
                 yield batch
 
     def _parse_lines(self, lines: Rows, first: int) -> Batch:
+        if len(lines) == 1:  # an open quote shows only where something follows
+            self._parse(b"\n".join([*lines, *lines]), first)
         return self._parse(b"\n".join(lines), first)
 
     def _parse(self, data: bytes, first: int) -> Batch:

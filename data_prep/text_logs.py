@@ -7,6 +7,7 @@ import contextlib
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ import pyarrow.json
 from data_prep.columns import parses
 from data_prep.errors import UserError
 from data_prep.raw_files import longest_line
-from data_prep.readers import NULLS, Columns, check_columns
+from data_prep.readers import NULLS, Columns, check_columns, explain_csv
 
 _BLOCK = 1 << 22  # bytes that one core parses at a time
 _SAMPLE = 1000  # lines by which a column's type is judged
@@ -85,7 +86,7 @@ class CsvLog:
                 pa.BufferReader(data), read, self._parse, self._convert
             )
         except pa.ArrowInvalid as error:
-            what = explain_csv(str(error), self._names)
+            what = explain_csv(_plain(str(error)), self._names)
             raise UserError(f"{where}: {what}") from error
         return _one_a_line(table, data, where)
 
@@ -145,9 +146,10 @@ class JsonLog:
 
 def _one_a_line(table: pa.Table, data: bytes, where: str) -> pa.Table:
     """Refuses lines that hold no row each, as where a quote is left open."""
-    lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    if table.num_rows != lines:
-        lines -= sum(not line.strip(b"\r") for line in data.split(b"\n")[:lines])
+    data = b"\n" + data.removesuffix(b"\n") + b"\n"
+    lines = data.count(b"\n") - 1
+    if b"\n\n" in data or b"\n\r\n" in data:
+        lines = sum(bool(line.strip(b"\r")) for line in data.split(b"\n"))
     if table.num_rows != lines:
         raise UserError(f"{where}: expected one row a line")
     return table
@@ -161,11 +163,13 @@ def _kind_of(values: Sequence[str], kinds: tuple[pa.DataType, ...]) -> pa.DataTy
 
 
 def _json_type(values: list[Any]) -> pa.DataType:
-    """The type of the first value."""
+    """The type of most values."""
     plain = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     if not values:
         return pa.string()
-    return plain.get(type(values[0])) or pa.array(values[:1]).type
+    (kind, _), *_ = Counter(map(type, values)).most_common(1)
+    first = next(value for value in values if type(value) is kind)
+    return plain.get(kind) or pa.array([first]).type
 
 
 def _loaded(line: bytes) -> Any:
@@ -184,14 +188,6 @@ def _json_fault(line: bytes) -> str | None:
     except ValueError as error:
         return f"not JSON: {error}"
     return None if isinstance(row, dict) else "expected a JSON object"
-
-
-def explain_csv(problem: str, names: list[str]) -> str:
-    """Says what pyarrow found in our words: row and column instead of their indices."""
-    problem = _plain(problem).replace("Row #", "row ")
-    for index, name in enumerate(names):
-        problem = problem.replace(f"In CSV column #{index}:", f"column {name!r},")
-    return problem
 
 
 def _plain(problem: str) -> str:

@@ -34,7 +34,7 @@ def evaluator(position="from_start", read_rows=read_rows, **options):
     """One per test module: they compile once."""
     options = {"stream_size": 256, "chunk_size": 600, "block": 128} | options
     return make_evaluator(
-        ENCODER.encode,
+        ENCODER,
         read_rows,
         num_items=NUM_ITEMS,
         max_session_length=LONGEST,

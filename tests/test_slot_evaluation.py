@@ -108,7 +108,10 @@ def test_ranks_against_one_session_at_a_time(protocol):
         assert ranks.session.max() == 49
         assert len(ranks.event) < np.minimum(LENGTHS - 1, LONGEST).sum()
         summary = ranks_lib.summarise(
-            ranks, "paper", split="test", paper_batch_size=None
+            ranks,
+            "paper",
+            split="test",
+            paper_batch_size=evaluator().encoding.paper_batch_size,
         )
         mean = metrics.mean_of_means(metrics.recall_at(1 + ranks.higher, 5))
         assert summary["recall@5"] == mean
@@ -153,7 +156,10 @@ def test_fewer_sessions_than_slots_leave_paper_not_available(lengths, paper, exa
     ranks = evaluator()(*model(), 0, make_sessions(lengths))
     for protocol, events in (("paper", paper), ("exact", exact)):
         summary = ranks_lib.summarise(
-            ranks, protocol, split="test", paper_batch_size=None
+            ranks,
+            protocol,
+            split="test",
+            paper_batch_size=evaluator().encoding.paper_batch_size,
         )
         assert (summary["events"] if summary else 0) == events
         assert (summary is None) == (events == 0)

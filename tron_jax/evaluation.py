@@ -116,7 +116,7 @@ class Evaluator:
 
 
 def make_evaluator(
-    encode: Callable[..., tuple[jax.Array, Any]],
+    encoder: Encoder,
     read_rows: ReadRows,
     *,
     num_items: int,
@@ -130,7 +130,7 @@ def make_evaluator(
     """Builds what evaluates an encoder of whole sessions, at any step, anywhere.
 
     Args:
-      encode: of an ``Encoder`` that carries nothing.
+      encoder: one that carries nothing.
       read_rows: ``(table_state, ids, step) -> rows``, pure.
       num_items: the largest item id.
       max_session_length: the most inputs that the encoder takes.
@@ -148,7 +148,7 @@ def make_evaluator(
     attention = block_size(max_session_length)
     stream_size = -(-stream_size // attention) * attention
     encoding = PackedPass(
-        encode=jax.jit(make_encode_stream(encode, read_rows), donate_argnums=0),
+        encode=jax.jit(make_encode_stream(encoder, read_rows), donate_argnums=0),
         read_rows=read_rows,
         max_session_length=max_session_length,
         position=position,
@@ -173,8 +173,7 @@ def make_slot_evaluator(
 ) -> Evaluator:
     """The same for an encoder that carries a state from input to input.
 
-    In ``exact`` the state is carried through whole sessions; for the mean of ``paper``
-    see ``ranks.summarise``, with ``paper_batch_size=None``.
+    In ``exact`` the state is carried through whole sessions.
 
     Args:
       encoder: one whose carry has a row a slot.

@@ -114,15 +114,30 @@ def lay_out(
     )
 
 
+def with_all_slots_busy(inputs: np.ndarray, num_slots: int) -> np.ndarray:
+    """Inputs that slots take before one of them first finds no session left.
+
+    Args:
+      inputs: [sessions] inputs of each session, at least 1.
+      num_slots: how many sessions are under way at a time.
+
+    Returns:
+      [sessions] how many of each session's inputs, its first ones.
+    """
+    schedule = make_schedule(inputs, num_slots)
+    free_from = np.zeros(num_slots, np.int64)
+    np.maximum.at(free_from, schedule.slot, schedule.first + inputs)
+    return np.clip(free_from.min() - schedule.first, 0, inputs)
+
+
 def lay_out_for_slots(
     offsets: np.ndarray, *, max_session_length: int, paper_slots: int
 ) -> Layout:
     """The same for an encoder that carries a state from input to input.
 
     Whole sessions serve ``exact``, and ``paper`` where that does not cut them; the
-    others are laid out once more, cut. In ``paper`` the sessions run through slots
-    (``slots.make_schedule``) for as long as every slot finds one: what the sessions
-    under way at that step have left is not predicted.
+    others are laid out once more, cut. ``paper`` ends at the step at which a slot first
+    finds no session left: what the others still have to come is not predicted.
 
     Args:
       offsets: [sessions + 1] first event of each session, and the end of the last.
@@ -141,11 +156,7 @@ def lay_out_for_slots(
     whole = np.flatnonzero(inputs)
 
     count = np.zeros_like(inputs)
-    kept = (inputs - beyond)[whole]
-    schedule = make_schedule(kept, paper_slots)
-    ends = np.zeros(paper_slots, np.int64)
-    np.maximum.at(ends, schedule.slot, schedule.first + kept)
-    count[whole] = np.clip(ends.min() - schedule.first, 0, kept)
+    count[whole] = with_all_slots_busy((inputs - beyond)[whole], paper_slots)
 
     cut = np.flatnonzero((beyond > 0) & (count > 0))
     paper_place = place.copy()

@@ -14,6 +14,7 @@ from jax import lax
 
 from tron_jax import histories
 from tron_jax.data.packing import Position, pack
+from tron_jax.models.encoder import Encoder
 from tron_jax.ranking import Chunk, ReadRows
 
 
@@ -37,12 +38,12 @@ class Stream(NamedTuple):
 
 
 def make_encode_stream(
-    encode: Callable[..., tuple[jax.Array, Any]], read_rows: ReadRows
+    encoder: Encoder, read_rows: ReadRows
 ) -> Callable[..., jax.Array]:
     """Encodes a stream and puts the hidden states of its scored inputs into a chunk.
 
     Args:
-      encode: of an ``Encoder`` that carries nothing.
+      encoder: one that carries nothing.
       read_rows: reads rows of the item table as of a step.
 
     Returns:
@@ -55,7 +56,9 @@ def make_encode_stream(
         inputs = read_rows(table_state, stream.items, step)
         # Float32 is not float32 on an accelerator otherwise.
         with jax.default_matmul_precision("highest"):
-            hidden, _ = encode(params, (), inputs, stream.session, stream.position)
+            hidden, _ = encoder.encode(
+                params, (), inputs, stream.session, stream.position
+            )
         hidden = hidden[stream.scored].astype(chunk.dtype)
         return lax.dynamic_update_slice_in_dim(chunk, hidden, stream.at, 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,8 @@ class SlotPass:
     """Sequences side by side in slots, for an encoder that carries a state.
 
     Attributes:
+      paper_batch_size: None: the batches of ``paper`` are steps of as many events each,
+        so the mean of their means is that over events.
       encode: see ``make_encode_steps``; jitted, its carry donated.
       init_carry: () -> the carry before the first step; jitted.
       max_session_length: inputs that ``paper`` keeps of a session, its last ones.
@@ -83,6 +85,8 @@ class SlotPass:
       num_steps: T, steps a chunk.
       chunk_size: predictions ranked together, at least those of T steps.
     """
+
+    paper_batch_size: ClassVar[None] = None
 
     encode: jax.stages.Wrapped
     init_carry: Callable[[], Any]

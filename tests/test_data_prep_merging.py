@@ -1,0 +1,157 @@
+"""Sorted runs on disk merged block by block: the order, the ids and the memory."""
+
+import contextlib
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data_prep import merging, split_stream
+from data_prep.columns import TIME
+from data_prep.console import Progress
+from data_prep.errors import UserError
+from data_prep.merging import ItemNumbers, Merger
+from data_prep.split_stream import SplitStream
+from data_prep.steps import Arranged
+
+
+def random_sessions(seed, size, longest=6):
+    """(start, row, id, items): few starts, so that many sessions start together."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(10 * size)[:size]
+    starts = rng.integers(0, size // 5, size)
+    lengths = rng.integers(2, longest, size)
+    return [
+        (int(start), int(row), int(row) * 7, rng.integers(0, 50, length).tolist())
+        for start, row, length in zip(starts, rows, lengths, strict=True)
+    ]
+
+
+def merge(folder, sessions, parts, timed=True, name=str, record=None):
+    """Merges sessions that are dealt out to parts at random."""
+    rng = np.random.default_rng(len(sessions))
+    dealt = rng.integers(0, parts, len(sessions))
+    with (
+        contextlib.closing(Merger(folder, "train", parts)) as merger,
+        contextlib.closing(SplitStream(folder, "train")) as stream,
+    ):
+        if record is not None:
+            stream.append = record
+        for part in range(parts):
+            chosen = [s for s, p in zip(sessions, dealt, strict=True) if p == part]
+            chosen.sort(key=lambda s: s[:2] if timed else s[1])
+            if chosen:
+                append(merger, chosen, timed, name)
+        number = ItemNumbers(50)
+        merger.merge(stream, number, Progress())
+        merger.close()
+        split = stream.finish()
+    assert list(folder.iterdir()) == []
+    return split, number
+
+
+def append(merger, sessions, timed, name):
+    starts = pa.array([s[0] for s in sessions]).cast(TIME)
+    arranged = Arranged(
+        np.concatenate([s[3] for s in sessions]).astype(np.int32),
+        np.array([len(s[3]) for s in sessions], np.int32),
+        np.arange(len(sessions), dtype=np.int32),
+        starts if timed else pa.nulls(len(sessions), TIME),
+    )
+    ids = pa.array([name(s[2]) for s in sessions])
+    merger.append(arranged, ids, np.array([s[1] for s in sessions]))
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("parts", [1, 2, 13])
+@pytest.mark.parametrize("buffer", [1, 3000, 1 << 25])
+def test_the_order_is_that_of_one_sort(tmp_path, monkeypatch, timed, parts, buffer):
+    monkeypatch.setattr(merging, "BUFFER", buffer)
+    sessions = random_sessions(parts, 400)
+    split, number = merge(tmp_path, sessions, parts, timed)
+    expected = sorted(sessions, key=lambda s: s[:2] if timed else s[1])
+    assert split.ids.to_pylist() == [s[2] for s in expected]
+    found = np.split(split.items, split.offsets[1:-1])
+    codes = number.codes()
+    assert [codes[x - 1].tolist() for x in found] == [s[3] for s in expected]
+    assert codes.tolist() == list(dict.fromkeys(i for s in expected for i in s[3]))
+    if timed:
+        starts = split.start_time.cast(pa.int64()).to_pylist()
+        assert starts == [s[0] for s in expected]
+    else:
+        assert split.start_time.null_count == len(sessions)
+
+
+def test_ids_are_text_if_one_is(tmp_path):
+    sessions = random_sessions(0, 60)
+    odd = sessions[7][2]
+    split, _ = merge(
+        tmp_path, sessions, 5, name=lambda s: f"0{s}" if s == odd else str(s)
+    )
+    assert split.ids.type == pa.string()
+    assert sorted(split.ids.to_pylist()) == sorted(
+        f"0{s[2]}" if s[2] == odd else str(s[2]) for s in sessions
+    )
+
+
+def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
+    """Never more than two blocks of each run, however many sessions there are."""
+    monkeypatch.setattr(merging, "BUFFER", 8000)
+    sizes = []
+
+    def record(items, lengths, ids, starts):
+        sizes.append(4 * len(items) + 40 * len(ids))
+
+    merge(tmp_path, random_sessions(1, 4000), 8, name=int, record=record)
+    assert max(sizes) < 2 * 8000 + 8 * 100
+    assert sum(sizes) > 20 * 8000
+    assert len(sizes) < 60  # a block of each run at a time, not of one
+
+
+def test_a_session_longer_than_a_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(merging, "BUFFER", 100)
+    sessions = random_sessions(2, 30, longest=400)
+    split, _ = merge(tmp_path, sessions, 3)
+    lengths = [len(s[3]) for s in sorted(sessions, key=lambda s: s[:2])]
+    assert np.diff(split.offsets).tolist() == lengths
+
+
+@pytest.mark.parametrize(("limit", "name"), [("MAX_EVENTS", int), ("MAX_TEXT", "a{}")])
+def test_more_than_a_split_can_hold(tmp_path, monkeypatch, limit, name):
+    monkeypatch.setattr(split_stream, limit, 100)
+    sessions = random_sessions(3, 90)
+    with pytest.raises(UserError, match=r"a split can hold 100 .* there are more"):
+        merge(tmp_path, sessions, 2, name=int if name is int else name.format)
+
+
+WRITE = """
+import resource, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from data_prep.columns import TIME
+from data_prep.split_stream import SplitStream
+from data_prep.writer import write_prepared
+
+folder = Path(sys.argv[1])
+streams = [SplitStream(folder, name) for name in ("train", "test")]
+items, lengths = np.tile(np.array([1, 2], np.int32), 1 << 20), np.full(1 << 20, 2)
+for chunk in range(10):
+    ids = np.arange(chunk << 20, (chunk + 1) << 20)
+    streams[0].append(items, lengths, pa.array(ids), pa.array(ids).cast(TIME))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+splits = [stream.finish() for stream in streams]
+stats = write_prepared(folder, *splits, pa.array([5, 6]), {})
+assert stats["train"]["events"] == 20 << 20
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes")
+def test_a_set_is_written_without_holding_it(tmp_path):
+    command = [sys.executable, "-c", WRITE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    size = (tmp_path / "train.arrow").stat().st_size
+    assert size > 280_000_000
+    assert int(done.stdout) < 150_000_000

@@ -1,0 +1,168 @@
+"""``data_prep.events --skip_bad_rows`` counts, names and leaves out."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_prep import events, parts, raw_files, streams
+from data_prep.entry import run
+from tron_jax.data.sessions import open_prepared
+
+ROWS = [(f"s{i // 3}", i % 5, 1_396_860_669 + i, i % 3) for i in range(150)]
+NAMES = ("time", "session", "pos", "item")  # not in the order of the flags
+CSV = [f"{time},{session},{pos},{item}" for session, item, time, pos in ROWS]
+JSON = [
+    json.dumps({"time": time, "session": session, "pos": pos, "item": item})
+    for session, item, time, pos in ROWS
+]
+
+
+def status_of(log, out, *args):
+    argv = ["events", f"--train={log}", f"--out={out}", "--session=session"]
+    argv += ["--item=item", "--time=time", "--order=pos", *args]
+    return run(events.main, events.define_flags(), argv)
+
+
+def skips(tmp_path, capsys, name, whole, spoilt, count):
+    """Prepares a log without and with bad rows; returns the warning."""
+    made = []
+    for kind, content in (("whole", whole), ("spoilt", spoilt)):
+        path = tmp_path / kind / name
+        path.parent.mkdir()
+        path.write_bytes(content)
+        capsys.readouterr()
+        assert status_of(path, tmp_path / f"{kind}.out", "--skip_bad_rows") == 0
+        told = capsys.readouterr().err
+        made.append(open_prepared(tmp_path / f"{kind}.out").fingerprint)
+        assert ("malformed" in told) == (kind == "spoilt")
+    assert made[0] == made[1]
+    rows = "row" if count == 1 else "rows"
+    assert f"warning: {count} malformed {rows} left out: {path}: row " in told
+    return told
+
+
+@pytest.fixture(params=["one block", "small blocks"])
+def blocks(request, monkeypatch):
+    if request.param == "small blocks":
+        monkeypatch.setattr(raw_files, "BLOCK", 300)
+        monkeypatch.setattr(streams, "_ROWS", 7)
+        monkeypatch.setattr(parts, "PART_ROWS", 40)
+        monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
+
+
+BAD_CSV = [
+    ("1396860669,s1,1", "Expected 4 columns, got 3"),
+    ("1396860669,s1,1,2,3", "Expected 4 columns, got 5"),
+    ("noon,s1,1,2", "column 'time', "),
+    (",s1,1,2", "column 'time': empty"),
+    ("-5,s1,1,2", "column 'time': -5.0 is before 1970"),
+    ("1.4e12,s1,1,2", "column 'time': 1400000000000.0 is after the year 9999"),
+    ("1396860669,,1,2", "column 'session': empty"),
+    ("1396860669,s1,1,", "column 'item': empty"),
+    ("1396860669,s1,x,2", "column 'pos', "),
+    ("time,session,pos,item", "column 'time', "),
+    (b"1396860669,s1,1,\xff", "column 'item', "),
+    ('1396860669,s1,1,"2', "expected one row a line"),  # an open quote
+]
+
+
+@pytest.mark.parametrize(("row", "expected"), BAD_CSV)
+def test_csv(tmp_path, capsys, monkeypatch, blocks, row, expected):
+    lines = [",".join(NAMES), *CSV]
+    lines = [line.encode() for line in lines]
+    row = row.encode() if isinstance(row, str) else row
+    spoilt = [lines[0], row, *lines[1:90], row, *lines[90:], row]
+    whole, text = (b"\n".join(part) + b"\n" for part in (lines, spoilt))
+    told = skips(tmp_path, capsys, "log.csv", whole, text, 3)
+    for number in (2, 92, 154):
+        assert f"row {number}" in told
+    assert expected in told
+    # Without the flag, the first of them is an error, of a large log in the same words.
+    path = tmp_path / "spoilt" / "log.csv"
+    assert status_of(path, tmp_path / "out") == 1
+    capsys.readouterr()
+    monkeypatch.setattr(streams, "LARGE", 0)
+    assert status_of(path, tmp_path / "out") == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {path}: row 2")
+    assert expected in line
+    assert line.endswith("(--skip_bad_rows leaves such rows out)\n")
+    assert not (tmp_path / "out").exists()
+
+
+BAD_JSON = [
+    ("[1]", "expected a JSON object"),
+    ('{"time": 1396860669', "not JSON"),
+    ('{"time": 1396860669, "session": "s1", "pos": 1}', "column 'item': empty"),
+    ('{"time": "x", "session": "s1", "pos": 1, "item": 2}', "time"),
+    ('{"time": -5, "session": "s1", "pos": 1, "item": 2}', "before 1970"),
+    ('{"time": 5, "session": "s1", "pos": 1, "item": "five"}', "item"),
+    ('{"time": 5, "session": ["s1"], "pos": 1, "item": 5}', "session"),
+    ('{"time": 5, "session": "s1", "pos": 1, "item": 5} ' * 2, "one row a line"),
+    (b'{"time": 5, "session": "s\xff", "pos": 1, "item": 5}', "invalid UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("row", "expected"), BAD_JSON)
+def test_json_lines(tmp_path, capsys, blocks, row, expected):
+    lines = [line.encode() for line in JSON]
+    row = row.encode() if isinstance(row, str) else row
+    spoilt = [row, *lines[:70], b"", row, *lines[70:]]
+    whole, text = (b"\r\n".join(part) for part in (lines, spoilt))
+    name = "log.jsonl.gz"
+    whole, text = gzip.compress(whole), gzip.compress(text)
+    told = skips(tmp_path, capsys, name, whole, text, 2)
+    assert "row 1" in told
+    assert "row 73" in told
+    assert expected in told
+
+
+def parquet(path, rows):
+    columns = dict(
+        zip(("session", "item", "time", "pos"), zip(*rows, strict=True), strict=True)
+    )
+    pq.write_table(pa.table(columns), path, row_group_size=40)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ((None, 1, 1_396_860_669, 0), "column 'session': empty"),
+        (("s1", None, 1_396_860_669, 0), "column 'item': empty"),
+        (("s1", 1, -1, 0), "column 'time': -1 is before 1970"),
+        (("s1", 1, 1_396_860_669, None), "column 'pos': empty"),
+    ],
+)
+def test_parquet(tmp_path, capsys, blocks, row, expected):
+    whole = parquet(tmp_path / "a.parquet", ROWS)
+    spoilt = parquet(tmp_path / "a.parquet", [row, *ROWS[:75], row, *ROWS[75:], row])
+    told = skips(tmp_path, capsys, "log.parquet", whole, spoilt, 3)
+    for number in (1, 77, 153):
+        assert f"row {number}" in told
+    assert expected in told
+
+
+def test_times_are_read_as_most_of_them_are(tmp_path, capsys, blocks):
+    """A number among dates is malformed, though it were a time elsewhere."""
+    stamps = [f"2014-04-07T10:{i // 60:02}:{i % 60:02}Z" for i in range(150)]
+    lines = [f"{t},{s},{p},{i}" for t, (s, i, _, p) in zip(stamps, ROWS, strict=True)]
+    spoilt = ["12,s1,1,1", *lines[:50], "13,s1,1,1", *lines[50:]]
+    head = ",".join(NAMES)
+    whole, text = ("\n".join([head, *part]).encode() for part in (lines, spoilt))
+    told = skips(tmp_path, capsys, "log.csv", whole, text, 2)
+    assert "row 2" in told
+    assert "row 53" in told
+
+
+def test_nothing_but_malformed_rows(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join([",".join(NAMES), *["x"] * 5]))
+    assert status_of(path, tmp_path / "out", "--skip_bad_rows") == 1
+    told = capsys.readouterr().err
+    assert "warning: 5 malformed rows left out" in told
+    assert f"error: {path}: no rows" in told
+    assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
