@@ -5,6 +5,7 @@ is parsed again line by line in Python, which either succeeds (the block is unus
 names the line (it is malformed).
 """
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -20,9 +21,10 @@ from data_prep.raw_files import Block, RawFile
 
 YEAR_9999 = 253_402_300_800_000_000  # microseconds since 1970
 
-Click = tuple[int | str, int | str, int]  # session, item, microseconds since 1970
+Click = tuple[str, str, int]  # session, item, microseconds since 1970
 
 _SHOWN = 3  # bad rows told apart
+_WHOLE = re.compile(r"-?[0-9]+")  # 007 too, which is read as 7 as pyarrow does
 
 
 class TextIdsError(Exception):
@@ -160,27 +162,25 @@ def _decode(line: bytes) -> str:
 def _batch(clicks: list[Click], text: bool) -> Batch:
     columns = []
     for index in range(2):
-        ids = [click[index] for click in clicks]
-        if text:
-            columns.append(pa.array(list(map(str, ids)), pa.string()))
-        elif all(type(i) is int for i in ids):
-            columns.append(pa.array(ids, pa.int64()))
-        else:
-            raise TextIdsError
+        ids = pa.array([click[index] for click in clicks], pa.string())
+        if not text:
+            if not all(map(_WHOLE.fullmatch, ids.to_pylist())):
+                raise TextIdsError
+            try:
+                ids = ids.cast(pa.int64())
+            except pa.ArrowInvalid as error:  # more digits than fit
+                raise TextIdsError from error
+        columns.append(ids)
     times = np.array([click[2] for click in clicks], np.int64)
     return Batch(columns[0], columns[1], times)
 
 
-def plain_id(text: str) -> int | str:
-    """Reads an id: a whole number as it would be printed, else text."""
+def plain_id(text: str) -> str:
+    """Reads an id as it is written, without the spaces around it."""
     text = text.strip()
     if not text:
         raise ValueError("an empty id")
-    try:
-        number = int(text)
-    except ValueError:
-        return text
-    return number if str(number) == text and -(2**63) <= number < 2**63 else text
+    return text
 
 
 def check_time(microseconds: int) -> int:

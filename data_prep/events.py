@@ -6,7 +6,8 @@ python -m data_prep.events --train=FILE [--test=FILE | --test_days=N] --out=DIR
 
 FILE is CSV (.csv, .tsv), JSON lines (.jsonl, .ndjson, .json), Parquet (.parquet), or a
 folder of Parquet files. The steps are those of the paper; DIR gets the format of
-data_prep/FORMAT.md. Rows are counted with the header of a CSV file as row 1.
+data_prep/FORMAT.md. A row of text is a line; rows are counted from 1, the header of a
+CSV file and blank lines among them.
 """
 
 import sys
@@ -14,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from absl import flags
 
 from data_prep.click_files import BadRows
@@ -27,9 +27,9 @@ from data_prep.finishing import Finished, Recipe, finish, tell, work_folder
 from data_prep.log_program import add_flags
 from data_prep.parts import Batch, ItemCodes, Parts, Plan, plan_parts
 from data_prep.preparation import Filters, Log
-from data_prep.readers import Columns, describe_source, read_log
+from data_prep.readers import Columns
 from data_prep.steps import SplitRule
-from data_prep.streams import as_text, is_large, open_log
+from data_prep.streams import open_log
 from data_prep.writer import new_folder, refuse_taken
 
 
@@ -76,10 +76,7 @@ def main(values: flags.FlagValues) -> None:
     progress = Progress(timed=values.timings is not None)
     bad = BadRows(values.skip_bad_rows)
     try:
-        if bad.skip or any(is_large(path) for path in paths.values()):
-            finished = _prepare_large(values, paths, out, bad, progress)
-        else:
-            finished = _prepare_small(values, paths, out, progress)
+        finished = _prepare(values, paths, out, bad, progress)
         if values.timings is not None:
             progress.write_timings(Path(values.timings), finished.counts[0].events)
     finally:
@@ -88,30 +85,7 @@ def main(values: flags.FlagValues) -> None:
     tell(finished)
 
 
-def _prepare_small(
-    values: flags.FlagValues, paths: dict[str, Path], out: Path, progress: Progress
-) -> Finished:
-    """Prepares a log that fits memory: read as a whole before anything is written."""
-    logs = {}
-    for role, path in paths.items():
-        progress.stage(f"reading {path}")
-        logs[role] = [read_log(path, _columns(values), values.time_unit)]
-    require_space(out, rows_need(sum(len(log[0].session) for log in logs.values())))
-    if any(_is_text(log[0].item) for log in logs.values()):
-        for log in logs.values():
-            log[0] = log[0]._replace(item=as_text(log[0].item))
-    sources = _describe(paths, progress)
-    with new_folder(out) as folder:
-        log = _in_parts(logs, paths, work_folder(folder), Plan(1, False), progress)
-        return finish(folder, log, _recipe(values), sources, progress)
-
-
-def _is_text(ids: pa.Array) -> bool:
-    kind = ids.type.value_type if pa.types.is_dictionary(ids.type) else ids.type
-    return pa.types.is_string(kind)
-
-
-def _prepare_large(
+def _prepare(
     values: flags.FlagValues,
     paths: dict[str, Path],
     out: Path,
@@ -158,14 +132,6 @@ def _check(values: flags.FlagValues) -> None:
         raise UserError(f"--test_days={days}: expected a number of days above 0")
     if days is not None and values.time is None:
         raise UserError("--test_days needs --time, the column of the events' times")
-
-
-def _describe(paths: dict[str, Path], progress: Progress) -> list[dict[str, object]]:
-    sources = []
-    for role, path in paths.items():
-        progress.stage(f"hashing {path}")
-        sources += describe_source(path, role)
-    return sources
 
 
 def _in_parts(

@@ -119,14 +119,14 @@ def _read(block: Block, ids: pa.DataType) -> pa.Table | None:
     return table if table.num_rows == block.num_lines else None
 
 
-def _id(record: dict[str, Any], name: str) -> int | str:
+def _id(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{name} {value!r} is no id")
     return plain_id(str(value))
 
 
-def _event(event: Any) -> tuple[int | str, int, str]:
+def _event(event: Any) -> tuple[str, int, str]:
     if not isinstance(event, dict):
         raise ValueError("an event that is no JSON object")
     ts, kind = event.get("ts"), event.get("type")

@@ -1,4 +1,4 @@
-"""Anybody's large click log, read in batches so that memory stays bounded."""
+"""Anybody's click log, read in batches so that memory stays bounded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,18 +25,8 @@ from data_prep.readers import (
 from data_prep.rows import Rows, ahead, good_rows
 from data_prep.text_logs import CsvLog, JsonLog, TextLog
 
-LARGE = 1 << 28  # bytes of a log from which it is read in batches
-
 _ROWS = 1 << 20  # of Parquet, read together
 _HEAD = 1 << 20  # bytes of text by which a log is judged
-
-
-def is_large(path: Path) -> bool:
-    """Whether a log is to be read in batches."""
-    if path.is_dir():
-        sizes = (file.stat().st_size for file in path.rglob("*") if file.is_file())
-        return sum(sizes) > LARGE
-    return path.exists() and path.stat().st_size > LARGE
 
 
 class LogStream(Protocol):
@@ -62,7 +52,18 @@ class LogStream(Protocol):
 
 
 def open_log(path: Path, columns: Columns, time_unit: str) -> LogStream:
-    """Opens a log of any format, as ``readers.read_log`` tells them."""
+    """Opens a log of a format that its name's ending tells.
+
+    Args:
+      path: a file (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``,
+        ``.parquet``, the text ones compressed or not) or a folder of Parquet files,
+        partitioned or not.
+      columns: which columns to take.
+      time_unit: of numeric times, "s" or "ms".
+
+    Returns:
+      The log, looked at but not read.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     kind, delimiter = format_of(path)
@@ -108,8 +109,6 @@ class _TextStream:
                 yield batch
 
     def _parse_lines(self, lines: Rows, first: int) -> Batch:
-        if len(lines) == 1:  # an open quote shows only where something follows
-            self._parse(b"\n".join([*lines, *lines]), first)
         return self._parse(b"\n".join(lines), first)
 
     def _parse(self, data: bytes, first: int) -> Batch:

@@ -19,7 +19,7 @@ import pyarrow.json
 from data_prep.columns import parses
 from data_prep.errors import UserError
 from data_prep.raw_files import longest_line
-from data_prep.readers import NULLS, Columns, check_columns, explain_csv
+from data_prep.readers import NULLS, Columns, check_columns
 
 _BLOCK = 1 << 22  # bytes that one core parses at a time
 _SAMPLE = 1000  # lines by which a column's type is judged
@@ -49,6 +49,7 @@ class CsvLog:
         self._path = path
         line, _, rest = head.decode("utf-8", "replace").partition("\n")
         self._names = next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
+        self._time = columns.time
         needed = check_columns(path, self._names, columns)
         sample = self._sample(rest, delimiter)
         types = {}
@@ -80,13 +81,19 @@ class CsvLog:
     def table(self, data: bytes, first: int) -> pa.Table:
         """Parses lines, the first of which has this number; raises UserError."""
         where = f"{self._path}: row {first}"
+        last = data.rstrip(b"\r\n").rpartition(b"\n")[2]
+        if last.count(b'"') % 2:  # an open quote shows only where something follows
+            self._table(last + b"\n" + last, where)
+        return self._table(data, where)
+
+    def _table(self, data: bytes, where: str) -> pa.Table:
         read = pyarrow.csv.ReadOptions(column_names=self._names, block_size=_BLOCK)
         try:
             table = pyarrow.csv.read_csv(
                 pa.BufferReader(data), read, self._parse, self._convert
             )
         except pa.ArrowInvalid as error:
-            what = explain_csv(_plain(str(error)), self._names)
+            what = _explain_csv(_plain(str(error)), self._names, self._time)
             raise UserError(f"{where}: {what}") from error
         return _one_a_line(table, data, where)
 
@@ -190,7 +197,20 @@ def _json_fault(line: bytes) -> str | None:
     return None if isinstance(row, dict) else "expected a JSON object"
 
 
+def _explain_csv(problem: str, names: list[str], time: str | None) -> str:
+    """Says what pyarrow found in our words: a column's name instead of its index."""
+    found = re.match(r"In CSV column #(\d+): (.*?)(?:: invalid value (.*))?$", problem)
+    if found is None:
+        return problem
+    name, what, value = names[int(found[1])], found[2], found[3]
+    if value is not None:
+        what = f"{value} is no {'time' if name == time else 'number'}"
+    return f"column {name!r}: {what}"
+
+
 def _plain(problem: str) -> str:
     """The message of pyarrow's without its rows, which are counted in what it read."""
     problem = problem.splitlines()[0]
+    changed = r"Column\(/(.*)\) changed from (.*) to (.*)"
+    problem = re.sub(changed, r"column '\1' was a \2, now a \3", problem)
     return re.sub(r"(CSV|JSON) parse error: (Row #\d+: )?| in row \d+", "", problem)

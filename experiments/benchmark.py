@@ -1,198 +1,194 @@
-"""Times a run's train step or evaluation beside the least that it could cost.
+"""Times a run's train step or evaluation, and tells where the time goes.
 
     python -m experiments.benchmark train --config=experiments/configs/tron_xl.py \
         --config.data.path=DIR [--repeats=60] [--json=FILE]
     python -m experiments.benchmark evaluate --config=… --config.data.path=DIR
+    python -m experiments.benchmark train --breakdown [--plot=FILE.png] --config=…
+    python -m experiments.benchmark train --against=CHECKOUT --config=…
+    python -m experiments.benchmark scaling --config=… [--profile=otto] \
+        [--num_items=43000,430000,1800000] [--batch_sizes=32,128,512] [--plot=FILE.png]
     python -m experiments.benchmark prepare --format=FORMAT [--num_sessions=N]
 
 `train`: a step, data loading included, beside its floor: the matmul of all candidates
 and `jax.lax.top_k` over their scores alone, at the step's own shapes. `evaluate`: a
-pass over the first test events beside the matmul over the same blocks alone. `prepare`:
-data_prep on a made-up log, stage by stage (see benchmark_prepare.py). The first two are
+pass over the first test events beside the matmul over the same blocks alone. Both are
 timed in turn in one process, since a shared machine makes times of different minutes
 incomparable; read the ratio.
+
+`--breakdown`: the parts of a step (benchmark_breakdown.py). `--against`: the same
+benchmark in another checkout, in turn with this one. `scaling`: time and memory of a
+step against the size of the catalogue and of the batch, on made-up sessions. `prepare`:
+data_prep on a made-up log, stage by stage (benchmark_prepare.py).
 """
 
 from __future__ import annotations
 
-import time
+import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
-from jax import lax
-from ml_collections import ConfigDict
 
-from experiments import benchmark_prepare, checks, entry, runs, workdirs
-from tron_jax.data.sessions import select
+from experiments import (
+    benchmark_against,
+    benchmark_breakdown,
+    benchmark_children,
+    benchmark_evaluate,
+    benchmark_plots,
+    benchmark_point,
+    benchmark_prepare,
+    benchmark_scaling,
+    benchmark_train,
+    entry,
+    workdirs,
+)
+from experiments.benchmark_run import open_run
 from tron_jax.errors import UserError
-from tron_jax.ranking import score_block
-from tron_jax.training import compile_steps
 
-Timings = tuple[list[float], list[float]]  # seconds of the thing, seconds of its floor
+Report = dict[str, Any]
+
+
+class Command(NamedTuple):
+    """A benchmark.
+
+    Attributes:
+      define_flags: of its own.
+      run: prints what it finds.
+    """
+
+    define_flags: Callable[[flags.FlagValues], None]
+    run: Callable[[flags.FlagValues], None]
 
 
 def main(argv: Sequence[str]) -> int:
     program, *arguments = argv
-    command = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-    rest = [program, *arguments[1:]] if command else list(argv)
-    if command == "prepare":
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+    rest = [program, *arguments[1:]] if name else list(argv)
+    if name == "prepare":
         return benchmark_prepare.main(rest)
-    flag_values = flags.FlagValues()
-    entry.define_config(flag_values, rest)
-    flags.mark_flag_as_required("config", flag_values)
+    values = flags.FlagValues()
+    if name not in COMMANDS:
+        helped = [argument for argument in rest[1:] if "help" in argument]
+        return entry.run(lambda _: _refuse(name), values, [program, *helped])
+    entry.define_config(values, rest)
+    flags.mark_flag_as_required("config", values)
     flags.DEFINE_integer(
-        "repeats", 60, "Times to measure.", lower_bound=3, flag_values=flag_values
+        "repeats", 60, "Times to measure.", lower_bound=3, flag_values=values
     )
-    flags.DEFINE_string(
-        "json", None, "File to write the figures to.", flag_values=flag_values
-    )
-
-    def run(flag_values: flags.FlagValues) -> None:
-        if command not in COMMANDS:
-            expected = ", ".join([*COMMANDS, "prepare"])
-            raise UserError(
-                f"benchmark {command or '(nothing)'}: expected one of: {expected}"
-            )
-        _run(command, flag_values)
-
-    return entry.run(run, flag_values, rest)
+    flags.DEFINE_string("json", None, "File to write the figures to.", values)
+    COMMANDS[name].define_flags(values)
+    return entry.run(COMMANDS[name].run, values, rest)
 
 
-def _run(command: str, flag_values: flags.FlagValues) -> None:
-    config = flag_values.config
-    checks.check(config)
-    data = runs.open_data(config)
-    config = runs.resolve(config, data.num_items)
-    runs.use_compilation_cache()
-    splits = runs.splits(config, data)
-    parts = runs.build(config, data.num_items, splits["train"])
-    if command == "evaluate" and "test" not in splits:
-        raise UserError(f"{data.path} has no test sessions; expected some to evaluate")
-    what, floor, (ours, least) = COMMANDS[command](
-        config, parts, splits, flag_values.repeats
-    )
-    report = summarise(ours, least)
-    print(f"{what:<48}{1e3 * report['seconds']:>10.1f} ms")
-    print(f"{floor:<48}{1e3 * report['floor_seconds']:>10.1f} ms")
-    low, high = report["ratio_interval"]
-    print(
-        f"{'ratio (90 % interval)':<48}{report['ratio']:>10.2f}  {low:.2f}..{high:.2f}"
-    )
-    if flag_values.json:
+def _refuse(name: str) -> None:
+    expected = ", ".join([*COMMANDS, "prepare"])
+    raise UserError(f"benchmark {name or '(nothing)'}: expected one of: {expected}")
+
+
+def _tell(values: flags.FlagValues, command: str, report: Report, table: str) -> None:
+    """Prints a report and writes it where it is asked for."""
+    print(table)
+    if values.json:
         about = {"command": command, "device": jax.devices()[0].device_kind}
-        workdirs.write_json(Path(flag_values.json), about | report)
+        workdirs.write_json(Path(values.json), about | report)
 
 
-def summarise(ours: list[float], floor: list[float]) -> dict[str, Any]:
-    """Medians of both, and the ratio of the medians with a bootstrap interval.
-
-    Args:
-      ours: [n] seconds.
-      floor: [n] seconds, each measured right after its neighbour in ``ours``.
-
-    Returns:
-      seconds, floor_seconds, ratio, ratio_interval, repeats.
-    """
-    pairs = np.array([ours, floor])
-    draws = np.random.default_rng(0).integers(0, len(ours), (2000, len(ours)))
-    ratios = np.divide(*np.median(pairs[:, draws], axis=2))
-    seconds, floor_seconds = np.median(pairs, axis=1)
-    return {
-        "seconds": float(seconds),
-        "floor_seconds": float(floor_seconds),
-        "ratio": float(seconds / floor_seconds),
-        "ratio_interval": [float(q) for q in np.quantile(ratios, [0.05, 0.95])],
-        "repeats": len(ours),
-    }
+def _plot(
+    values: flags.FlagValues,
+    draw: Callable[[Any, Report], None],
+    report: Report,
+    height: float,
+) -> None:
+    """Draws a report where a picture is asked for."""
+    if values.plot and not benchmark_plots.save(
+        values.plot, lambda figure: draw(figure, report), height
+    ):
+        print("no plot is drawn: matplotlib is not installed; tron-jax[plots] has it")
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds until the result of a call is there, and the result."""
-    start = time.perf_counter()
-    result = jax.block_until_ready(function())
-    return time.perf_counter() - start, result
+def _define_train(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("breakdown", False, "The parts of a step.", values)
+    flags.DEFINE_string("plot", None, "PNG of the breakdown.", values)
+    benchmark_against.define_flags(values)
 
 
-def benchmark_train(
-    config: ConfigDict, parts: runs.Parts, splits: dict, repeats: int
-) -> tuple[str, str, Timings]:
-    """Steps spread over an epoch, each followed by the floor at its shapes."""
-    batches = parts.batches
-    at = np.linspace(0, batches.steps_per_epoch - 1, repeats).astype(int)
-    sizes = sorted({batches.at(int(step)).items.size for step in at})
-    shapes = [runs.abstract_batch(size) for size in sizes]
-    train_step = compile_steps(parts.train_step, jax.eval_shape(parts.init), shapes)
-    width = config.model.hidden_size
-    candidates = config.negatives.num_uniform + config.negatives.num_in_batch
-    k = config.loss.topk
-    key = jax.random.key(0)
-    rows = jax.random.normal(key, (candidates, width))
-    hidden = {size: jax.random.normal(key, (size, width)) for size in sizes}
-
-    @jax.jit
-    def floor(hidden: jax.Array, rows: jax.Array) -> Any:
-        scores = hidden @ rows.T
-        return lax.top_k(scores, k) if k else scores
-
-    state = jax.jit(parts.init)()
-    for size, events in hidden.items():  # compiles the floor, warms the step
-        jax.block_until_ready(floor(events, rows))
-        step = next(int(s) for s in at if batches.at(int(s)).items.size == size)
-        state, _ = train_step(state, jax.device_put(batches.at(step)))
-    ours, least = [], []
-    for step in at:
-
-        def one_step(state=state, step=int(step)):
-            return train_step(state, jax.device_put(batches.at(step)))
-
-        seconds, (state, _) = timed(one_step)
-        ours.append(seconds)
-        events = hidden[batches.at(int(step)).items.size]
-        least.append(timed(lambda events=events: floor(events, rows))[0])
-    what = f"train step, {config.train.batch_size} sessions"
-    parts_of_floor = "matmul and top_k" if k else "matmul"
-    return what, f"floor: {parts_of_floor} of {candidates:,}", (ours, least)
+def _train(values: flags.FlagValues) -> None:
+    if values.plot and not values.breakdown:
+        raise UserError("--plot: expected --breakdown beside it")
+    if values.against:
+        if values.breakdown:
+            raise UserError("--against and --breakdown: expected one of them")
+        _against("train", values)
+        return
+    run = open_run(values.config)
+    if values.breakdown:
+        report = benchmark_breakdown.measure(run, values.repeats)
+        table = benchmark_breakdown.table(report)
+        _tell(values, "train --breakdown", report, table)
+        _plot(values, benchmark_plots.draw_breakdown, report, 3)
+        return
+    report = benchmark_train.measure(run, values.repeats)
+    _tell(values, "train", report, benchmark_train.table(report))
 
 
-def benchmark_evaluate(
-    config: ConfigDict, parts: runs.Parts, splits: dict, repeats: int
-) -> tuple[str, str, Timings]:
-    """A pass over the first test events, then the matmul over the same blocks."""
-    state = jax.jit(parts.init)()
-    test = splits["test"]
-    sessions = select(test, 0, min(test.num_sessions, 4096))
-    ranks = parts.evaluator(state.params, state.items, 0, sessions)
-    events = len(ranks.of("exact").event)
-    block, num_items = parts.evaluator.block, parts.evaluator.num_items
-    key = jax.random.key(0)
-    rows, hidden = jax.random.normal(key, (2, block, config.model.hidden_size))
-    blocks = -(-events // block) * -(-num_items // block)
+def _evaluate(values: flags.FlagValues) -> None:
+    if values.against:
+        _against("evaluate", values)
+        return
+    report = benchmark_evaluate.measure(open_run(values.config), values.repeats)
+    _tell(values, "evaluate", report, benchmark_train.table(report))
 
-    @jax.jit
-    def matmuls(rows: jax.Array, hidden: jax.Array) -> jax.Array:
-        def one(i, sums):
-            scores = score_block(rows + i, hidden)
-            return sums + scores[0]
 
-        return lax.fori_loop(0, blocks, one, jnp.zeros(block))
+def _against(command: str, values: flags.FlagValues) -> None:
+    other = benchmark_against.checkout(values.against)
+    config = benchmark_children.config_arguments(values)
+    arguments = [command, *config, f"--repeats={values.repeats}"]
+    report = benchmark_against.measure(other, arguments, values.rounds)
+    _tell(values, f"{command} --against", report, benchmark_against.table(report))
 
-    matmuls(rows, hidden).block_until_ready()
-    ours, least = [], []
-    for _ in range(max(3, repeats // 20)):
-        ours.append(
-            timed(lambda: parts.evaluator(state.params, state.items, 0, sessions))[0]
+
+def _define_scaling(values: flags.FlagValues) -> None:
+    benchmark_scaling.define_flags(values)
+    flags.DEFINE_string("plot", None, "PNG of time and memory.", values)
+
+
+def _scaling(values: flags.FlagValues) -> None:
+    sizes = benchmark_scaling.axes(values)
+    config = benchmark_children.config_arguments(values)
+
+    def start(point: dict[str, int]) -> benchmark_scaling.Process:
+        named = [f"--{axis}={size}" for axis, size in point.items()]
+        return benchmark_scaling.Process(
+            [*config, f"--profile={values.profile}", *named]
         )
-        least.append(timed(lambda: matmuls(rows, hidden))[0])
-    what = f"evaluation of {events:,} events"
-    return what, f"its matmul alone, {num_items:,} items", (ours, least)
+
+    report = benchmark_scaling.measure(
+        sizes, values.config.train.batch_size, start, values.repeats
+    )
+    report |= {"profile": values.profile, "config": config}
+    _tell(values, "scaling", report, benchmark_scaling.table(report))
+    _plot(values, benchmark_plots.draw_scaling, report, 6)
 
 
-COMMANDS = {"train": benchmark_train, "evaluate": benchmark_evaluate}
+def _point(values: flags.FlagValues) -> None:
+    size = (values.num_items, values.batch_size)
+    try:
+        run = benchmark_point.make_run(values.config, values.profile, *size)
+        for answer in benchmark_point.answers(run, sys.stdin):
+            print(json.dumps(answer), flush=True)
+    except UserError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+
+
+COMMANDS = {
+    "train": Command(_define_train, _train),
+    "evaluate": Command(benchmark_against.define_flags, _evaluate),
+    "scaling": Command(_define_scaling, _scaling),
+    "point": Command(benchmark_point.define_flags, _point),  # of scaling
+}
 
 if __name__ == "__main__":
     entry.start(main)

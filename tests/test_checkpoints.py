@@ -1,4 +1,6 @@
+import itertools
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -8,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from absl import logging
 
 from tron_jax.checkpoints import Checkpoints
 from tron_jax.errors import UserError
+from tron_jax.manifest import DamagedCheckpointError
 
 NAN_WITH_PAYLOAD = np.array([0x7FC12345], np.uint32).view(np.float32)
 tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
@@ -61,9 +63,11 @@ def names(folder: Path) -> list[str]:
 def warned(monkeypatch) -> list[str]:
     """The warning lines of a test, in order."""
     lines: list[str] = []
-    monkeypatch.setattr(
-        logging, "warning", lambda text, *args: lines.append(text % args)
-    )
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    log = logging.getLogger("absl")
+    monkeypatch.setattr(log, "handlers", [handler])
+    monkeypatch.setattr(log, "level", logging.WARNING)
     return lines
 
 
@@ -123,7 +127,7 @@ def test_keeps_the_last_and_the_earliest_best(tmp_path):
     assert checkpoints.best_step() is None
     for step, score in scores.items():
         checkpoints.save(step, state, {"at": step}, score=score)
-    checkpoints.close()
+    checkpoints.wait()
     assert checkpoints.steps() == [2, 6, 7, 8]
     assert names(tmp_path) == ["2", "6", "7", "8"]
     assert checkpoints.best_step() == 2
@@ -169,49 +173,44 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def damages(folder: Path):
-    """Yields (what was done, the function that does it to a copy of the folder)."""
-    yield "folder emptied", lambda copy: [shutil.rmtree(copy), copy.mkdir()]
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    for name in files:
-        yield f"{name} deleted", lambda copy, name=name: (copy / name).unlink()
-        size = (folder / name).stat().st_size
-        if size:
-            yield (
-                f"{name} cut",
-                lambda copy, name=name, n=size // 2: (copy / name).write_bytes(
-                    (copy / name).read_bytes()[:n]
-                ),
-            )
-            yield f"{name} flipped", lambda copy, name=name: flip(copy / name)
-            yield (
-                f"{name} garbled",
-                lambda copy, name=name, n=size: (copy / name).write_bytes(b"\xff" * n),
-            )
+DAMAGES = {
+    "deleted": lambda path: path.unlink(),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "flipped": lambda path: flip(path),
+    "garbled": lambda path: path.write_bytes(b"\xff" * path.stat().st_size),
+}
 
 
-def test_damaged_newest_is_named_and_the_one_before_used(tmp_path, warned):
+def test_damage_of_every_kind_is_found(tmp_path, warned):
+    """Of the newest, which is named; what is restored is the one before."""
     run, sound = tmp_path / "run", tmp_path / "sound"
     state = {step: make_state(step) for step in (1, 2)}
     with Checkpoints(run) as checkpoints:
         for step in state:
             checkpoints.save(step, state[step], {"at": step})
-    (run / "2").rename(sound)
+    shutil.copytree(run / "2", sound)
+    like = abstract(state[1])
     cases = 0
-    for what, damage in damages(sound):
-        shutil.copytree(sound, run / "2")
-        damage(run / "2")
-        step, restored, info = Checkpoints(run).restore_newest(abstract(state[1]))
-        assert (step, info) == (1, {"at": 1}), what
-        assert len(warned) == 1, what
-        assert str(run / "2") in warned.pop(), what
-        cases += 1
-        shutil.rmtree(run / "2")
-    assert bits(restored) == bits(state[1])
+    names = [path.relative_to(sound) for path in sound.rglob("*") if path.is_file()]
+    for name, damage in itertools.product(names, DAMAGES):
+        if damage == "deleted" or (sound / name).stat().st_size:
+            DAMAGES[damage](run / "2" / name)
+            with pytest.raises(DamagedCheckpointError) as error:
+                Checkpoints(run).restore(2, like)
+            assert str(run / "2") in str(error.value), (name, damage)
+            shutil.copyfile(sound / name, run / "2" / name)
+            cases += 1
     assert cases > 30
+    shutil.rmtree(run / "2")
+    (run / "2").mkdir()
+    step, restored, info = Checkpoints(run).restore_newest(like)
+    assert (step, info) == (1, {"at": 1})
+    assert bits(restored) == bits(state[1])
+    assert len(warned) == 1
+    assert str(run / "2") in warned.pop()
     # Unharmed, the copy is what is restored.
-    shutil.copytree(sound, run / "2")
-    assert Checkpoints(run).restore_newest(abstract(state[1]))[0] == 2
+    shutil.copytree(sound, run / "2", dirs_exist_ok=True)
+    assert Checkpoints(run).restore_newest(like)[0] == 2
     assert warned == []
 
 

@@ -26,7 +26,7 @@ _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 # 300 kB stops the arrays; 100 bytes the small files as well.
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(at), hard))
 checkpoints.save(2, state, {"at": 2})
-checkpoints._thread.join()
+checkpoints._writer.join()
 try:
     checkpoints.check()
 except UserError as error:

@@ -256,4 +256,4 @@ def test_json_whose_kind_changes_names_the_row_of_the_file(capsys, logs):
     ]
     rows[60_000] = '{"session": 20000, "item": "five", "time": 60000}'
     line = refused_log(capsys, logs, "log.jsonl", "\n".join(rows) + "\n")
-    assert "row 60001: column 'item' was a number, now 'five'" in line
+    assert "row 60001: column 'item' was a number, now a string" in line

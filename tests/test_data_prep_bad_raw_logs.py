@@ -12,7 +12,16 @@ import time
 import pyarrow as pa
 import pytest
 
-from data_prep import diginetica, disk, otto, parts, raw_files, synthetic, yoochoose
+from data_prep import (
+    diginetica,
+    disk,
+    events,
+    otto,
+    parts,
+    raw_files,
+    synthetic,
+    yoochoose,
+)
 from data_prep.entry import run
 from tron_jax.data.sessions import open_prepared
 
@@ -218,6 +227,11 @@ def test_disk_too_small(capsys, monkeypatch, tmp_path):
     folder = write(tmp_path, "otto", OTTO)
     assert status_of("otto", folder, tmp_path / "made" / "out") == 1
     line = capsys.readouterr().err
+    log = folder / "log.csv"
+    log.write_text("session,item\n" + "1,2\n" * 500_000)
+    argv = ["e", f"--train={log}", f"--out={tmp_path}/made/out", "--session=session"]
+    assert run(events.main, events.define_flags(), [*argv, "--item=item"]) == 1
+    assert "about 0.03 GB of free disk are needed" in capsys.readouterr().err
     argv = ["s", "--profile=otto", f"--out={tmp_path}/made/out"]
     assert run(synthetic.main, synthetic.define_flags(), argv) == 1
     assert "GB of free disk are needed" in capsys.readouterr().err
@@ -226,9 +240,12 @@ def test_disk_too_small(capsys, monkeypatch, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["logs"]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_leaves_nothing(tmp_path, signum):
-    """Stopped with half of the raw file in temporary parts."""
+@pytest.mark.parametrize(
+    ("signum", "when"),
+    [(signal.SIGTERM, "train.0.arrow"), (signal.SIGINT, "train.runs.arrow")],
+)
+def test_stopping_leaves_nothing(tmp_path, signum, when):
+    """Stopped while the log is cut into parts, and while these are merged."""
     raw = tmp_path / "views.csv"
     with raw.open("w") as file:
         file.write(HEADER)
@@ -241,7 +258,7 @@ def test_stopping_leaves_nothing(tmp_path, signum):
     command = [sys.executable, "-c", code, f"--raw={raw}", f"--out={out}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.rglob("train.*.arrow")):
+        while not list(tmp_path.rglob(when)):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)

@@ -21,7 +21,6 @@ def large(monkeypatch):
     """Makes every log count as large, blocks and parts being small."""
 
     def force():
-        monkeypatch.setattr(streams, "LARGE", 0)
         monkeypatch.setattr(raw_files, "BLOCK", 2000)
         monkeypatch.setattr(streams, "_ROWS", 70)
         monkeypatch.setattr(parts, "PART_ROWS", 100)

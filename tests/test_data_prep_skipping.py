@@ -6,6 +6,8 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from test_data_prep_raw_logs import as_lists
+from test_data_prep_raw_logs import prepare as prepare_raw
 
 from data_prep import events, parts, raw_files, streams
 from data_prep.entry import run
@@ -56,21 +58,21 @@ def blocks(request, monkeypatch):
 BAD_CSV = [
     ("1396860669,s1,1", "Expected 4 columns, got 3"),
     ("1396860669,s1,1,2,3", "Expected 4 columns, got 5"),
-    ("noon,s1,1,2", "column 'time', "),
+    ("noon,s1,1,2", "column 'time': 'noon' is no time"),
     (",s1,1,2", "column 'time': empty"),
     ("-5,s1,1,2", "column 'time': -5.0 is before 1970"),
     ("1.4e12,s1,1,2", "column 'time': 1400000000000.0 is after the year 9999"),
     ("1396860669,,1,2", "column 'session': empty"),
     ("1396860669,s1,1,", "column 'item': empty"),
-    ("1396860669,s1,x,2", "column 'pos', "),
-    ("time,session,pos,item", "column 'time', "),
-    (b"1396860669,s1,1,\xff", "column 'item', "),
+    ("1396860669,s1,x,2", "column 'pos': 'x' is no number"),
+    ("time,session,pos,item", "column 'time': '"),
+    (b"1396860669,s1,1,\xff", "column 'item': "),
     ('1396860669,s1,1,"2', "expected one row a line"),  # an open quote
 ]
 
 
 @pytest.mark.parametrize(("row", "expected"), BAD_CSV)
-def test_csv(tmp_path, capsys, monkeypatch, blocks, row, expected):
+def test_csv(tmp_path, capsys, blocks, row, expected):
     lines = [",".join(NAMES), *CSV]
     lines = [line.encode() for line in lines]
     row = row.encode() if isinstance(row, str) else row
@@ -80,11 +82,8 @@ def test_csv(tmp_path, capsys, monkeypatch, blocks, row, expected):
     for number in (2, 92, 154):
         assert f"row {number}" in told
     assert expected in told
-    # Without the flag, the first of them is an error, of a large log in the same words.
+    # Without the flag, the first of them is an error in the same words.
     path = tmp_path / "spoilt" / "log.csv"
-    assert status_of(path, tmp_path / "out") == 1
-    capsys.readouterr()
-    monkeypatch.setattr(streams, "LARGE", 0)
     assert status_of(path, tmp_path / "out") == 1
     line = capsys.readouterr().err
     assert line.startswith(f"error: {path}: row 2")
@@ -166,3 +165,41 @@ def test_nothing_but_malformed_rows(tmp_path, capsys):
     assert "warning: 5 malformed rows left out" in told
     assert f"error: {path}: no rows" in told
     assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.parametrize("codec", ["gzip", "bz2", "zstd", "lz4"])
+def test_compressed_logs_whole_and_cut(tmp_path, capsys, codec):
+    rows = [f"{time},{session},{pos},{item}" for session, item, time, pos in ROWS * 40]
+    content = "\n".join([",".join(NAMES), *rows]).encode()
+    (tmp_path / "plain.csv").write_bytes(content)
+    assert status_of(tmp_path / "plain.csv", tmp_path / "plain") == 0
+    ending = {"gzip": "gz", "zstd": "zst"}.get(codec, codec)
+    path = tmp_path / f"log.csv.{ending}"
+    with pa.CompressedOutputStream(str(path), codec) as file:
+        file.write(content)
+    assert status_of(path, tmp_path / "out") == 0
+    made = [open_prepared(tmp_path / name).fingerprint for name in ("plain", "out")]
+    assert made[0] == made[1]
+    path.write_bytes(path.read_bytes()[:-300])
+    capsys.readouterr()
+    # What is cut off is no malformed row: it is an error in any case.
+    for args in ([], ["--skip_bad_rows"]):
+        assert status_of(path, tmp_path / "cut", *args) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {path}: ")
+        assert "cut off" in line or f"damaged {codec}" in line
+    assert not (tmp_path / "cut").exists()
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_leading_zeros_of_whole_numbers_do_not_count(tmp_path, spoilt):
+    """Also where a malformed row makes the lines be parsed one by one."""
+    clicks = [("007", 1), ("7", "02"), ("8", "2"), ("8", "1")]
+    lines = [f"{s},2014-04-07T10:00:0{n}Z,{i},0" for n, (s, i) in enumerate(clicks)] * 3
+    lines += [f"9,2014-05-07T10:00:0{n}Z,1,0" for n in range(3)]
+    lines += ["x"] * spoilt
+    path = tmp_path / "clicks.dat"
+    path.write_text("\n".join(lines))
+    data = prepare_raw("yoochoose", path, tmp_path / "out", "--skip_bad_rows")
+    assert data.train.ids.to_pylist() == [7, 8]
+    assert as_lists(data)[2] == [1, 2]

@@ -139,14 +139,11 @@ def test_popular_negatives_that_are_left_out_do_not_count(style, excluded):
         popularity=popular_items(),
         uniform_style=style,
         exclude=excluded,
-        num_uniform=8,
-        num_popularity=24,
+        num_popularity=8,
     )
-    uniform_alone = drawn_by(
-        batch, uniform_style=style, exclude=excluded, num_uniform=8
-    )
+    uniform_alone = drawn_by(batch, uniform_style=style, exclude=excluded)
     assert candidates.drawn.shape == (num_groups(style, batch), 32)
-    np.testing.assert_array_equal(candidates.drawn[:, :8], uniform_alone.drawn)
+    np.testing.assert_array_equal(candidates.drawn[:, :24], uniform_alone.drawn)
     keep = np.broadcast_to(candidates.drawn_keep, candidates.drawn.shape)
     for group, (ids, counts) in enumerate(zip(candidates.drawn, keep, strict=True)):
         left = reference.left(style, excluded, batch, group, SESSIONS, ITEMS)
@@ -234,7 +231,10 @@ def test_members_are_the_events_of_each_session():
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize(("style", "excluded"), COMBINATIONS)
+@pytest.mark.parametrize(
+    ("style", "excluded"),
+    [("eventwise", "session"), ("sessionwise", "session"), ("batchwise", "batch")],
+)
 def test_a_longer_stream_leaves_the_draws_of_real_events_unchanged(style, excluded):
     fields = {
         "uniform_style": style,
@@ -262,40 +262,39 @@ def test_a_longer_stream_leaves_the_draws_of_real_events_unchanged(style, exclud
     np.testing.assert_array_equal(before.in_batch_keep, after.in_batch_keep)
 
 
-@pytest.mark.parametrize("pool", negatives.IN_BATCH_FROM)
-@pytest.mark.parametrize("mask_hits", [False, True])
+@pytest.mark.parametrize(("pool", "masked"), [("inputs", True), ("labels", False)])
 @pytest.mark.parametrize(("style", "excluded"), COMBINATIONS)
-def test_what_counts_equals_the_slow_loop(style, excluded, mask_hits, pool):
-    """De-duplicated or not, hits masked or not, of every kind at once."""
+def test_what_counts_equals_the_slow_loop(style, excluded, pool, masked):
+    """Of every kind at once; hits and the session are masked, or neither."""
     batch = reference.make_batch(6, items=14)
-    fields = {
-        "num_items": 14,
-        "uniform_style": style,
-        "exclude": excluded,
-        "num_uniform": 6,
-        "num_popularity": 6,
-        "num_in_batch": 30,
-        "in_batch_from": pool,
-        "mask_session": mask_hits,
-    }
-    popularity = popular_items(items=14)
-    every = drawn_by(batch, 1, popularity, **fields)
-    fewer = drawn_by(batch, 1, popularity, deduplicate=True, **fields)
-    keep = [
-        np.asarray(
-            jax.jit(scoring.kept, static_argnames="mask_hits")(
-                candidates, batch, mask_hits=mask_hits
-            )
-        )
-        for candidates in (every, fewer)
-    ]
+    sample = sampler(
+        num_items=14,
+        uniform_style=style,
+        exclude=excluded,
+        num_uniform=6,
+        num_popularity=6,
+        num_in_batch=30,
+        in_batch_from=pool,
+        mask_session=masked,
+    )
+
+    @jax.jit
+    def count(batch, popularity):
+        every = sample(jnp.int32(1), batch, popularity)
+        fewer = candidates_.without_repeats(every, batch)
+        kept = functools.partial(scoring.kept, batch=batch, mask_hits=masked)
+        return every, kept(every), kept(fewer)
+
+    every, all_kept, fewer_kept = jax.tree.map(
+        np.asarray, count(batch, popular_items(items=14))
+    )
     dropped = 0
     for event in np.flatnonzero(batch.weight):
         ids, counts = reference.candidates_of(event, style, batch, every, pool)
         first = reference.first_only(ids, counts)
-        not_hit = np.array(ids) != batch.labels[event] if mask_hits else True
-        np.testing.assert_array_equal(keep[0][event], counts & not_hit)
-        np.testing.assert_array_equal(keep[1][event], first & not_hit)
+        not_hit = (np.array(ids) != batch.labels[event]) | (not masked)
+        np.testing.assert_array_equal(all_kept[event], not_hit & counts)
+        np.testing.assert_array_equal(fewer_kept[event], not_hit & first)
         dropped += sum(counts) - sum(first)
     assert dropped > 0
 

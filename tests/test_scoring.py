@@ -2,9 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference_negatives as reference
 
-from tron_jax import scoring
-from tron_jax.losses import LOSSES
+from tron_jax import drawn_scores, scoring
+from tron_jax.losses import LOSSES, make_loss
+from tron_jax.negatives import IN_BATCH_FROM, UNIFORM_STYLES, make_sampler
+from tron_jax.touched import sum_rows, touch
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -26,7 +29,7 @@ def test_scores_that_are_nan_count_and_show_in_the_loss(loss):
     scores = jnp.array([[5.0, jnp.nan, 3.0, scoring.LOWEST], [1.0, 2.0, 3.0, 4.0]])
     columns, kept = scoring.hardest(scores, 3)
     neg = jnp.take_along_axis(scores, columns, axis=1)
-    losses = LOSSES[loss](0.1)(jnp.ones(2), neg, kept)
+    losses = make_loss(loss, penalty=0.1)(jnp.ones(2), neg, kept)
     np.testing.assert_array_equal(jnp.isnan(losses), [True, False])
 
 
@@ -38,3 +41,167 @@ def test_where_too_few_are_kept_the_rest_is_marked():
     assert kept.sum() == 2
     _, none = scoring.hardest(jnp.full_like(scores, scoring.LOWEST), 2)
     assert not none.any()
+
+
+ROWS, WIDTH = 31, 6
+EVERY_WAY = {
+    "batchwise": drawn_scores.shared,
+    "eventwise": drawn_scores.gathered_at_once,
+    "eventwise in blocks": drawn_scores.gathered,
+    "sessionwise": drawn_scores.picked,
+    "sessionwise in blocks": drawn_scores.gathered,
+}
+
+
+def candidates_by(style, batch, pool="inputs", num_drawn=7, num_in_batch=4, seed=0):
+    sample = make_sampler(
+        num_items=ROWS - 1,
+        num_sessions=5,
+        max_session_length=12,
+        num_uniform=num_drawn,
+        num_popularity=0,
+        uniform_style=style,
+        exclude="none",
+        num_in_batch=num_in_batch,
+        in_batch_from=pool,
+        mask_session=True,
+        deduplicate=True,
+        seed=seed,
+    )
+    return sample(jnp.int32(0), batch)
+
+
+def states(seed=0, events=40):
+    keys = jax.random.split(jax.random.key(seed))
+    return tuple(
+        jax.random.normal(key, (size, WIDTH))
+        for key, size in zip(keys, (events, ROWS), strict=True)
+    )
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("pool", IN_BATCH_FROM)
+@pytest.mark.parametrize("way", EVERY_WAY)
+def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypatch):
+    """By every strategy, and in blocks that do not divide the groups."""
+    monkeypatch.setattr(drawn_scores, "ROWS_AT_A_TIME", 2 * 7)
+    monkeypatch.setattr(drawn_scores, "strategy", lambda *shapes: EVERY_WAY[way])
+    batch = jax.tree.map(jnp.asarray, reference.make_batch(0))
+    candidates = candidates_by(way.split()[0], batch, pool)
+    touched = touch(batch.items, batch.labels, candidates.drawn, ROWS, True)
+    hidden, rows = states()
+    weights = jax.random.normal(jax.random.key(9), (40, 11)) * batch.weight[:, None]
+
+    def plain(hidden, rows):
+        chosen = rows[scoring.items_of(None, candidates, batch)]
+        return jnp.einsum("nd,ncd->nc", hidden, chosen)
+
+    @jax.jit
+    def ours(hidden, rows):
+        scores, backward = scoring.scores(hidden, rows, candidates, touched, batch)
+        by_hidden, by_rows = backward(weights)
+        return scores, by_hidden, sum_rows(ROWS, *by_rows)
+
+    expected, back = jax.vjp(jax.jit(plain), hidden, rows)
+    scores, *gradients = ours(hidden, rows)
+    real = np.asarray(batch.weight) > 0
+    np.testing.assert_allclose(scores[real], expected[real], rtol=1e-4, atol=1e-5)
+    for actual, wanted in zip(gradients, back(weights), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("num_drawn", "num_in_batch"), [(7, 4), (7, 0), (0, 4)])
+@pytest.mark.parametrize("style", UNIFORM_STYLES)
+def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
+    """Scores to select by, rows and items agree with each other and the slow loop."""
+    raw = reference.make_batch(1)
+    batch = jax.tree.map(jnp.asarray, raw)
+    hidden, rows = states(1)
+    pool = "labels"
+
+    @jax.jit
+    def select(batch, hidden, rows):
+        candidates = candidates_by(style, batch, pool, num_drawn, num_in_batch)
+        touched = touch(batch.items, batch.labels, candidates.drawn, ROWS, False)
+        by = rows[jnp.arange(ROWS) if touched.ids is None else touched.ids]
+        arguments = (hidden, by, candidates, touched, batch)
+        found = scoring.selection_scores(*arguments, mask_hits=True)
+        columns, _ = scoring.hardest(found, 3)
+        return (
+            candidates,
+            found,
+            scoring.scores(*arguments)[0],
+            scoring.kept(candidates, batch, mask_hits=True),
+            columns,
+            scoring.items_of(columns, candidates, batch),
+            by[scoring.rows_of(columns, candidates, batch, touched)],
+            scoring.is_in_batch(columns, candidates),
+        )
+
+    outcome = jax.tree.map(np.asarray, select(batch, hidden, rows))
+    candidates, found, every, keep, columns, items, chosen, borrowed = outcome
+    assert found.shape == (40, num_drawn + num_in_batch)
+    for event in np.flatnonzero(raw.weight):
+        ids, _ = reference.candidates_of(event, style, raw, candidates, pool)
+        scores = np.asarray(rows)[ids] @ np.asarray(hidden)[event]
+        np.testing.assert_allclose(every[event], scores, rtol=1e-4, atol=1e-5)
+        wanted = np.where(keep[event], scores, scoring.LOWEST)
+        np.testing.assert_allclose(found[event], wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(items[event], np.array(ids)[columns[event]])
+        np.testing.assert_array_equal(chosen[event], np.asarray(rows)[items[event]])
+    np.testing.assert_array_equal(borrowed, columns >= num_drawn)
+    assert not keep.all()
+    whole = scoring.is_in_batch(None, candidates)
+    np.testing.assert_array_equal(whole[0], np.arange(whole.size) >= num_drawn)
+
+
+@pytest.mark.parametrize(
+    ("events", "rows", "groups", "way"),
+    [
+        (512, 43_098, (1, 8192), "batchwise"),
+        (512, 43_098, (512, 1), "eventwise"),
+        (512, 43_098, (512, 0), "batchwise"),
+        (512, 43_098, (128, 512), "sessionwise in blocks"),
+        (512, 43_098, (128, 8192), "sessionwise"),
+        (2300, 1_050_000, (128, 8192), "sessionwise in blocks"),
+        (512, 43_098, (512, 8192), "sessionwise"),
+    ],
+)
+def test_the_cheapest_way_is_chosen_by_shape(events, rows, groups, way):
+    assert drawn_scores.strategy(events, rows, groups) is EVERY_WAY[way]
+
+
+def test_memory_of_many_negatives_of_each_session_is_bounded(monkeypatch):
+    """Neither their rows nor scores of all rows are ever there at once."""
+    monkeypatch.setattr(drawn_scores, "ROWS_AT_A_TIME", 1024)
+    events, rows, sessions, k, width = 64, 60_000, 16, 1024, 32
+
+    def both(hidden, rows, numbers, group, members, by_scores):
+        drawn = drawn_scores.Drawn(numbers, group, members)
+        scores, backward = drawn_scores.gathered(hidden, rows, drawn)
+        return scores, backward(by_scores)
+
+    shapes = [(events, width), (rows, width), (sessions, k), (events,), (sessions, 8)]
+    types = [np.float32, np.float32, np.int32, np.int32, np.int32]
+    arguments = [jax.ShapeDtypeStruct(*x) for x in zip(shapes, types, strict=True)]
+    by_scores = jax.ShapeDtypeStruct((events, k), np.float32)
+    compiled = jax.jit(both).lower(*arguments, by_scores).compile()
+    gathered = sessions * k * width * 4
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.5 * gathered
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("way", EVERY_WAY)
+def test_every_way_lowers_for_gpu_and_tpu(way, monkeypatch):
+    monkeypatch.setattr(drawn_scores, "ROWS_AT_A_TIME", 2 * 7)
+    batch = jax.tree.map(jnp.asarray, reference.make_batch(0))
+    candidates = candidates_by(way.split()[0], batch)
+
+    def both(hidden, rows, by_scores):
+        group = candidates.groups(batch.session)
+        drawn = drawn_scores.Drawn(candidates.drawn, group, candidates.members)
+        scores, backward = EVERY_WAY[way](hidden, rows, drawn)
+        return scores, backward(by_scores)
+
+    traced = jax.jit(both).trace(*states(), jnp.zeros((40, 7)))
+    assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()

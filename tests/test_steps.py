@@ -9,6 +9,7 @@ import reference
 
 from tron_jax import row_optimizers
 from tron_jax.data.packing import Batch, pack
+from tron_jax.full_softmax import make_full_softmax
 from tron_jax.losses import make_loss
 from tron_jax.models.sasrec import make_sasrec
 from tron_jax.negatives import Candidates, make_sampler
@@ -62,8 +63,15 @@ def make_sample(num_uniform=12, num_in_batch=4, exclude="none", items=ITEMS):
 
 
 def make_step(
-    item_table="dense", dropout=0.0, loss="ssm", topk=6, mask_hits=True, **sampling
+    item_table="dense",
+    dropout=0.0,
+    loss="ssm",
+    topk=6,
+    mask_hits=True,
+    objective=None,
+    **sampling,
 ):
+    """A compiled step and its first state; ``objective`` is one of the whole table."""
     encoder = make_encoder(dropout)
     items = sampling.get("items", ITEMS)
     tx = optax.adam(learning_rate)
@@ -76,11 +84,11 @@ def make_step(
     train_step = make_train_step(
         encoder,
         make_sample(**sampling),
-        make_objective(make_loss(loss), topk=topk, mask_hits=mask_hits),
+        objective or make_objective(make_loss(loss), topk=topk, mask_hits=mask_hits),
         tx,
         item_tx,
         num_items=items,
-        whole_table=dense,
+        whole_table=dense or objective is not None,
         seed=5,
     )
     params = encoder.init(jax.random.key(0))
@@ -198,6 +206,22 @@ def test_rows_and_dense_tables_train_alike():
     item_tx = row_optimizers.deferred_adam(learning_rate)
     table = item_tx.read(rows.items, None, jnp.int32(12)).values
     assert np.abs(np.asarray(table) - np.asarray(dense.items.table)).mean() < 1e-5
+
+
+def test_full_softmax_trains_rows_and_dense_tables_alike():
+    states = []
+    for item_table in ("dense", "rows"):
+        objective = make_full_softmax(num_items=ITEMS, block=16)
+        step, state = make_step(
+            item_table, objective=objective, num_uniform=0, num_in_batch=0
+        )
+        losses = []
+        for seed in range(20):
+            state, totals = step(state, make_batch(seed % 2))
+            losses.append(totals.loss / totals.events)
+        states.append((state.params, state.items.table))
+    assert losses[-1] < 0.8 * losses[0]
+    assert_trees_close(*states, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,10 @@ def first_of_equals(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
       [G, k] bool, true where no equal id stands before in the row, and the rows in
       ascending order.
     """
-    place = jax.lax.broadcasted_iota(jnp.int32, ids.shape, 1)
-    ordered, place = jax.lax.sort((ids, place), num_keys=1, is_stable=True)
-    fresh = ordered[:, 1:] != ordered[:, :-1]
-    fresh = jnp.concatenate([jnp.ones_like(fresh, shape=(len(ids), 1)), fresh], axis=1)
-    fresh = fresh[:, : ids.shape[1]]
+    # Sorting with places would do without the search, but takes four times as long.
+    ordered = jnp.sort(ids, axis=1)
+    run = search(ordered, ids, "left")
     row = jax.lax.broadcasted_iota(jnp.int32, ids.shape, 0)
-    first = jnp.zeros(ids.shape, bool).at[row, place].set(fresh, unique_indices=True)
-    return first, ordered
+    place = jax.lax.broadcasted_iota(jnp.int32, ids.shape, 1)
+    first = jnp.full(ids.shape, ids.shape[1], jnp.int32).at[row, run].min(place)
+    return jnp.take_along_axis(first, run, axis=1) == place, ordered

@@ -165,7 +165,7 @@ def make_sampler(
     *,
     num_items: int,
     num_sessions: int,
-    max_session_length: int = 50,
+    max_session_length: int | None = None,
     num_uniform: int,
     num_popularity: int = 0,
     uniform_style: str = "batchwise",
@@ -181,7 +181,8 @@ def make_sampler(
     Args:
       num_items: the largest item id.
       num_sessions: sessions that a batch may have.
-      max_session_length: the most inputs of a session.
+      max_session_length: the most inputs of a session; None will do where neither
+        style nor exclusion is about sessions.
       num_uniform: negatives drawn uniformly, per group.
       num_popularity: negatives drawn by popularity, per group.
       uniform_style: one of ``UNIFORM_STYLES``: who shares those drawn.
@@ -194,7 +195,14 @@ def make_sampler(
 
     Returns:
       The pure sampler; it needs ``popularity`` where num_popularity is not 0.
+
+    Raises:
+      ValueError: max_session_length is missing.
     """
+    by_session = uniform_style == "sessionwise" or exclude == "session"
+    if by_session and max_session_length is None:
+        raise ValueError("negatives of a session need max_session_length")
+    longest = max_session_length or 0
 
     def drawn(
         step: jax.Array, batch: Batch, popularity: Popularity | None, places: jax.Array
@@ -222,7 +230,7 @@ def make_sampler(
         step: jax.Array, batch: Batch, popularity: Popularity | None = None
     ) -> Candidates:
         batch = jax.tree.map(jnp.asarray, batch)
-        places = members(batch.session, num_sessions, max_session_length)
+        places = members(batch.session, num_sessions, longest)
         key = rng.step_key(seed, step, rng.IN_BATCH)
         candidates = Candidates(
             *drawn(step, batch, popularity, places),

@@ -94,7 +94,7 @@ def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     filler = np.minimum(np.searchsorted(excess, before, side="right"), last)
     alias[small], keep[small] = large[filler], share[small]
     # The small item that takes a large one's last excess, and what it takes too much.
-    breaker = np.searchsorted(room, excess[:-1], side="right")
+    breaker = np.searchsorted(room, excess[:-1])
     broken = np.flatnonzero(breaker < len(small))
     lent = room[breaker[broken]] - excess[broken]
     alias[large[broken]], keep[large[broken]] = large[broken + 1], 1 - lent

@@ -14,6 +14,7 @@ from tron_jax.touched import Touched
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
 
+@jax.named_scope("candidates")
 def scores(
     hidden: jax.Array,
     rows: jax.Array,
@@ -65,6 +66,7 @@ def _drawn(
     return score(hidden, rows, Drawn(numbers, group, candidates.members))
 
 
+@jax.named_scope("candidates")
 def kept(candidates: Candidates, batch: Batch, *, mask_hits: bool) -> jax.Array:
     """Says which candidates of each event count.
 
@@ -101,6 +103,7 @@ def _drawn_keep(candidates: Candidates, batch: Batch) -> jax.Array:
     return keep[candidates.groups(batch.session)]
 
 
+@jax.named_scope("candidates")
 def selection_scores(
     hidden: jax.Array,
     rows: jax.Array,
@@ -143,13 +146,14 @@ def selection_scores(
         pool = candidates.pool(batch.items, batch.labels)
         keep &= ~hits(pool[places], batch.labels)
     drawn_keep = candidates.drawn_keep
-    if drawn_keep.size > 1:
+    if drawn_keep.shape[1:] == (num_drawn,):
         drawn_keep = jnp.pad(drawn_keep, ((0, 0), (0, room)))
     every = jnp.where(drawn_keep, every, LOWEST)
     in_batch = jnp.where(keep, in_batch, LOWEST)
     return jax.lax.dynamic_update_slice(every, in_batch, (0, num_drawn))
 
 
+@jax.named_scope("selection")
 def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array]:
     """Selects the ``topk`` candidates of highest score.
 

@@ -78,12 +78,15 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, popularity: Popularity | None = None
     ) -> tuple[TrainState, Totals]:
-        candidates = sample(state.step, batch, popularity)
-        touched = touch(
-            batch.items, batch.labels, candidates.drawn, num_items + 1, whole_table
-        )
-        rows = item_tx.read(state.items, touched.ids, state.step)
+        with jax.named_scope("sampling"):
+            candidates = sample(state.step, batch, popularity)
+        with jax.named_scope("row_read"):
+            touched = touch(
+                batch.items, batch.labels, candidates.drawn, num_items + 1, whole_table
+            )
+            rows = item_tx.read(state.items, touched.ids, state.step)
 
+        @jax.named_scope("encoder")
         def encode(params: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
             key = rng.step_key(seed, state.step, rng.DROPOUT)
             return encoder.encode(
@@ -93,16 +96,19 @@ def make_train_step(
         hidden, backward, carry = jax.vjp(
             encode, state.params, rows.values[touched.inputs], has_aux=True
         )
-        gradients, totals = objective(
-            state.step, batch, candidates, touched, popularity, hidden, rows.values
-        )
+        with jax.named_scope("objective"):
+            gradients, totals = objective(
+                state.step, batch, candidates, touched, popularity, hidden, rows.values
+            )
         by_params, by_inputs = backward(gradients.hidden)
-        by_row = sum_rows(
-            len(rows.values), (touched.inputs, by_inputs), *gradients.rows
-        )
-        updates, opt = tx.update(by_params, state.opt, state.params)
-        params = optax.apply_updates(state.params, updates)
-        items = item_tx.update(state.items, touched.ids, rows, by_row, state.step)
+        with jax.named_scope("encoder_update"):
+            updates, opt = tx.update(by_params, state.opt, state.params)
+            params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("row_update"):
+            by_row = sum_rows(
+                len(rows.values), (touched.inputs, by_inputs), *gradients.rows
+            )
+            items = item_tx.update(state.items, touched.ids, rows, by_row, state.step)
         return TrainState(state.step + 1, params, opt, items, carry), totals
 
     return train_step

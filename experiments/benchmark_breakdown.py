@@ -1,0 +1,184 @@
+"""Where the time of a train step goes: the step itself, traced.
+
+What is compiled and run is the very step of a training run, so no part is measured in
+a form that it does not have there. The profiler tells when each operation ran, the
+scopes in the code tell which part it belongs to (benchmark_ops.py), and what ran at the
+same time shares the time. `unaccounted` is the rest of those very steps: the host's
+dispatch and what waits. The same steps are made without the tracer in turn, so that one
+sees whether it changed them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import benchmark_run
+from experiments.benchmark_ops import PARTS, parts_of_program
+from experiments.benchmark_run import Run, Step, shape_of
+from experiments.benchmark_timing import ratio, timed
+from experiments.benchmark_trace import BATCH, STEP, Trace, recorded, seconds_by_part
+from tron_jax.steps import TrainState
+
+HOST = "batch building"
+ROUNDS = 4  # each starts and stops the tracer once
+KEPT = 0.75  # of the steps, those least disturbed by other programs
+
+
+class Sample(NamedTuple):
+    """One dispatch.
+
+    Attributes:
+      shape: of its batch.
+      seconds: of one step.
+      parts: {part: seconds of one step}; empty where it was not traced.
+    """
+
+    shape: tuple[int, ...]
+    seconds: float
+    parts: dict[str, float]
+
+
+@contextlib.contextmanager
+def scopes_cached() -> Generator[None]:
+    """Takes no program from the cache whose code had other scopes."""
+    name = "jax_compilation_cache_include_metadata_in_key"
+    before = getattr(jax.config, name)
+    jax.config.update(name, True)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def measure(run: Run, repeats: int) -> dict[str, Any]:
+    """Steps spread over an epoch, by part.
+
+    Args:
+      run: what to measure.
+      repeats: steps to measure.
+
+    Returns:
+      what, and what ``summarise`` returns.
+    """
+    _, made = benchmark_run.take(run.parts, 0)
+    dispatches = max(ROUNDS, math.ceil(repeats / made))
+    at = benchmark_run.spread(run.parts, dispatches)
+    with scopes_cached():
+        step = benchmark_run.compile_step(run.parts, at)
+    parts = {
+        shape: parts_of_program(compiled.as_text() or "")
+        for shape, compiled in step.compiled.items()
+    }
+    state = benchmark_run.warm(step, jax.jit(run.parts.init)(), at)
+    plain: list[Sample] = []
+    traced: list[Sample] = []
+    for round_ in range(ROUNDS):
+        state = _plain(step, state, at[round_::ROUNDS], plain)
+        state = _traced(step, state, at[round_::ROUNDS], parts, traced)
+    return summarise(plain, traced) | {
+        "what": f"train step, {run.config.train.batch_size} sessions",
+    }
+
+
+def _plain(
+    step: Step, state: TrainState, at: list[int], samples: list[Sample]
+) -> TrainState:
+    for start in at:
+
+        def one(state=state, start=start):
+            return step(state, jax.device_put(benchmark_run.take(step.parts, start)[0]))
+
+        batch, made = benchmark_run.take(step.parts, start)
+        seconds, (state, _) = timed(one)
+        samples.append(Sample(shape_of(batch), seconds / made, {}))
+    return state
+
+
+def _traced(
+    step: Step,
+    state: TrainState,
+    at: list[int],
+    parts: dict[tuple[int, ...], dict[str, str]],
+    samples: list[Sample],
+) -> TrainState:
+    found: list[Trace] = []
+    taken = []
+    with recorded(found):
+        for start in at:
+            with jax.profiler.TraceAnnotation(STEP):
+                with jax.profiler.TraceAnnotation(BATCH):
+                    batch, made = benchmark_run.take(step.parts, start)
+                    batch = jax.device_put(batch)
+                state, _ = jax.block_until_ready(step(state, batch))
+            taken.append((shape_of(batch), made))
+    [trace] = found
+    for window, building, (shape, made) in zip(
+        trace.steps, trace.batches, taken, strict=True
+    ):
+        seconds = seconds_by_part(trace.ops, window, parts[shape])
+        seconds[HOST] = (building.end - building.start) / 1e9
+        by_part = {part: value / made for part, value in seconds.items()}
+        whole = (window.end - window.start) / 1e9 / made
+        samples.append(Sample(shape, whole, by_part))
+    return state
+
+
+def summarise(plain: list[Sample], traced: list[Sample]) -> dict[str, Any]:
+    """Means over the traced steps that were disturbed least.
+
+    Args:
+      plain: without tracer.
+      traced: the same steps with it, in the same order.
+
+    Returns:
+      seconds, parts {part: seconds}, unaccounted (seconds less the sum of parts),
+      repeats; and ratio, ratio_interval of traced over plain.
+    """
+    best = least_disturbed(traced)
+    means = {
+        part: float(np.mean([sample.parts.get(part, 0.0) for sample in best]))
+        for part in (HOST, *PARTS)
+    }
+    means = {part: value for part, value in means.items() if value > 0}
+    seconds = float(np.mean([sample.seconds for sample in best]))
+    pair = ([sample.seconds for sample in samples] for samples in (traced, plain))
+    return {
+        "seconds": seconds,
+        "parts": means,
+        "unaccounted": seconds - sum(means.values()),
+        "repeats": len(traced),
+        **ratio(*pair),
+    }
+
+
+def least_disturbed(samples: list[Sample]) -> list[Sample]:
+    """Leaves out a quarter: what took longest beside the median of its shape."""
+    of_shape: dict[tuple[int, ...], list[float]] = {}
+    for sample in samples:
+        of_shape.setdefault(sample.shape, []).append(sample.seconds)
+    medians = {shape: np.median(values) for shape, values in of_shape.items()}
+    order = sorted(samples, key=lambda sample: sample.seconds / medians[sample.shape])
+    return order[: math.ceil(KEPT * len(order))]
+
+
+def table(report: dict[str, Any]) -> str:
+    """Each part, what none accounts for, and the step, with their shares of it."""
+    rows = [
+        *report["parts"].items(),
+        ("unaccounted", report["unaccounted"]),
+        (report["what"], report["seconds"]),
+    ]
+    lines = [
+        f"{name:<36}{1e3 * seconds:>10.2f} ms{seconds / report['seconds']:>8.1%}"
+        for name, seconds in rows
+    ]
+    lines.insert(-1, "-" * len(lines[-1]))
+    low, high = report["ratio_interval"]
+    beside = f"{report['ratio']:.2f} ({low:.2f}..{high:.2f})"
+    return "\n".join([*lines, f"time with the tracer over that without: {beside}"])

@@ -1,0 +1,108 @@
+"""Pictures of benchmarks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from experiments.benchmark_breakdown import HOST
+from experiments.benchmark_ops import PARTS
+from tron_jax.errors import UserError
+from tron_jax.files import replacing
+
+Report = dict[str, Any]
+
+# Okabe and Ito's colours, which stay apart for colour-blind eyes, then their tints.
+COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442"),
+    *("#7FB8D8", "#F2CF80", "#80CEB9", "#EAAF80", "#000000"),
+)
+REST, REST_COLOUR = "unaccounted", "#BFBFBF"
+
+
+def save(
+    png_path: str | os.PathLike[str], draw: Callable[[Any], None], height: float
+) -> bool:
+    """Draws a picture, replacing the one that was there.
+
+    Args:
+      png_path: where it goes.
+      draw: fills a matplotlib figure.
+      height: of the figure, in inches.
+
+    Returns:
+      False where matplotlib is not installed (``pip install tron-jax[plots]``).
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(8, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    try:
+        with replacing(png_path) as new:
+            figure.savefig(new, format="png", dpi=150)
+    except OSError as error:
+        raise UserError(f"cannot write {png_path}: {error.strerror}") from error
+    return True
+
+
+def draw_breakdown(figure: Any, report: Report) -> None:
+    """One bar, a step, stacked of its parts, each with its own colour in any run."""
+    axes = figure.subplots()
+    colours = dict(zip((HOST, *PARTS), COLOURS, strict=True))
+    left = 0.0
+    for part, seconds in (*report["parts"].items(), (REST, report["unaccounted"])):
+        width = 1e3 * max(0.0, seconds)
+        label = f"{part}  {1e3 * seconds:.1f} ms"
+        colour = colours.get(part, REST_COLOUR)
+        axes.barh([0], [width], left=left, color=colour, label=label)
+        left += width
+    axes.set_title(f"{report['what']}: {1e3 * report['seconds']:.1f} ms", loc="left")
+    axes.set_xlabel("milliseconds")
+    axes.set_xlim(0, left)
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(
+        frameon=False, ncols=3, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.3)
+    )
+
+
+def draw_scaling(figure: Any, report: Report) -> None:
+    """Time and memory against each axis, the axes side by side."""
+    series = report["series"]
+    panels = figure.subplots(2, len(series), squeeze=False)
+    for column, (axis, points) in enumerate(series.items()):
+        found = [point for point in points if "error" not in point]
+        sizes = [point[axis] for point in found]
+        milliseconds = [1e3 * point["seconds"] for point in found]
+        time, memory = panels[0][column], panels[1][column]
+        time.plot(sizes, milliseconds, "o-", color=COLOURS[0])
+        time.set_title(f"a step, by {axis.replace('_', ' ')} (ms)", loc="left")
+        for name, colour in zip(MEMORY, COLOURS, strict=False):
+            values = [point[name] / 1e9 for point in found]
+            memory.plot(sizes, values, "o-", color=colour, label=MEMORY[name])
+        memory.set_title("memory (GB)", loc="left")
+        memory.legend(frameon=False, fontsize=8)
+        memory.set_xlabel(axis.replace("_", " "))
+        for axes in (time, memory):
+            axes.set_xscale("log")
+            axes.set_ylim(bottom=0)
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axes.minorticks_off()
+            axes.grid(axis="y", color="0.9")
+            axes.spines[["top", "right"]].set_visible(False)
+
+
+MEMORY = {
+    "peak_bytes": "peak of the process",
+    "state_bytes": "table, moments and encoder",
+    "temporary_bytes": "temporaries of a step",
+    "init_temporary_bytes": "temporaries of the first state",
+}

@@ -1,0 +1,153 @@
+"""One point of `benchmark scaling`: a process that makes steps when it is told to.
+
+    python -m experiments.benchmark point --config=… --profile=otto --num_items=N \
+        --batch_size=B
+
+Reads lines from its input, each a number of steps to make, and answers each with a line
+of JSON, their seconds; at the end of the input it tells the memory that it took. Peak
+memory cannot fall, so each point is a process of its own; and two of them can be told
+to make steps in turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from data_prep.synthetic import PROFILES
+from experiments import benchmark_run, checks, runs
+from experiments.benchmark_run import Run, Step
+from experiments.benchmark_sessions import make_sessions
+from experiments.benchmark_timing import timed
+from tron_jax.errors import UserError
+from tron_jax.steps import TrainState
+
+
+def define_profile(values: flags.FlagValues) -> None:
+    """Which sessions are made up."""
+    flags.DEFINE_enum(
+        "profile", "otto", list(PROFILES), "Lengths of sessions.", flag_values=values
+    )
+
+
+BATCHES = 64  # of sessions made; the steps of the commonest shape among them are taken
+STEPS = 16  # different ones
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    define_profile(values)
+    flags.DEFINE_integer("num_items", None, "Items.", 2, flag_values=values)
+    flags.DEFINE_integer("batch_size", None, "Sessions.", 1, flag_values=values)
+
+
+def make_run(config: ConfigDict, profile: str, num_items: int, batch_size: int) -> Run:
+    """A run of a config on made-up sessions.
+
+    In-batch negatives are as many as a smaller batch has other sessions.
+    """
+    negatives = config.negatives
+    config.train.batch_size = batch_size
+    negatives.num_in_batch = min(negatives.num_in_batch, batch_size - 1)
+    checks.check(config)
+    runs.use_compilation_cache()
+    sessions = make_sessions(profile, BATCHES * batch_size, num_items)
+    return benchmark_run.build(config, num_items, {"train": sessions})
+
+
+def answers(measured: Run, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """What the process says: that it is ready, seconds of steps, its memory.
+
+    Args:
+      measured: the point.
+      asked: lines, each a number of steps.
+
+    Yields:
+      Records, the first once everything is compiled and warm.
+
+    Raises:
+      UserError: if the memory available will not do.
+    """
+    parts = measured.parts
+    at = benchmark_run.commonest_shape(parts, STEPS)
+    step = benchmark_run.compile_step(parts, at)
+    init = jax.jit(parts.init).lower().compile()
+    sizes = _sizes(step, parts) | {"init_temporary_bytes": _temp(init)}
+    _refuse_too_large(
+        sizes["state_bytes"]
+        + max(sizes["temporary_bytes"], sizes["init_temporary_bytes"])
+    )
+    state = benchmark_run.warm(step, init(), at)
+    turns = itertools.cycle(at)
+    yield {"ready": True}
+    for line in asked:
+        seconds, state = _make(step, state, list(itertools.islice(turns, int(line))))
+        yield {"seconds": seconds}
+    yield {"peak_bytes": peak_bytes(), **sizes}
+
+
+def _make(
+    step: Step, state: TrainState, at: list[int]
+) -> tuple[list[float], TrainState]:
+    found = []
+    for start in at:
+        _, made = benchmark_run.take(step.parts, start)
+
+        def one(state=state, start=start):
+            return step(state, jax.device_put(benchmark_run.take(step.parts, start)[0]))
+
+        seconds, (state, _) = timed(one)
+        found.append(seconds / made)
+    return found, state
+
+
+def _sizes(step: Step, parts: runs.Parts) -> dict[str, int]:
+    state = jax.tree.leaves(jax.eval_shape(parts.init))
+    return {
+        "state_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in state),
+        "temporary_bytes": max(map(_temp, step.compiled.values())),
+        "inputs": max(np.prod(shape, dtype=int).item() for shape in step.compiled),
+    }
+
+
+def _temp(compiled: jax.stages.Compiled) -> int:
+    analysis: Any = compiled.memory_analysis()
+    return 0 if analysis is None else int(analysis.temp_size_in_bytes)
+
+
+def peak_bytes() -> int:
+    """The most memory that the device, or else this process, has had in use."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage may tell the peak of the parent
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def available_bytes() -> int | None:
+    """Memory that programs can still have; None where the system does not say."""
+    memory = Path("/proc/meminfo")
+    if jax.default_backend() != "cpu" or not memory.is_file():
+        return None
+    [line] = [x for x in memory.read_text().splitlines() if "MemAvailable:" in x]
+    return 1024 * int(line.split()[1])
+
+
+def _refuse_too_large(needed: int) -> None:
+    """Rather than have the system end some process or other."""
+    free = available_bytes()
+    if free is not None and needed > free:
+        raise UserError(
+            f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are available"
+        )

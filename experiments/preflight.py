@@ -1,0 +1,153 @@
+"""Says before the first step what a run needs, and refuses what cannot fit."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+from tron_jax.errors import UserError
+from tron_jax.evaluation import Evaluator
+from tron_jax.memory import readable, size, temporaries
+from tron_jax.steps import TrainState
+
+
+class Needs(NamedTuple):
+    """What a run holds in the memory of its device, in bytes.
+
+    Attributes:
+      table: the item table.
+      moments: what the item table's optimizer keeps beside it.
+      encoder: parameters and optimizer state of the encoder, and what it carries.
+      step: temporaries of the largest train step, and batches under way.
+      evaluation: temporaries of an evaluation; 0 where there is none.
+      saving: copy of the state that a checkpoint under way holds.
+    """
+
+    table: int
+    moments: int
+    encoder: int
+    step: int
+    evaluation: int
+    saving: int
+
+    @property
+    def state(self) -> int:
+        """What is held from the first step to the last."""
+        return self.table + self.moments + self.encoder
+
+    @property
+    def peak(self) -> int:
+        """The most that is held at once: evaluation takes turns with the steps."""
+        return self.state + self.saving + max(self.step, self.evaluation)
+
+
+def measure(
+    state: TrainState, step: int, evaluator: Evaluator | None, *, copies: bool
+) -> Needs:
+    """Adds up what a run will hold, before any of it exists.
+
+    Args:
+      state: the shapes of its arrays.
+      step: bytes of temporaries of the largest train step.
+      evaluator: whose programs are compiled for this, to be used later; None where
+        nothing is evaluated.
+      copies: whether a checkpoint under way holds a copy of the state.
+
+    Returns:
+      The bytes of each part.
+    """
+    evaluation = 0
+    if evaluator is not None:
+        traced = evaluator.trace(state.params, state.items)
+        programs = [program.lower().compile() for program in traced.values()]
+        # One chunk of hidden states is ranked while the next is encoded.
+        evaluation = temporaries(programs) + 2 * size(traced["encode"].out_info)
+    table, whole = size(state.items.table), size(state)
+    return Needs(
+        table=table,
+        moments=size(state.items) - table,
+        encoder=whole - size(state.items),
+        step=step,
+        evaluation=evaluation,
+        saving=whole if copies and jax.default_backend() == "cpu" else 0,
+    )
+
+
+WORDS = {
+    "table": "item table",
+    "moments": "its moments",
+    "encoder": "encoder",
+    "step": "a step",
+    "evaluation": "evaluation",
+    "saving": "saving",
+}
+# What makes each smaller, for whoever is refused.
+REMEDIES = {
+    "state": "lower model.hidden_size, or prepare the data with fewer items",
+    "step": "lower train.batch_size, negatives.num_uniform or model.hidden_size",
+    "evaluation": "lower model.hidden_size",
+    "saving": "lower model.hidden_size, or prepare the data with fewer items",
+}
+DENSE = "set optimizer.item_table=rows, or "
+
+
+def check_memory(needs: Needs, free: int | None, *, dense: bool) -> str:
+    """Compares what a run needs with what there is.
+
+    Args:
+      needs: of the run.
+      free: bytes that the device's memory has room for; None = not known.
+      dense: whether a step updates the item table as a whole.
+
+    Returns:
+      A line that says what is needed of what is free.
+
+    Raises:
+      UserError: if it cannot fit, with the figures and the fields to change.
+    """
+    parts = needs._asdict().items()
+    figures = ", ".join(f"{WORDS[part]} {readable(n)}" for part, n in parts if n)
+    line = f"memory: {readable(needs.peak)} at most ({figures})"
+    if free is None:
+        return line
+    if needs.peak <= free:
+        return f"{line} of {readable(free)} free"
+    turn = "step" if needs.step >= needs.evaluation else "evaluation"
+    sizes = {"state": needs.state, "saving": needs.saving, turn: getattr(needs, turn)}
+    largest = max(sizes, key=lambda part: sizes[part])
+    instead = DENSE if dense and needs.step > needs.table else ""
+    raise UserError(
+        f"{line}, but {readable(free)} are free; {instead}{REMEDIES[largest]}"
+    )
+
+
+def check_disk(state: int, *, saves: int, there: int, keep_last: int, free: int) -> str:
+    """Compares what the checkpoints of a run need with what there is.
+
+    The newest few and the best stay, and the next is complete before one of them goes.
+
+    Args:
+      state: bytes of a checkpoint.
+      saves: how many are still to be made.
+      there: how many there are already.
+      keep_last: how many of the newest stay.
+      free: bytes that the disk has room for.
+
+    Returns:
+      A line that says what is needed of what is free.
+
+    Raises:
+      UserError: if there is no room, with the figures.
+    """
+    more = max(min(saves, keep_last + 2 - there), min(saves, 1))
+    line = (
+        f"checkpoints: {more} of {readable(state)} beside the {there} there "
+        f"(the last {keep_last}, the best, one being written)"
+    )
+    if more * state <= free:
+        return f"{line}, {readable(free)} free on disk"
+    raise UserError(
+        f"{line} need {readable(more * state)}, but {readable(free)} are free on disk; "
+        "free some, lower model.hidden_size or use another --workdir"
+    )

@@ -1,0 +1,179 @@
+"""Checkpoints of states that there is no room to copy, and disks without room."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import assert_same_bits
+
+from tron_jax import array_files, disk, staging
+from tron_jax.checkpoints import Checkpoints
+from tron_jax.errors import UserError
+
+ROWS = 1001
+
+
+class State(NamedTuple):
+    step: jax.Array
+    table: jax.Array
+    half: jax.Array
+    last: jax.Array
+
+
+def make_state():
+    table = jax.random.normal(jax.random.key(0), (ROWS, 8))
+    half = jnp.arange(4 * ROWS, dtype=jnp.bfloat16).reshape(ROWS, 2, 2)
+    return State(jnp.int32(3), table, half, jnp.arange(ROWS, dtype=jnp.int32))
+
+
+def addresses(state):
+    return [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state)]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000, 1001, 5000])
+def test_large_arrays_are_read_in_pieces(tmp_path, monkeypatch, rows):
+    """Bit for bit, each by itself, into memory that the next step may write to."""
+    state = make_state()
+    monkeypatch.setattr(array_files, "PIECE", 4 * rows)
+    in_pieces = []
+    read = array_files._read_in_pieces
+
+    def watched(path, like, sharding):
+        in_pieces.append(like.shape)
+        return read(path, like, sharding)
+
+    monkeypatch.setattr(array_files, "_read_in_pieces", watched)
+    if rows < 7:
+        state = state._replace(table=state.table[:9], half=state.half[:9])
+    Checkpoints(tmp_path).save(3, state, {}, wait=True)
+    restored, _ = Checkpoints(tmp_path).restore(3, jax.eval_shape(lambda: state))
+    assert_same_bits(restored, state)
+    large = [x.ndim > 0 and x.nbytes >= 4 * rows for x in state]
+    assert sum(large) == {1: 3, 7: 3, 1000: 3, 1001: 3, 5000: 1}[rows]
+    assert in_pieces == list(itertools.compress((x.shape for x in state), large))
+    before = addresses(restored)
+    update = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    pairs = zip(addresses(update(restored)), before, large, strict=True)
+    assert all(after == before for after, before, large in pairs if large)
+
+
+def test_other_layouts_are_read_as_well(tmp_path, monkeypatch):
+    """A file that is not the plain array is left to Orbax."""
+    from orbax.checkpoint import v1 as ocp
+
+    state = make_state()
+    monkeypatch.setattr(array_files, "PIECE", 1)
+    monkeypatch.setattr(array_files, "_read_in_pieces", None)
+    ocp.save(str(tmp_path / "ocdbt"), state)
+    like = jax.eval_shape(lambda: state)
+    assert_same_bits(array_files.read(tmp_path / "ocdbt", like), state)
+
+
+def test_large_states_are_written_without_a_copy(tmp_path, monkeypatch):
+    """The save returns once they are written, and the next step keeps their place."""
+    copies = []
+    monkeypatch.setattr(array_files, "_copy_if_on_host", copies.append)
+    state = jax.block_until_ready(jax.jit(make_state)())
+    expected = jax.tree.map(lambda x: np.array(x, copy=True), state)
+    update = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    large = sum(x.nbytes for x in state)
+    with Checkpoints(tmp_path, copy_below=large) as checkpoints:
+        assert not checkpoints.copies(state)
+        for step in (1, 2):
+            before = addresses(state)
+            checkpoints.save(step, state, {})
+            state = update(state)
+            assert addresses(state) == before
+    assert copies == []
+    assert Checkpoints(tmp_path, copy_below=large + 1).copies(state)
+    restored, _ = checkpoints.restore(1, jax.eval_shape(lambda: expected))
+    assert_same_bits(restored, expected)
+    assert [(s.step, s.bytes) for s in checkpoints.saved] == [(1, large), (2, large)]
+    assert all(s.seconds > 0 for s in checkpoints.saved)
+
+
+@pytest.mark.parametrize("copy_below", [0, 1 << 30])
+def test_full_disk_is_known_before_writing(tmp_path, monkeypatch, copy_below):
+    state = make_state()
+    checkpoints = Checkpoints(tmp_path / "run", copy_below=copy_below)
+    checkpoints.save(1, state, {"at": 1}, wait=True)
+    room = shutil.disk_usage(tmp_path)
+    asked = []
+
+    def usage(path):
+        asked.append(path)
+        return room._replace(free=1_000_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr(array_files, "start_writing", None)
+    with pytest.raises(UserError) as error:
+        checkpoints.save(2, state, {})
+    assert str(error.value) == (
+        f"cannot write checkpoint {tmp_path}/run/2: No space left on device "
+        "(1.1 MB are needed, 1.0 MB are free)"
+    )
+    assert asked == [tmp_path / "run"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["1"]
+    assert checkpoints.restore_newest(jax.eval_shape(lambda: state))[0] == 1
+
+
+def test_room_is_asked_of_the_disk_to_be(tmp_path):
+    there = disk.free(tmp_path)
+    assert abs(disk.free(tmp_path / "not" / "yet") - there) < 1e9
+    disk.require(tmp_path / "not" / "yet", 1)
+    with pytest.raises(OSError, match=r"GB are needed, .* are free"):
+        disk.require(tmp_path, shutil.disk_usage(tmp_path).total + 1)
+    assert not (tmp_path / "not").exists()
+
+
+def test_fault_of_another_kind_is_not_the_disk_s(tmp_path):
+    (tmp_path / staging.UNFINISHED).mkdir()
+
+    def work():
+        with staging.writing(tmp_path, 3):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert list(tmp_path.iterdir()) == []
+
+
+PEAK = """
+import sys, jax, jax.numpy as jnp
+from tron_jax import array_files
+from tron_jax.checkpoints import Checkpoints
+from tron_jax.memory import peak_memory, size
+
+array_files.PIECE = 1 << 24
+folder, what = sys.argv[1:]
+rows = 600_000
+make = jax.jit(lambda: [jnp.full((rows, 100), 0.5), jnp.zeros((rows, 100))])
+with Checkpoints(folder, copy_below=0) as checkpoints:
+    small = jax.jit(lambda: [jnp.zeros(9), jnp.zeros(9)])
+    checkpoints.save(1, small(), {}, wait=True)
+    checkpoints.restore(1, jax.eval_shape(small))
+    if what == "save":
+        state = jax.block_until_ready(make())
+        before = peak_memory().host
+        checkpoints.save(2, state, {}, wait=True)
+        print(peak_memory().host - before)
+    else:
+        before = peak_memory().host
+        state, _ = checkpoints.restore(2, jax.eval_shape(make))
+        print(peak_memory().host - before - size(state))
+"""
+
+
+def test_memory_beside_a_large_state(tmp_path):
+    """Of two arrays of 240 MB, saving and restoring hold none a second time."""
+    for what in ("save", "restore"):
+        command = [sys.executable, "-W", "error", "-c", PEAK, str(tmp_path), what]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.stderr == ""
+        assert int(done.stdout) < 120e6, what

@@ -1,0 +1,52 @@
+"""More of the touched rows: tests/test_steps.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tron_jax.touched import sum_rows, touch
+
+touched = jax.jit(touch, static_argnums=(3, 4))
+
+
+@pytest.mark.parametrize("shape", [(1, 30), (6, 5), (3, 0)])
+def test_rows_of_every_grouping_are_found(shape):
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.integers(0, 200, (2, 9))
+    drawn = rng.integers(1, 200, shape)
+    found = touched(inputs, labels, drawn, 500, False)
+    ids = np.asarray(found.ids)
+    assert len(ids) == 18 + drawn.size
+    every = np.concatenate([inputs, labels, drawn.ravel()])
+    np.testing.assert_array_equal(ids[ids < 500], np.unique(every))
+    for rows, wanted in zip(found[1:], (inputs, labels, drawn), strict=True):
+        assert rows.shape == wanted.shape
+        np.testing.assert_array_equal(ids[rows], wanted)
+
+
+def test_where_draws_outnumber_the_table_it_is_touched_as_a_whole():
+    inputs, labels = jnp.array([4, 9, 0]), jnp.array([9, 2, 0])
+    drawn = jnp.arange(1, 13).reshape(3, 4)
+    assert touched(inputs, labels, drawn, 19, False).ids.shape == (18,)
+    found = touched(inputs, labels, drawn, 18, False)
+    assert found.ids is None
+    np.testing.assert_array_equal(found.drawn, drawn)
+    assert touched(inputs, labels, drawn, 500, True).ids is None
+
+
+@pytest.mark.parametrize("dense", [0, 1, 2])
+@pytest.mark.parametrize("some", [0, 1, 2])
+def test_gradients_of_some_and_of_all_rows_are_added_up(dense, some):
+    if dense + some == 0:
+        return
+    rng = np.random.default_rng(0)
+    parts = [(None, rng.normal(size=(9, 2)).astype(np.float32)) for _ in range(dense)]
+    for shape in ((7,), (4, 3))[:some]:
+        gradients = rng.normal(size=(*shape, 2)).astype(np.float32)
+        parts.append((rng.integers(0, 9, shape), gradients))
+    expected = np.zeros((9, 2))
+    for rows, gradients in parts:
+        np.add.at(expected, np.arange(9) if rows is None else rows, gradients)
+    actual = jax.jit(lambda parts: sum_rows(9, *parts))(parts[::-1])
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
