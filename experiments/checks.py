@@ -152,6 +152,11 @@ def _check_loss(config: ConfigDict) -> None:
         "loss.logq is corrected with negatives.mask_hits=false",
         "negatives.mask_hits=true, for the label is not among what is corrected",
     )
+    _refuse(
+        loss.logq != "none" and loss.elu > 0,
+        f"loss.elu is {loss.elu} with loss.logq={loss.logq}",
+        "loss.elu=0, for it would bend what logQ has corrected",
+    )
     borrowed = config.negatives.num_popularity + config.negatives.num_in_batch
     _refuse(
         loss.logq == "by_source" and borrowed == 0,

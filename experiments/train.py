@@ -15,8 +15,8 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import checks, entry, runs, workdirs
-from tron_jax import plots, training
+from experiments import checks, entry, preflight, runs, workdirs
+from tron_jax import disk, memory, plots, training
 from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation import Evaluator
@@ -84,6 +84,13 @@ def _train(
     )
     popularity = jax.device_put(parts.popularity)
     train_step = training.compile_steps(parts.train_step, shapes, batches, popularity)
+    needs = preflight.measure(
+        shapes,
+        train_step.temporaries(),
+        parts.evaluator if len(splits) > 1 else None,
+        copies=checkpoints.copies(shapes),
+    )
+    _check_room(config, needs, checkpoints, plan.saves_after(start), bool(restored))
     with (
         MetricsWriter(metrics) as writer,
         Progress(
@@ -108,6 +115,43 @@ def _train(
         _, step = loop.run(state, start, stop)
     if step < plan.last:
         print(f"stopped at step {step:,}, saved; the same command goes on from there")
+    print(_spent(checkpoints))
+
+
+def _check_room(
+    config: ConfigDict,
+    needs: preflight.Needs,
+    checkpoints: Checkpoints,
+    saves: int,
+    resumed: bool,
+) -> None:
+    """Prints what the run needs of memory and disk, or refuses it."""
+    free = memory.free_memory()
+    if free is not None and resumed:
+        free += needs.state  # is there already
+    dense = config.optimizer.item_table == "dense"
+    print(preflight.check_memory(needs, free, dense=dense))
+    line = preflight.check_disk(
+        needs.state,
+        saves=saves,
+        there=len(checkpoints.steps()),
+        keep_last=checkpoints.keep_last,
+        free=disk.free(checkpoints.folder),
+    )
+    print(line, flush=True)
+
+
+def _spent(checkpoints: Checkpoints) -> str:
+    """What the run took, in a line."""
+    peak, saved = memory.peak_memory(), checkpoints.saved
+    figures = [f"peak memory {memory.readable(peak.host)}"]
+    if peak.device is not None:
+        figures.append(f"of the device {memory.readable(peak.device)}")
+    if saved:
+        written, seconds = sum(s.bytes for s in saved), sum(s.seconds for s in saved)
+        rate = memory.readable(written / seconds)
+        figures.append(f"{len(saved)} checkpoints written at {rate}/s")
+    return ", ".join(figures)
 
 
 def _evaluate(

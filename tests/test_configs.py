@@ -292,6 +292,8 @@ SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from
             {"loss.logq": "by_source", "negatives.num_in_batch": 0},
             "by_source without popularity",
         ),
+        ({"loss.logq": "plain", "loss.elu": 0.5}, "elu is 0.5 with loss.logq=plain"),
+        ({"loss.logq": "corrected"}, "corrected with negatives.mask_hits=false"),
         ({"loss.penalty": 0.1}, "penalty is 0.1 with loss.name=ssm"),
         ({"loss.topk_start": 200}, "expected all three above 0"),
         ({"loss.topk_steps": 200}, "expected all three above 0"),

@@ -13,6 +13,7 @@ from conftest import signal_at
 from experiments import runs
 from tron_jax import training
 from tron_jax.checkpoints import Checkpoints
+from tron_jax.data.packing import abstract_batch
 from tron_jax.manifest import DamagedCheckpointError
 
 KILLED = """
@@ -282,7 +283,7 @@ def test_reading_the_state_changes_nothing(
         parts = runs.build(config, data.num_items, splits["train"])
         state, _ = tiny.saved(tiny_runs(mode), start)
         like = runs.jax.eval_shape(parts.init)
-        batch = runs.abstract_batch(48)
+        batch = abstract_batch(48)
         train_step = training.compile_steps(parts.train_step, like, [batch])
 
         def go_on(state, look):

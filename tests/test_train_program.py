@@ -15,6 +15,7 @@ from experiments import runs
 from experiments.configs import smoke
 from tron_jax import plots, records
 from tron_jax.checkpoints import Checkpoints
+from tron_jax.data.packing import abstract_batch
 
 METRICS = [f"{name}@{cutoff}" for name in ("recall", "mrr") for cutoff in (5, 10, 20)]
 GOLDEN = tiny.ROOT / "tests" / "golden" / "smoke_losses.json"
@@ -193,7 +194,7 @@ def test_lowers_for_accelerators(tiny_data, mode):
     config = tiny.config(tiny_data, mode)
     prepared = runs.open_data(config)
     parts = runs.build(config, prepared.num_items, prepared.train)
-    state, batch = jax.eval_shape(parts.init), runs.abstract_batch(48)
+    state, batch = jax.eval_shape(parts.init), abstract_batch(48)
     traced = {
         "train": jax.jit(parts.train_step, donate_argnums=0).trace(state, batch),
         **parts.evaluator.trace(state.params, state.items),

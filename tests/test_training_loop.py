@@ -106,7 +106,8 @@ def test_log(tmp_path, make_loop):
     for line in training_lines:
         assert list(line) == [
             *("step", "epoch", "time", "loss"),
-            *("sessions_per_s", "events_per_s", "epochs_per_hour", "save_s"),
+            *("sessions_per_s", "events_per_s", "epochs_per_hour"),
+            *("save_s", "save_gb", "peak_memory_gb"),
         ]
         window = 1.5 + np.arange(before + 1, line["step"] + 1)
         assert line["loss"] == pytest.approx(window.mean(), rel=1e-6)

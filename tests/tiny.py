@@ -43,7 +43,10 @@ MODES = {
     "dense": {"optimizer.item_table": "dense", "train.order": "chronological"},
 }
 # What differs between two runs that are otherwise equal bit for bit.
-CLOCKED = {"time", "sessions_per_s", "events_per_s", "epochs_per_hour", "save_s"}
+CLOCKED = {"time", "sessions_per_s", "events_per_s", "epochs_per_hour", "save_s"} | {
+    "save_gb",
+    "peak_memory_gb",
+}
 
 
 def write_data(

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from tron_jax.errors import UserError
+from tron_jax.memory import peak_memory
 from tron_jax.objective import Totals
 from tron_jax.records import MetricsWriter
 
@@ -50,6 +51,16 @@ class Plan(NamedTuple):
         """Whether a line of the log ends here."""
         return self.saves(step) or step % self.log_every == 0
 
+    def saves_after(self, step: int) -> int:
+        """How many checkpoints are due after a step."""
+
+        def upto(step: int) -> int:
+            both = math.lcm(self.steps_per_epoch, self.save_every)
+            single = step // self.steps_per_epoch + step // self.save_every
+            return single - step // both
+
+        return upto(self.last) - upto(step)
+
     def next_due(self, step: int) -> int:
         """The first step after one at which anything is due."""
         periods = (self.log_every, self.save_every, self.steps_per_epoch)
@@ -83,7 +94,7 @@ class Recorder:
         self._window = Window(**info.get("window", {}))
         self._elapsed = time.monotonic() - info.get("elapsed", 0.0)
         self._pending: list[tuple[range, Totals, int]] = []
-        self._saving = 0.0
+        self._saving, self._saved = 0.0, 0
         self.loss: float | None = None  # of the last line
         self.due: int | None = None  # the step at which a window has ended
         self.restart(0)
@@ -110,9 +121,10 @@ class Recorder:
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
 
-    def add_saving(self, seconds: float) -> None:
-        """Notes time spent saving; the next line tells it."""
+    def add_saving(self, seconds: float, num_bytes: int) -> None:
+        """Notes time spent saving, and of how much; the next line tells it."""
         self._saving += seconds
+        self._saved += num_bytes
 
     def settle(self, upto: int) -> None:
         """Fetches the totals of the steps up to one and sums them.
@@ -143,6 +155,7 @@ class Recorder:
         seconds = max(window.seconds, 1e-9)
         epochs = window.steps / self._plan.steps_per_epoch
         self.loss = window.loss / max(window.events, 1)
+        peak = peak_memory()
         self.write(
             step,
             {
@@ -151,9 +164,11 @@ class Recorder:
                 "events_per_s": window.events / seconds,
                 "epochs_per_hour": 3600 * epochs / seconds,
                 "save_s": self._saving,
+                "save_gb": self._saved / 1e9,
+                "peak_memory_gb": (peak.device or peak.host) / 1e9,
             },
         )
-        self._saving = 0.0
+        self._saving, self._saved = 0.0, 0
 
     def write_due(self) -> None:
         """Writes the line of the window that has ended, if one has."""

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.batches import Batches
 from tron_jax.data.packing import Batch
 from tron_jax.data.slots import Chunk
 from tron_jax.errors import UserError
+from tron_jax.finite import all_finite
+from tron_jax.memory import size, temporaries
 from tron_jax.objective import Totals
 from tron_jax.popularity import Popularity
 from tron_jax.recorder import Plan, Record, Recorder
@@ -30,12 +31,35 @@ Evaluate = Callable[[TrainState, int], tuple[list[Record], float | None]]
 CompiledStep = Callable[[TrainState, Any], tuple[TrainState, Totals]]
 
 
+@dataclasses.dataclass(frozen=True)
+class StepPrograms:
+    """A compiled step.
+
+    Attributes:
+      by_shape: of batch.
+      more: what the step takes besides state and batch.
+    """
+
+    by_shape: dict[tuple[int, ...], jax.stages.Compiled]
+    more: tuple[Popularity, ...]
+
+    def __call__(
+        self, state: TrainState, batch: Batch | Chunk
+    ) -> tuple[TrainState, Totals]:
+        """Makes the step; the state is donated."""
+        return self.by_shape[_shape_of(batch)](state, batch, *self.more)
+
+    def temporaries(self) -> int:
+        """Returns the most bytes that a step holds beside state and batch."""
+        return temporaries(self.by_shape.values())
+
+
 def compile_steps(
     train_step: TrainStep | RepeatedStep,
     state: TrainState,
     batches: Sequence[Batch | Chunk],
     popularity: Popularity | None = None,
-) -> CompiledStep:
+) -> StepPrograms:
     """Compiles the step for every shape of batch, or chunk, that a run will meet.
 
     Args:
@@ -48,23 +72,19 @@ def compile_steps(
       The step; one of another shape is a fault.
     """
     jitted = jax.jit(train_step, donate_argnums=0)
-
     more = () if popularity is None else (popularity,)
-
-    def shape_of(batch: Batch | Chunk) -> tuple[int, ...]:
-        return jax.tree.leaves(batch)[0].shape
 
     def compiled(batch: Batch | Chunk) -> Any:
         return jitted.lower(state, batch, *more).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        shapes = map(shape_of, batches)
+        shapes = map(_shape_of, batches)
         by_shape = dict(zip(shapes, pool.map(compiled, batches), strict=True))
+    return StepPrograms(by_shape, more)
 
-    def step(state: TrainState, batch: Batch | Chunk) -> tuple[TrainState, Totals]:
-        return by_shape[shape_of(batch)](state, batch, *more)
 
-    return step
+def _shape_of(batch: Batch | Chunk) -> tuple[int, ...]:
+    return jax.tree.leaves(batch)[0].shape
 
 
 @contextlib.contextmanager
@@ -204,14 +224,10 @@ class Loop:
         self.recorder.sync()
         content = self.info | self.recorder.info()
         spent = self.checkpoints.save(step, state, content, score=score, wait=wait)
-        self.recorder.add_saving(spent)
+        self.recorder.add_saving(spent, size(state))
 
 
-@jax.jit
-def _all_finite(state: TrainState) -> jax.Array:
-    leaves = jax.tree.leaves(state)
-    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in floats]))
+_all_finite = jax.jit(all_finite)
 
 
 def _refuse_not_finite(state: TrainState, step: int) -> None:

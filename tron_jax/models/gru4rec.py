@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
+from tron_jax.models.item_table import draw_in_blocks
 
 Initializer = nn.initializers.Initializer
 
@@ -118,8 +119,12 @@ def make_gru4rec(*, hidden_size: int, dropout: float, init: str) -> Encoder:
     def init_table(key: jax.Array, num_rows: int) -> jax.Array:
         bound = start.table(num_rows, hidden_size)
         width = hidden_size + start.output_bias
-        table = uniform(bound)(key, (num_rows, width))
-        return jnp.pad(table, ((0, 0), (0, hidden_size + 1 - width)))
+
+        def draw(key: jax.Array, rows: int) -> jax.Array:
+            values = uniform(bound)(key, (rows, width))
+            return jnp.pad(values, ((0, 0), (0, hidden_size + 1 - width)))
+
+        return draw_in_blocks(draw, key, num_rows)
 
     def init_carry(num_slots: int) -> jax.Array:
         return jnp.zeros((num_slots, hidden_size))

@@ -12,6 +12,7 @@ from flax import linen as nn
 from tron_jax.data.packing import block_size
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
+from tron_jax.models.item_table import draw_in_blocks
 
 LAYER_NORM_EPSILON = 1e-5
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -166,7 +167,13 @@ def make_sasrec(
         return module.init(key, jnp.zeros((size, hidden_size)), stream, stream, False)
 
     def init_table(key: jax.Array, num_rows: int) -> jax.Array:
-        return nn.initializers.xavier_uniform()(key, (num_rows, hidden_size))
+        # Xavier-uniform: the bound is that of the whole table, whatever is drawn.
+        bound = jnp.sqrt(3 * jnp.float32(2 / (num_rows + hidden_size)))
+
+        def draw(key: jax.Array, rows: int) -> jax.Array:
+            return jax.random.uniform(key, (rows, hidden_size), minval=-1) * bound
+
+        return draw_in_blocks(draw, key, num_rows)
 
     def encode(
         params: Any,
