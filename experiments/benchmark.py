@@ -15,10 +15,10 @@ pass over the first test events beside the matmul over the same blocks alone. Bo
 timed in turn in one process, since a shared machine makes times of different minutes
 incomparable; read the ratio.
 
-`--breakdown`: the parts of a step (benchmark_breakdown.py). `--against`: the same
+`--breakdown`: the parts of a step (benchmarks/breakdown.py). `--against`: the same
 benchmark in another checkout, in turn with this one. `scaling`: time and memory of a
 step against the size of the catalogue and of the batch, on made-up sessions. `prepare`:
-data_prep on a made-up log, stage by stage (benchmark_prepare.py).
+data_prep on a made-up log, stage by stage (benchmarks/prepare.py).
 """
 
 from __future__ import annotations
@@ -32,20 +32,19 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
-from experiments import (
-    benchmark_against,
-    benchmark_breakdown,
-    benchmark_children,
-    benchmark_evaluate,
-    benchmark_plots,
-    benchmark_point,
-    benchmark_prepare,
-    benchmark_scaling,
-    benchmark_train,
-    entry,
-    workdirs,
+from experiments import entry, workdirs
+from experiments.benchmarks import (
+    against,
+    breakdown,
+    children,
+    plots,
+    point,
+    prepare,
+    scaling,
 )
-from experiments.benchmark_run import open_run
+from experiments.benchmarks import evaluate as benchmark_evaluate
+from experiments.benchmarks import train as benchmark_train
+from experiments.benchmarks.run import open_run
 from tron_jax.errors import UserError
 
 Report = dict[str, Any]
@@ -68,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     name = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     rest = [program, *arguments[1:]] if name else list(argv)
     if name == "prepare":
-        return benchmark_prepare.main(rest)
+        return prepare.main(rest)
     values = flags.FlagValues()
     if name not in COMMANDS:
         helped = [argument for argument in rest[1:] if "help" in argument]
@@ -103,7 +102,7 @@ def _plot(
     height: float,
 ) -> None:
     """Draws a report where a picture is asked for."""
-    if values.plot and not benchmark_plots.save(
+    if values.plot and not plots.save(
         values.plot, lambda figure: draw(figure, report), height
     ):
         print("no plot is drawn: matplotlib is not installed; tron-jax[plots] has it")
@@ -112,7 +111,7 @@ def _plot(
 def _define_train(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("breakdown", False, "The parts of a step.", values)
     flags.DEFINE_string("plot", None, "PNG of the breakdown.", values)
-    benchmark_against.define_flags(values)
+    against.define_flags(values)
 
 
 def _train(values: flags.FlagValues) -> None:
@@ -125,10 +124,10 @@ def _train(values: flags.FlagValues) -> None:
         return
     run = open_run(values.config)
     if values.breakdown:
-        report = benchmark_breakdown.measure(run, values.repeats)
-        table = benchmark_breakdown.table(report)
+        report = breakdown.measure(run, values.repeats)
+        table = breakdown.table(report)
         _tell(values, "train --breakdown", report, table)
-        _plot(values, benchmark_plots.draw_breakdown, report, 3)
+        _plot(values, plots.draw_breakdown, report, 3)
         return
     report = benchmark_train.measure(run, values.repeats)
     _tell(values, "train", report, benchmark_train.table(report))
@@ -143,41 +142,39 @@ def _evaluate(values: flags.FlagValues) -> None:
 
 
 def _against(command: str, values: flags.FlagValues) -> None:
-    other = benchmark_against.checkout(values.against)
-    config = benchmark_children.config_arguments(values)
+    other = against.checkout(values.against)
+    config = children.config_arguments(values)
     arguments = [command, *config, f"--repeats={values.repeats}"]
-    report = benchmark_against.measure(other, arguments, values.rounds)
-    _tell(values, f"{command} --against", report, benchmark_against.table(report))
+    report = against.measure(other, arguments, values.rounds)
+    _tell(values, f"{command} --against", report, against.table(report))
 
 
 def _define_scaling(values: flags.FlagValues) -> None:
-    benchmark_scaling.define_flags(values)
+    scaling.define_flags(values)
     flags.DEFINE_string("plot", None, "PNG of time and memory.", values)
 
 
 def _scaling(values: flags.FlagValues) -> None:
-    sizes = benchmark_scaling.axes(values)
-    config = benchmark_children.config_arguments(values)
+    sizes = scaling.axes(values)
+    config = children.config_arguments(values)
 
-    def start(point: dict[str, int]) -> benchmark_scaling.Process:
+    def start(point: dict[str, int]) -> scaling.Process:
         named = [f"--{axis}={size}" for axis, size in point.items()]
-        return benchmark_scaling.Process(
-            [*config, f"--profile={values.profile}", *named]
-        )
+        return scaling.Process([*config, f"--profile={values.profile}", *named])
 
-    report = benchmark_scaling.measure(
+    report = scaling.measure(
         sizes, values.config.train.batch_size, start, values.repeats
     )
     report |= {"profile": values.profile, "config": config}
-    _tell(values, "scaling", report, benchmark_scaling.table(report))
-    _plot(values, benchmark_plots.draw_scaling, report, 6)
+    _tell(values, "scaling", report, scaling.table(report))
+    _plot(values, plots.draw_scaling, report, 6)
 
 
 def _point(values: flags.FlagValues) -> None:
     size = (values.num_items, values.batch_size)
     try:
-        run = benchmark_point.make_run(values.config, values.profile, *size)
-        for answer in benchmark_point.answers(run, sys.stdin):
+        run = point.make_run(values.config, values.profile, *size)
+        for answer in point.answers(run, sys.stdin):
             print(json.dumps(answer), flush=True)
     except UserError as error:
         print(json.dumps({"error": str(error)}), flush=True)
@@ -185,9 +182,9 @@ def _point(values: flags.FlagValues) -> None:
 
 COMMANDS = {
     "train": Command(_define_train, _train),
-    "evaluate": Command(benchmark_against.define_flags, _evaluate),
+    "evaluate": Command(against.define_flags, _evaluate),
     "scaling": Command(_define_scaling, _scaling),
-    "point": Command(benchmark_point.define_flags, _point),  # of scaling
+    "point": Command(point.define_flags, _point),  # of scaling
 }
 
 if __name__ == "__main__":

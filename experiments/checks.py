@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS
 from tron_jax.errors import UserError
-from tron_jax.log_q import LOGQ
-from tron_jax.losses import LOSSES
 from tron_jax.models.gru4rec import STARTS
-from tron_jax.negatives import EXCLUDES, IN_BATCH_FROM, UNIFORM_STYLES
-from tron_jax.objective import MEANS
+from tron_jax.objectives.log_q import LOGQ
+from tron_jax.objectives.losses import LOSSES
+from tron_jax.objectives.objective import MEANS
+from tron_jax.sampling.negatives import EXCLUDES, IN_BATCH_FROM, UNIFORM_STYLES
 
 CHOICES = {
     "model.name": tuple(MODELS),

@@ -19,10 +19,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import entry, runs, workdirs
-from tron_jax import ranks as rank_files
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.errors import UserError
-from tron_jax.ranks import PROTOCOLS, Protocol, Ranks, format_summaries
+from tron_jax.evaluators import ranks as rank_files
+from tron_jax.evaluators.ranks import PROTOCOLS, Protocol, Ranks, format_summaries
+from tron_jax.storage.checkpoints import Checkpoints
 
 
 def main(argv: Sequence[str]) -> int:

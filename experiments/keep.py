@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from absl import flags
 
 from experiments import entry, workdirs
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.errors import UserError
+from tron_jax.storage.checkpoints import Checkpoints
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,11 +11,15 @@ from tron_jax.data.batches import Batches
 from tron_jax.data.packing import PackedBatches
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import SlotBatches
-from tron_jax.evaluation import Evaluator, make_evaluator, make_slot_evaluator
+from tron_jax.evaluators.evaluation import (
+    Evaluator,
+    make_evaluator,
+    make_slot_evaluator,
+)
+from tron_jax.evaluators.ranking import ReadRows
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.gru4rec import make_gru4rec
 from tron_jax.models.sasrec import make_sasrec
-from tron_jax.ranking import ReadRows
 from tron_jax.steps import RepeatedStep, TrainStep, repeat
 
 PAPER_INPUTS = 200  # that the paper's evaluation of GRU4Rec keeps of a session

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from tron_jax import adagrad, row_optimizers
-from tron_jax.row_optimizers import RowOptimizer
+from tron_jax.optimizers import adagrad, row_optimizers
+from tron_jax.optimizers.row_optimizers import RowOptimizer
 
 Optimizers = tuple[optax.GradientTransformation, RowOptimizer]
 

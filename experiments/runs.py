@@ -17,15 +17,15 @@ from tron_jax import rng
 from tron_jax.data.batches import Batches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
-from tron_jax.evaluation import Evaluator
-from tron_jax.full_softmax import make_full_softmax
-from tron_jax.log_q import make_log_q
-from tron_jax.losses import make_loss
-from tron_jax.negatives import Sampler, make_sampler
-from tron_jax.objective import Objective, make_objective
-from tron_jax.popularity import Popularity, make_popularity
-from tron_jax.ranks import PROTOCOLS, Protocol, Ranks, summarise
+from tron_jax.evaluators.evaluation import Evaluator
+from tron_jax.evaluators.ranks import PROTOCOLS, Protocol, Ranks, summarise
+from tron_jax.objectives.full_softmax import make_full_softmax
+from tron_jax.objectives.log_q import make_log_q
+from tron_jax.objectives.losses import make_loss
+from tron_jax.objectives.objective import Objective, make_objective
 from tron_jax.records import Progress
+from tron_jax.sampling.negatives import Sampler, make_sampler
+from tron_jax.sampling.popularity import Popularity, make_popularity
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping

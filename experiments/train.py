@@ -16,14 +16,15 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import checks, entry, preflight, runs, workdirs
-from tron_jax import disk, memory, plots, training
-from tron_jax.checkpoints import Checkpoints
+from tron_jax import memory, plots, training
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluation import Evaluator
-from tron_jax.ranks import PROTOCOLS, format_summaries
+from tron_jax.evaluators.evaluation import Evaluator
+from tron_jax.evaluators.ranks import PROTOCOLS, format_summaries
 from tron_jax.recorder import Plan, Recorder
 from tron_jax.records import MetricsWriter, Progress, truncate_after
 from tron_jax.steps import TrainState
+from tron_jax.storage import disk
+from tron_jax.storage.checkpoints import Checkpoints
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ import optax
 import pytest
 import reference_gru4rec as reference
 
-from tron_jax import adagrad, row_optimizers
+from tron_jax.optimizers import adagrad, row_optimizers
 
 ROWS, HIDDEN = 12, 4
 # epsilon, in the root, momentum: GRU4Rec+, the original, and what is between them

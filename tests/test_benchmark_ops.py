@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments import benchmark_run
-from experiments.benchmark_breakdown import scopes_cached
-from experiments.benchmark_ops import OTHER, PARTS, part_of_name, parts_of_program
-from experiments.benchmark_trace import Op, seconds_by_part
+from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks.breakdown import scopes_cached
+from experiments.benchmarks.ops import OTHER, PARTS, part_of_name, parts_of_program
+from experiments.benchmarks.trace import Op, seconds_by_part
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments import (
-    benchmark,
-    benchmark_against,
-    benchmark_breakdown,
-    benchmark_plots,
-    benchmark_point,
-    benchmark_run,
-    benchmark_scaling,
-)
-from experiments.benchmark_breakdown import Sample
-from experiments.benchmark_sessions import make_sessions
-from experiments.benchmark_timing import ratio
+from experiments import benchmark
+from experiments.benchmarks import against as benchmark_against
+from experiments.benchmarks import breakdown as benchmark_breakdown
+from experiments.benchmarks import plots as benchmark_plots
+from experiments.benchmarks import point as benchmark_point
+from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks import scaling as benchmark_scaling
+from experiments.benchmarks.breakdown import Sample
+from experiments.benchmarks.sessions import make_sessions
+from experiments.benchmarks.timing import ratio
 from tron_jax.errors import UserError
 
 SMOKE = f"--config={tiny.ROOT / 'experiments' / 'configs' / 'smoke.py'}"

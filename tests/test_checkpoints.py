@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.errors import UserError
-from tron_jax.manifest import DamagedCheckpointError
+from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.storage.manifest import DamagedCheckpointError
 
 NAN_WITH_PAYLOAD = np.array([0x7FC12345], np.uint32).view(np.float32)
 tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tron_jax.checkpoints import Checkpoints
+from tron_jax.storage.checkpoints import Checkpoints
 
 FULL_DISK = """
 import resource, sys
 import jax, jax.numpy as jnp
-from tron_jax.checkpoints import Checkpoints
+from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.errors import UserError
 
 folder, at = sys.argv[1:]
@@ -56,7 +56,7 @@ KILLED = """
 import itertools, sys
 import jax, jax.numpy as jnp
 from absl import logging
-from tron_jax.checkpoints import Checkpoints
+from tron_jax.storage.checkpoints import Checkpoints
 
 logging.set_verbosity(logging.INFO)
 make = jax.jit(lambda step: [jnp.full(300_000, step, jnp.float32), jnp.int32(step)])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny import assert_same_bits
 
-from tron_jax import array_files, disk, staging
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.errors import UserError
+from tron_jax.storage import array_files, disk, staging
+from tron_jax.storage.checkpoints import Checkpoints
 
 ROWS = 1001
 
@@ -146,8 +146,8 @@ def test_fault_of_another_kind_is_not_the_disk_s(tmp_path):
 
 PEAK = """
 import sys, jax, jax.numpy as jnp
-from tron_jax import array_files
-from tron_jax.checkpoints import Checkpoints
+from tron_jax.storage import array_files
+from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.memory import peak_memory, size
 
 array_files.PIECE = 1 << 24

@@ -1,4 +1,4 @@
-"""``experiments.benchmark_prepare``, and a set written out and prepared back."""
+"""``experiments.benchmarks.prepare``, and a set written out and prepared back."""
 
 import json
 
@@ -9,7 +9,7 @@ import pytest
 
 from data_prep import diginetica, otto, parts, raw_copy, synthetic, yoochoose
 from data_prep.entry import run
-from experiments import benchmark_prepare
+from experiments.benchmarks import prepare as benchmark_prepare
 from tron_jax.data.sessions import open_prepared
 
 PROGRAMS = {"diginetica": diginetica, "yoochoose": yoochoose, "otto": otto}

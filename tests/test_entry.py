@@ -12,7 +12,7 @@ import tiny
 from experiments import entry
 from experiments import evaluate as evaluate_program
 from experiments import train as train_program
-from tron_jax.checkpoints import Checkpoints
+from tron_jax.storage.checkpoints import Checkpoints
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -9,8 +9,8 @@ import pytest
 import tiny
 
 from tron_jax import records
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.sessions import open_prepared
+from tron_jax.storage.checkpoints import Checkpoints
 
 
 def line_of(workdir, step, protocol):

@@ -5,9 +5,9 @@ import pytest
 import reference_losses
 from test_steps import make_batch
 
-from tron_jax import full_softmax
-from tron_jax.full_softmax import make_full_softmax
-from tron_jax.touched import Touched
+from tron_jax.objectives import full_softmax
+from tron_jax.objectives.full_softmax import make_full_softmax
+from tron_jax.optimizers.touched import Touched
 
 EVENTS, ITEMS, HIDDEN = 64, 70, 8
 

@@ -16,7 +16,7 @@ BANNED = {
     "experiments/configs": ("tron_jax", "data_prep", "jax"),
 }
 # Only the models know Flax, and only the files of arrays know Orbax.
-AT_HOME = {"flax": "tron_jax/models/", "orbax": "tron_jax/array_files.py"}
+AT_HOME = {"flax": "tron_jax/models/", "orbax": "tron_jax/storage/array_files.py"}
 
 
 def sources(folder: str) -> list[Path]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import reference_losses
 
-from tron_jax.log_q import LOGQ, make_log_q
-from tron_jax.losses import ssm
-from tron_jax.negatives import make_sampler
-from tron_jax.popularity import make_popularity
+from tron_jax.objectives.log_q import LOGQ, make_log_q
+from tron_jax.objectives.losses import ssm
+from tron_jax.sampling.negatives import make_sampler
+from tron_jax.sampling.popularity import make_popularity
 
 ITEMS, EXPONENT = 12, 0.5
 COUNTS = np.array([0, 40, 1, 1, 9, 16, 4, 100, 2, 3, 5, 8, 7])

@@ -5,7 +5,7 @@ import pytest
 import reference_losses
 from jax.test_util import check_grads
 
-from tron_jax.losses import LOSSES, gbce_beta, make_loss
+from tron_jax.objectives.losses import LOSSES, gbce_beta, make_loss
 
 SETTINGS = {
     "penalty": 0.1,

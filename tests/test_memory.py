@@ -9,8 +9,8 @@ import pytest
 from experiments import preflight
 from tron_jax import memory
 from tron_jax.errors import UserError
-from tron_jax.finite import BLOCK, all_finite
 from tron_jax.models import item_table
+from tron_jax.storage.finite import BLOCK, all_finite
 
 GB = 10**9
 NEEDS = preflight.Needs(

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import reference_negatives as reference
 
-from tron_jax import candidates as candidates_
-from tron_jax import exclusion, negatives, rng, scoring
-from tron_jax.popularity import make_popularity
+from tron_jax import rng
+from tron_jax.objectives import scoring
+from tron_jax.sampling import candidates as candidates_
+from tron_jax.sampling import exclusion, negatives
+from tron_jax.sampling.popularity import make_popularity
 
 SESSIONS, ITEMS, LONGEST, SEED = 5, 30, 12, 3
 exclude = jax.jit(exclusion.distinct, static_argnums=1)

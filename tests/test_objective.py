@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from test_steps import ITEMS, SESSIONS, assert_trees_close, make_batch
 
-from tron_jax import scoring
-from tron_jax.log_q import make_log_q
-from tron_jax.losses import LOSSES, make_loss
-from tron_jax.negatives import make_sampler
-from tron_jax.objective import make_objective, mean_divisor, topk_at
-from tron_jax.popularity import make_popularity
-from tron_jax.touched import sum_rows, touch
+from tron_jax.objectives import scoring
+from tron_jax.objectives.log_q import make_log_q
+from tron_jax.objectives.losses import LOSSES, make_loss
+from tron_jax.objectives.objective import make_objective, mean_divisor, topk_at
+from tron_jax.optimizers.touched import sum_rows, touch
+from tron_jax.sampling.negatives import make_sampler
+from tron_jax.sampling.popularity import make_popularity
 
 HIDDEN, TOPK = 8, 6
 DRAWS = {"num_uniform": 8, "num_popularity": 5, "num_in_batch": 4}

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tron_jax import popularity
+from tron_jax.sampling import popularity
 
 
 def chances(made):

@@ -3,8 +3,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tron_jax import ranks as ranks_lib
-from tron_jax.ranks import Ranks
+from tron_jax.evaluators import ranks as ranks_lib
+from tron_jax.evaluators.ranks import Ranks
 
 
 def make_ranks(protocol, session, higher, equal):

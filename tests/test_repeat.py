@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 import tiny
 
-from tron_jax import rng, row_optimizers
+from tron_jax import rng
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import SlotBatches
-from tron_jax.losses import ssm
 from tron_jax.models.encoder import Encoder
-from tron_jax.negatives import Candidates
-from tron_jax.objective import make_objective
+from tron_jax.objectives.losses import ssm
+from tron_jax.objectives.objective import make_objective
+from tron_jax.optimizers import row_optimizers
+from tron_jax.sampling.negatives import Candidates
 from tron_jax.steps import TrainState, make_train_step, repeat
 
 HIDDEN, SLOTS, STEPS, DRAWN = 6, 4, 9, 10

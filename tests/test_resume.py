@@ -12,15 +12,15 @@ from conftest import signal_at
 
 from experiments import runs
 from tron_jax import training
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.packing import abstract_batch
-from tron_jax.manifest import DamagedCheckpointError
+from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.storage.manifest import DamagedCheckpointError
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from experiments import train
-from tron_jax.checkpoints import Checkpoints
+from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.recorder import Recorder
 from tron_jax.records import MetricsWriter
 

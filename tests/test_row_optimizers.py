@@ -7,7 +7,7 @@ import optax
 import pytest
 import reference
 
-from tron_jax import row_optimizers
+from tron_jax.optimizers import row_optimizers
 
 ROWS, HIDDEN = 12, 4
 

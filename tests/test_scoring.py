@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import reference_negatives as reference
 
-from tron_jax import drawn_scores, scoring
-from tron_jax.losses import LOSSES, make_loss
-from tron_jax.negatives import IN_BATCH_FROM, UNIFORM_STYLES, make_sampler
-from tron_jax.touched import sum_rows, touch
+from tron_jax.objectives import drawn_scores, scoring
+from tron_jax.objectives.losses import LOSSES, make_loss
+from tron_jax.optimizers.touched import sum_rows, touch
+from tron_jax.sampling.negatives import IN_BATCH_FROM, UNIFORM_STYLES, make_sampler
 
 
 @pytest.mark.parametrize("seed", range(4))

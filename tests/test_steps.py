@@ -7,15 +7,15 @@ import optax
 import pytest
 import reference
 
-from tron_jax import row_optimizers
 from tron_jax.data.packing import Batch, pack
-from tron_jax.full_softmax import make_full_softmax
-from tron_jax.losses import make_loss
 from tron_jax.models.sasrec import make_sasrec
-from tron_jax.negatives import Candidates, make_sampler
-from tron_jax.objective import make_objective
+from tron_jax.objectives.full_softmax import make_full_softmax
+from tron_jax.objectives.losses import make_loss
+from tron_jax.objectives.objective import make_objective
+from tron_jax.optimizers import row_optimizers
+from tron_jax.optimizers.touched import sum_rows, touch
+from tron_jax.sampling.negatives import Candidates, make_sampler
 from tron_jax.steps import TrainState, make_train_step
-from tron_jax.touched import sum_rows, touch
 
 ITEMS, HIDDEN, SESSIONS, LIMIT = 70, 8, 5, 16
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tron_jax.touched import sum_rows, touch
+from tron_jax.optimizers.touched import sum_rows, touch
 
 touched = jax.jit(touch, static_argnums=(3, 4))
 

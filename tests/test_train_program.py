@@ -14,8 +14,8 @@ from data_prep.entry import run as run_preparation
 from experiments import runs
 from experiments.configs import smoke
 from tron_jax import plots, records
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.packing import abstract_batch
+from tron_jax.storage.checkpoints import Checkpoints
 
 METRICS = [f"{name}@{cutoff}" for name in ("recall", "mrr") for cutoff in (5, 10, 20)]
 GOLDEN = tiny.ROOT / "tests" / "golden" / "smoke_losses.json"

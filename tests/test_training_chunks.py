@@ -12,13 +12,13 @@ import tiny
 from conftest import signal_at
 
 from tron_jax import records, training
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import SlotBatches
 from tron_jax.errors import UserError
-from tron_jax.objective import Totals
+from tron_jax.objectives.objective import Totals
 from tron_jax.recorder import Plan, Recorder
 from tron_jax.steps import TrainState, repeat
+from tron_jax.storage.checkpoints import Checkpoints
 
 EPOCHS, LOG_EVERY, SAVE_EVERY = 2, 10, 17
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 
 from tron_jax import records, training
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.packing import Batch, PackedBatches
 from tron_jax.data.sessions import Sessions
 from tron_jax.errors import UserError
-from tron_jax.objective import Totals
+from tron_jax.objectives.objective import Totals
 from tron_jax.recorder import Plan, Recorder
+from tron_jax.storage.checkpoints import Checkpoints
 
 
 class Batches:

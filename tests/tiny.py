@@ -15,7 +15,7 @@ from data_prep import writer
 from experiments import runs, workdirs
 from experiments.configs import smoke
 from tron_jax import records
-from tron_jax.checkpoints import Checkpoints
+from tron_jax.storage.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = [sys.executable, "-W", "error", "-W", "ignore:the load_module"]

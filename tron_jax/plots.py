@@ -6,7 +6,7 @@ from typing import Any
 
 from tron_jax import records
 from tron_jax.errors import UserError
-from tron_jax.files import replacing
+from tron_jax.storage.files import replacing
 
 Record = dict[str, Any]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tron_jax.errors import UserError
 from tron_jax.memory import peak_memory
-from tron_jax.objective import Totals
+from tron_jax.objectives.objective import Totals
 from tron_jax.records import MetricsWriter
 
 Record = dict[str, Any]

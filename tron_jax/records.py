@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from tron_jax.errors import UserError
-from tron_jax.files import replacing
+from tron_jax.storage.files import replacing
 
 FIRST_KEYS = ("step", "epoch", "time")
 RATE_WINDOW = 30.0  # seconds

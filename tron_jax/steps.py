@@ -14,11 +14,11 @@ from tron_jax import rng
 from tron_jax.data.packing import Batch
 from tron_jax.data.slots import Chunk
 from tron_jax.models.encoder import Encoder
-from tron_jax.negatives import Sampler
-from tron_jax.objective import Objective, Totals
-from tron_jax.popularity import Popularity
-from tron_jax.row_optimizers import RowOptimizer
-from tron_jax.touched import sum_rows, touch
+from tron_jax.objectives.objective import Objective, Totals
+from tron_jax.optimizers.row_optimizers import RowOptimizer
+from tron_jax.optimizers.touched import sum_rows, touch
+from tron_jax.sampling.negatives import Sampler
+from tron_jax.sampling.popularity import Popularity
 
 
 class TrainState(NamedTuple):

@@ -11,18 +11,18 @@ from typing import Any
 
 import jax
 
-from tron_jax.checkpoints import Checkpoints
 from tron_jax.data.batches import Batches
 from tron_jax.data.packing import Batch
 from tron_jax.data.slots import Chunk
 from tron_jax.errors import UserError
-from tron_jax.finite import all_finite
 from tron_jax.memory import size, temporaries
-from tron_jax.objective import Totals
-from tron_jax.popularity import Popularity
+from tron_jax.objectives.objective import Totals
 from tron_jax.recorder import Plan, Record, Recorder
 from tron_jax.records import Progress
+from tron_jax.sampling.popularity import Popularity
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
+from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.storage.finite import all_finite
 
 # (state, step) -> lines about the state, and the score that "best" goes by
 Evaluate = Callable[[TrainState, int], tuple[list[Record], float | None]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import make_schedule
-from tron_jax.ranks import PAPER_BATCH_SIZE, PROTOCOLS, Protocol, Ranks
+from tron_jax.evaluators.ranks import PAPER_BATCH_SIZE, PROTOCOLS, Protocol, Ranks
 
 
 class Predictions(NamedTuple):

@@ -12,12 +12,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from tron_jax import exclusion, rng
-from tron_jax import popularity as popularities
-from tron_jax.candidates import Candidates, without_repeats
+from tron_jax import rng
 from tron_jax.data.packing import Batch
-from tron_jax.exclusion import Excluded
-from tron_jax.popularity import Popularity
+from tron_jax.sampling import exclusion
+from tron_jax.sampling import popularity as popularities
+from tron_jax.sampling.candidates import Candidates, without_repeats
+from tron_jax.sampling.exclusion import Excluded
+from tron_jax.sampling.popularity import Popularity
 
 IN_BATCH_FROM = ("inputs", "labels")
 

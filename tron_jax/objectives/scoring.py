@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from tron_jax import drawn_scores
-from tron_jax.candidates import Candidates, hits
 from tron_jax.data.packing import Batch
-from tron_jax.drawn_scores import Backward, ByRows, Drawn
-from tron_jax.touched import Touched
+from tron_jax.objectives import drawn_scores
+from tron_jax.objectives.drawn_scores import Backward, ByRows, Drawn
+from tron_jax.optimizers.touched import Touched
+from tron_jax.sampling.candidates import Candidates, hits
 
 LOWEST = float(jnp.finfo(jnp.float32).min)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tron_jax.popularity import Popularity
+from tron_jax.sampling.popularity import Popularity
 
 
 class Draws(NamedTuple):

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments import benchmark_run
-from experiments.benchmark_run import Run, shape_of
-from experiments.benchmark_timing import line, ratio, ratio_line, timed
+from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks.run import Run, shape_of
+from experiments.benchmarks.timing import line, ratio, ratio_line, timed
 
 
 def measure(run: Run, repeats: int) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tron_jax import scoring
-from tron_jax.candidates import Candidates
 from tron_jax.data.packing import Batch
-from tron_jax.log_q import LogQ
-from tron_jax.losses import Loss
-from tron_jax.popularity import Popularity
-from tron_jax.touched import Touched
+from tron_jax.objectives import scoring
+from tron_jax.objectives.log_q import LogQ
+from tron_jax.objectives.losses import Loss
+from tron_jax.optimizers.touched import Touched
+from tron_jax.sampling.candidates import Candidates
+from tron_jax.sampling.popularity import Popularity
 
 
 class Totals(NamedTuple):

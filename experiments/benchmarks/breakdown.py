@@ -2,7 +2,7 @@
 
 What is compiled and run is the very step of a training run, so no part is measured in
 a form that it does not have there. The profiler tells when each operation ran, the
-scopes in the code tell which part it belongs to (benchmark_ops.py), and what ran at the
+scopes in the code tell which part it belongs to (ops.py), and what ran at the
 same time shares the time. `unaccounted` is the rest of those very steps: the host's
 dispatch and what waits. The same steps are made without the tracer in turn, so that one
 sees whether it changed them.
@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import benchmark_run
-from experiments.benchmark_ops import PARTS, parts_of_program
-from experiments.benchmark_run import Run, Step, shape_of
-from experiments.benchmark_timing import ratio, timed
-from experiments.benchmark_trace import BATCH, STEP, Trace, recorded, seconds_by_part
+from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks.ops import PARTS, parts_of_program
+from experiments.benchmarks.run import Run, Step, shape_of
+from experiments.benchmarks.timing import ratio, timed
+from experiments.benchmarks.trace import BATCH, STEP, Trace, recorded, seconds_by_part
 from tron_jax.steps import TrainState
 
 HOST = "batch building"

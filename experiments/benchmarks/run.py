@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from experiments import checks, runs
 from tron_jax.data.sessions import Sessions
-from tron_jax.popularity import Popularity
+from tron_jax.sampling.popularity import Popularity
 from tron_jax.steps import TrainState
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.benchmark_run import Run
-from experiments.benchmark_timing import ratio, timed
+from experiments.benchmarks.run import Run
+from experiments.benchmarks.timing import ratio, timed
 from tron_jax.data.sessions import select
 from tron_jax.errors import UserError
-from tron_jax.ranking import score_block
+from tron_jax.evaluators.ranking import score_block
 
 MOST_SESSIONS = 4096
 

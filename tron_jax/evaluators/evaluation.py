@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tron_jax import histories
 from tron_jax.data.packing import Position, block_size
 from tron_jax.data.sessions import Sessions
+from tron_jax.evaluators import histories
+from tron_jax.evaluators.packed_pass import PackedPass, make_encode_stream
+from tron_jax.evaluators.ranking import ReadRows, make_rank_step
+from tron_jax.evaluators.ranks import PAPER_BATCH_SIZE, Ranks
+from tron_jax.evaluators.slot_pass import SlotPass, make_encode_steps
 from tron_jax.models.encoder import Encoder
-from tron_jax.packed_pass import PackedPass, make_encode_stream
-from tron_jax.ranking import ReadRows, make_rank_step
-from tron_jax.ranks import PAPER_BATCH_SIZE, Ranks
-from tron_jax.slot_pass import SlotPass, make_encode_steps
 
 # (predictions ranked, predictions in all)
 Report = Callable[[int, int], None]

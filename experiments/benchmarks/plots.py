@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from experiments.benchmark_breakdown import HOST
-from experiments.benchmark_ops import PARTS
+from experiments.benchmarks.breakdown import HOST
+from experiments.benchmarks.ops import PARTS
 from tron_jax.errors import UserError
-from tron_jax.files import replacing
+from tron_jax.storage.files import replacing
 
 Report = dict[str, Any]
 

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tron_jax.candidates import Candidates
 from tron_jax.data.packing import Batch
-from tron_jax.objective import Gradients, Objective, Totals, mean_divisor
-from tron_jax.popularity import Popularity
-from tron_jax.touched import Touched
+from tron_jax.objectives.objective import Gradients, Objective, Totals, mean_divisor
+from tron_jax.optimizers.touched import Touched
+from tron_jax.sampling.candidates import Candidates
+from tron_jax.sampling.popularity import Popularity
 
 BLOCK = 1024  # items; on a CPU 256 to 4,096 differ by a tenth, this one is the fastest
 

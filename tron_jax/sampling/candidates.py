@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tron_jax import exclusion
 from tron_jax.data.packing import Batch
+from tron_jax.sampling import exclusion
 
 
 class Candidates(NamedTuple):

@@ -11,9 +11,9 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from tron_jax import disk
 from tron_jax.errors import UserError
-from tron_jax.files import sync
+from tron_jax.storage import disk
+from tron_jax.storage.files import sync
 
 UNFINISHED = ".unfinished"
 

@@ -23,10 +23,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from data_prep.synthetic import PROFILES
-from experiments import benchmark_run, checks, runs
-from experiments.benchmark_run import Run, Step
-from experiments.benchmark_sessions import make_sessions
-from experiments.benchmark_timing import timed
+from experiments import checks, runs
+from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks.run import Run, Step
+from experiments.benchmarks.sessions import make_sessions
+from experiments.benchmarks.timing import timed
 from tron_jax.errors import UserError
 from tron_jax.steps import TrainState
 

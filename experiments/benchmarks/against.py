@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments.benchmark_children import ROOT, command, last_line
-from experiments.benchmark_timing import line, ratio, ratio_line
+from experiments.benchmarks.children import ROOT, command, last_line
+from experiments.benchmarks.timing import line, ratio, ratio_line
 from tron_jax.errors import UserError
 
 # (root of a checkout, arguments) -> what its benchmark writes as JSON

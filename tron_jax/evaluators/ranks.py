@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tron_jax import metrics
-from tron_jax.files import replacing
+from tron_jax.evaluators import metrics
+from tron_jax.storage.files import replacing
 
 Protocol = Literal["paper", "exact"]
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "exact")

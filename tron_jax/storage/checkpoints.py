@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, Self
 
 from absl import logging
 
-from tron_jax import array_files, disk, manifest, staging
-from tron_jax.background import Background
 from tron_jax.errors import UserError
-from tron_jax.manifest import DamagedCheckpointError
 from tron_jax.memory import host_memory, size
+from tron_jax.storage import array_files, disk, manifest, staging
+from tron_jax.storage.background import Background
+from tron_jax.storage.manifest import DamagedCheckpointError
 
 COPIED_SHARE = 16  # a state of less than a sixteenth of main memory is copied
 SMALL_FILES = 1 << 20  # bytes of a checkpoint besides its arrays, at most

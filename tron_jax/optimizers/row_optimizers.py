@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tron_jax.adagrad import Memory, Schedule, make_rule, no_memory
+from tron_jax.optimizers.adagrad import Memory, Schedule, make_rule, no_memory
 
 
 class Rows(NamedTuple):

@@ -1,6 +1,6 @@
 """Time and memory of a train step against the size of catalogue and batch.
 
-Every point is a process of its own (benchmark_point.py). Each is timed in turn with the
+Every point is a process of its own (point.py). Each is timed in turn with the
 first of its series, so that their ratio holds on a machine that others use.
 """
 
@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from absl import flags
 
-from experiments import benchmark_point
-from experiments.benchmark_children import ROOT, command
-from experiments.benchmark_timing import ratio
+from experiments.benchmarks import point as benchmark_point
+from experiments.benchmarks.children import ROOT, command
+from experiments.benchmarks.timing import ratio
 from tron_jax.errors import UserError
 
 GIGABYTES = ("peak_bytes", "state_bytes", "init_temporary_bytes")

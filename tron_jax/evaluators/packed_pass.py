@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tron_jax import histories
 from tron_jax.data.packing import Position, pack
+from tron_jax.evaluators import histories
+from tron_jax.evaluators.ranking import Chunk, ReadRows
 from tron_jax.models.encoder import Encoder
-from tron_jax.ranking import Chunk, ReadRows
 
 
 class Stream(NamedTuple):

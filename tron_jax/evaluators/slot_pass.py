@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tron_jax import histories
 from tron_jax.data.slots import lookup, make_schedule
+from tron_jax.evaluators import histories
+from tron_jax.evaluators.ranking import Chunk, ReadRows
 from tron_jax.models.encoder import Encoder
-from tron_jax.ranking import Chunk, ReadRows
 
 
 class Steps(NamedTuple):

@@ -1,0 +1,1 @@
+"""Ranks of every prediction, and what they mean."""

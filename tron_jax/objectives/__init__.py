@@ -1,0 +1,1 @@
+"""Scores, losses, and their gradient."""

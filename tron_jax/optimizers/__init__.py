@@ -1,0 +1,1 @@
+"""Optimizers of the item table's rows, and of the rest."""

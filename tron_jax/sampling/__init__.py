@@ -1,0 +1,1 @@
+"""Negatives: which items an event is compared with."""

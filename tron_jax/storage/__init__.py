@@ -1,0 +1,1 @@
+"""Checkpoints and other files, written whole or not at all."""
