@@ -5,6 +5,7 @@
     python -m experiments.benchmark evaluate --config=… --config.data.path=DIR
     python -m experiments.benchmark train --breakdown [--plot=FILE.png] --config=…
     python -m experiments.benchmark train --against=CHECKOUT --config=…
+    python -m experiments.benchmark train --beside=OTHER_CONFIG --config=…
     python -m experiments.benchmark scaling --config=… [--profile=otto] \
         [--num_items=43000,430000,1800000] [--batch_sizes=32,128,512] [--plot=FILE.png]
     python -m experiments.benchmark prepare --format=FORMAT [--num_sessions=N]
@@ -16,7 +17,8 @@ timed in turn in one process, since a shared machine makes times of different mi
 incomparable; read the ratio.
 
 `--breakdown`: the parts of a step (benchmarks/breakdown.py). `--against`: the same
-benchmark in another checkout, in turn with this one. `scaling`: time and memory of a
+benchmark in another checkout, in turn with this one. `--beside`: the steps of another
+config on the same data, in turn with those of this one. `scaling`: time and memory of a
 step against the size of the catalogue and of the batch, on made-up sessions. `prepare`:
 data_prep on a made-up log, stage by stage (benchmarks/prepare.py).
 """
@@ -35,6 +37,7 @@ from absl import flags
 from experiments import entry, workdirs
 from experiments.benchmarks import (
     against,
+    beside,
     breakdown,
     children,
     plots,
@@ -111,18 +114,26 @@ def _plot(
 def _define_train(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("breakdown", False, "The parts of a step.", values)
     flags.DEFINE_string("plot", None, "PNG of the breakdown.", values)
+    flags.DEFINE_string("beside", None, "Another config to time in turn.", values)
     against.define_flags(values)
 
 
 def _train(values: flags.FlagValues) -> None:
     if values.plot and not values.breakdown:
         raise UserError("--plot: expected --breakdown beside it")
+    if sum(map(bool, (values.against, values.beside, values.breakdown))) > 1:
+        raise UserError("--against, --beside, --breakdown: expected one of them")
     if values.against:
-        if values.breakdown:
-            raise UserError("--against and --breakdown: expected one of them")
         _against("train", values)
         return
     run = open_run(values.config)
+    if values.beside:
+        fields = {"data.path": values.config.data.path}
+        other = open_run(entry.read_config(values.beside, fields))
+        report = beside.measure(run, other, values.repeats)
+        table = beside.table(report, values.beside)
+        _tell(values, "train --beside", report, table)
+        return
     if values.breakdown:
         report = breakdown.measure(run, values.repeats)
         table = breakdown.table(report)

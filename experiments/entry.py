@@ -82,6 +82,24 @@ def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     )
 
 
+def read_config(named: str, fields: dict[str, Any]) -> ConfigDict:
+    """Reads another config than that of the flags.
+
+    Args:
+      named: FILE[:argument].
+      fields: by path, what to set in it.
+
+    Raises:
+      UserError: as for the flags.
+    """
+    argv = ["", f"--config={named}"]
+    argv += [f"--config.{field}={value}" for field, value in fields.items()]
+    flag_values = flags.FlagValues()
+    define_config(flag_values, argv)
+    _parse(flag_values, argv)
+    return flag_values.config
+
+
 def _joined(argv: Sequence[str]) -> list[str]:
     """Spells ``--config FILE`` as ``--config=FILE``, which ml_collections wants."""
     joined: list[str] = []

@@ -76,21 +76,6 @@ def dense_adam(table, gradients, rate, b1=0.9, b2=0.999, epsilon=1e-8):
     return table
 
 
-def adagrad(table, gradients, rate, epsilon):
-    table = np.array(table, np.float64)
-    squares = np.zeros_like(table)
-    for step, gradient in enumerate(gradients):
-        squares = squares + gradient**2
-        moved = np.divide(
-            gradient,
-            np.sqrt(squares) + epsilon,
-            out=np.zeros_like(table),
-            where=gradient != 0,
-        )
-        table = table - rate(step) * moved
-    return table
-
-
 def sasrec(params, inputs, position):
     """Hidden states of one sequence in float64: embeddings [n, hidden], positions [n].
 

@@ -4,6 +4,17 @@ import numpy as np
 
 from tron_jax.data.packing import Batch
 
+# What a sampler is told where a test is not about it.
+PLAIN = {
+    "max_session_length": None,
+    "num_popularity": 0,
+    "uniform_style": "batchwise",
+    "exclude": "none",
+    "in_batch_from": "inputs",
+    "mask_session": True,
+    "deduplicate": False,
+}
+
 
 def make_batch(
     seed, *, size=40, sessions=5, absent=1, items=30, longest=12, padding=None

@@ -37,6 +37,19 @@ def start():
     return np.random.default_rng(9).normal(size=(ROWS, HIDDEN)).astype(np.float32)
 
 
+def written_out(gradients, setting, *, sparse):
+    epsilon, in_root, momentum = setting
+    return reference.adagrad(
+        start(),
+        gradients,
+        rate,
+        epsilon=epsilon,
+        in_root=in_root,
+        momentum=momentum,
+        sparse=sparse,
+    )
+
+
 def assert_moved_alike(actual, expected):
     np.testing.assert_allclose(
         actual - start(), expected - start(), rtol=1e-4, atol=2e-6
@@ -64,18 +77,9 @@ def test_rows_equal_the_rule_written_out(setting, whole):
             ids = np.append(ids, ROWS + np.arange(ROWS - len(ids)))
             gradient = np.where(ids[:, None] < ROWS, gradient[ids % ROWS], 7)
         state = apply(state, ids, gradient, jnp.int32(step))
-    epsilon, in_root, momentum = setting
-    expected = reference.adagrad(
-        start(),
-        gradients,
-        rate,
-        epsilon=epsilon,
-        in_root=in_root,
-        momentum=momentum,
-        sparse=True,
-    )
+    expected = written_out(gradients, setting, sparse=True)
     assert_moved_alike(np.asarray(state.table), expected)
-    assert len(state.memory) == (2 if momentum else 1)
+    assert len(state.memory) == (2 if setting[2] else 1)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -92,16 +96,7 @@ def test_the_transform_equals_the_rule_written_out(setting):
 
     for gradient in gradients:
         params, state = apply(params, state, {"a": gradient, "b": [gradient[0]]})
-    epsilon, in_root, momentum = setting
-    expected = reference.adagrad(
-        start(),
-        gradients,
-        rate,
-        epsilon=epsilon,
-        in_root=in_root,
-        momentum=momentum,
-        sparse=False,
-    )
+    expected = written_out(gradients, setting, sparse=False)
     assert_moved_alike(np.asarray(params["a"]), expected)
     np.testing.assert_array_equal(params["b"][0], params["a"][0])
     assert state.step == 40

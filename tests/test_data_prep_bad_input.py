@@ -78,6 +78,12 @@ def refused_log(
         (GOOD + "1,,3\n", ["row 32", "column 'item'", "empty"]),
         (GOOD.encode() + b"1,\xff,3\n", ["row 32", "column 'item'", "UTF8"]),
         (
+            'session,item,time,note\n1,2,3,\n1,2,3,"a\nb"\n1,2,4,\n',
+            ["row 3: expected one row a line; a quote is open or holds a line break"],
+        ),
+        (GOOD.replace("\n", "\r"), ["row 1: a bare CR"]),
+        (f"session,item,time,{'x' * 200_000}\n", ["row 1: no header of a CSV file"]),
+        (
             "session,item,time\n1,1,2014-04-07T10:51:09Z\n1,2,1969-04-07T10:51:09Z\n",
             ["row 3", "column 'time'", "before 1970"],
         ),
@@ -107,6 +113,8 @@ def test_bad_csv_beyond_the_first_block(capsys, logs):
     ("content", "expected"),
     [
         ("", ["the file is empty"]),
+        (" \n\n", ["no rows"]),
+        ("null\n", ["row 1: expected a JSON object"]),
         ('{"session": 1, "item": 2, "time": 3}\n{"session": 1\n', ["row 2: not JSON"]),
         (
             '{"session": 1, "item": 2, "time": 3}\n[1]\n',

@@ -94,6 +94,7 @@ BAD_ROWS = [
     ("yoochoose", b"\xff1,2014-04-07T10:51:09Z,2,0\n", "invalid UTF-8 at byte 1"),
     ("otto", "[1]\n", "expected a JSON object"),
     ("otto", "7\n", "expected a JSON object"),
+    ("otto", "null\n", "expected a JSON object"),
     ("otto", '{"session": 1, "events"\n', "not JSON"),
     ("otto", '{"session": 1}\n', "a session without a list of events"),
     ("otto", '{"session": 1, "events": null}\n', "a session without a list of events"),
@@ -232,6 +233,12 @@ def test_disk_too_small(capsys, monkeypatch, tmp_path):
     argv = ["e", f"--train={log}", f"--out={tmp_path}/made/out", "--session=session"]
     assert run(events.main, events.define_flags(), [*argv, "--item=item"]) == 1
     assert "about 0.03 GB of free disk are needed" in capsys.readouterr().err
+    log.write_text(
+        "session,item,note\n" + f"1,2,{'x' * 1000}\n" * 50_000
+    )  # 34 bytes each
+    argv = ["e", f"--train={log}", f"--out={tmp_path}/made/out", "--session=session"]
+    assert run(events.main, events.define_flags(), [*argv, "--item=item"]) == 1
+    assert "about 0.02 GB of free disk are needed" in capsys.readouterr().err
     argv = ["s", "--profile=otto", f"--out={tmp_path}/made/out"]
     assert run(synthetic.main, synthetic.define_flags(), argv) == 1
     assert "GB of free disk are needed" in capsys.readouterr().err

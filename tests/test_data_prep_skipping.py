@@ -101,6 +101,7 @@ BAD_JSON = [
     ('{"time": 5, "session": "s1", "pos": 1, "item": "five"}', "item"),
     ('{"time": 5, "session": ["s1"], "pos": 1, "item": 5}', "session"),
     ('{"time": 5, "session": "s1", "pos": 1, "item": 5} ' * 2, "one row a line"),
+    ("null", "expected a JSON object"),
     (b'{"time": 5, "session": "s\xff", "pos": 1, "item": 5}', "invalid UTF-8"),
 ]
 
@@ -155,6 +156,24 @@ def test_times_are_read_as_most_of_them_are(tmp_path, capsys, blocks):
     told = skips(tmp_path, capsys, "log.csv", whole, text, 2)
     assert "row 2" in told
     assert "row 53" in told
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\r", " \r"])
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
+def test_blank_lines_are_no_rows(tmp_path, capsys, blocks, name, blank):
+    lines = [",".join(NAMES), *CSV] if name == "log.csv" else JSON
+    path = tmp_path / name
+    path.write_text("\n".join(lines))
+    assert status_of(path, tmp_path / "out") == 0
+    path.write_text("\n".join([*lines[:90], blank, *lines[90:], blank, ""]))
+    assert status_of(path, tmp_path / "blank") == 0
+    made = [open_prepared(tmp_path / out).fingerprint for out in ("out", "blank")]
+    assert made[0] == made[1]
+    # They are counted, though.
+    path.write_text("\n".join([*lines[:90], blank, "x", *lines[90:]]))
+    capsys.readouterr()
+    assert status_of(path, tmp_path / "bad") == 1
+    assert f"error: {path}: row 92: " in capsys.readouterr().err
 
 
 def test_nothing_but_malformed_rows(tmp_path, capsys):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_losses
+import reference_negatives
 
 from tron_jax.objectives.log_q import LOGQ, make_log_q
 from tron_jax.objectives.losses import ssm
@@ -179,15 +180,15 @@ def test_items_are_drawn_as_often_as_q_says():
 
     batch = make_batch(items=ITEMS)
     mixture = (40, 60, 0)
-    sample = make_sampler(
-        num_items=ITEMS,
-        num_sessions=5,
-        num_uniform=40,
-        num_popularity=60,
-        num_in_batch=0,
-        exclude="none",
-        seed=0,
-    )
+    fields = reference_negatives.PLAIN | {
+        "num_items": ITEMS,
+        "num_sessions": 5,
+        "num_uniform": 40,
+        "num_popularity": 60,
+        "num_in_batch": 0,
+        "seed": 0,
+    }
+    sample = make_sampler(**fields)
     counts = popularity()
     steps = jnp.arange(400)
     drawn = jax.jit(jax.vmap(lambda s: sample(s, batch, counts).drawn[0]))(steps)

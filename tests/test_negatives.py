@@ -14,9 +14,6 @@ from tron_jax.sampling.popularity import make_popularity
 
 SESSIONS, ITEMS, LONGEST, SEED = 5, 30, 12, 3
 exclude = jax.jit(exclusion.distinct, static_argnums=1)
-in_batch = jax.jit(
-    negatives.in_batch, static_argnums=(2, 3), static_argnames="mask_session"
-)
 # Everything that makes sense; the batch's inputs are left out for the whole batch.
 COMBINATIONS = [
     (style, excluded)
@@ -32,18 +29,12 @@ def popular_items(seed=0, items=ITEMS):
 
 
 def sampler(**changes):
-    fields = {
+    fields = reference.PLAIN | {
         "num_items": ITEMS,
         "num_sessions": SESSIONS,
         "max_session_length": LONGEST,
         "num_uniform": 24,
-        "num_popularity": 0,
-        "uniform_style": "batchwise",
-        "exclude": "none",
         "num_in_batch": 4,
-        "in_batch_from": "inputs",
-        "mask_session": True,
-        "deduplicate": False,
         "seed": SEED,
     }
     return negatives.make_sampler(**(fields | changes))
@@ -167,55 +158,6 @@ def test_popular_negatives_alone_are_drawn_by_popularity():
     often = expected > 5
     chi_square = ((counts - expected)[often] ** 2 / expected[often]).sum()
     assert abs(chi_square - often.sum()) < 4 * np.sqrt(2 * often.sum())
-
-
-@pytest.mark.parametrize("mask_session", [True, False])
-@pytest.mark.parametrize("num", [5, 40])
-@pytest.mark.parametrize("seed", range(4))
-def test_in_batch_negatives_are_distinct_events(seed, num, mask_session):
-    session = reference.make_batch(seed).session
-    key = jax.random.key(seed)
-    places, keep = (
-        np.asarray(x)
-        for x in in_batch(key, session, SESSIONS, num, mask_session=mask_session)
-    )
-    assert places.shape == keep.shape == (SESSIONS, num)
-    own = 0
-    for row in range(SESSIONS):
-        allowed = session < SESSIONS
-        if mask_session:
-            allowed &= session != row
-        kept = places[row, keep[row]]
-        assert len(kept) == min(num, allowed.sum())
-        assert len(set(kept.tolist())) == len(kept)
-        assert allowed[kept].all()
-        own += (session[kept] == row).sum()
-    assert (own > 0) != mask_session
-
-
-@pytest.mark.parametrize("mask_session", [True, False])
-def test_in_batch_negatives_are_uniform_over_the_events(mask_session):
-    session = reference.make_batch(3).session
-    draw = functools.partial(
-        negatives.in_batch,
-        session=session,
-        num_sessions=SESSIONS,
-        num=5,
-        mask_session=mask_session,
-    )
-    keys = jax.random.split(jax.random.key(0), 4000)
-    places = np.asarray(jax.jit(jax.vmap(draw))(keys)[0])
-    for row in range(SESSIONS):
-        counts = np.bincount(places[:, row].ravel(), minlength=len(session))
-        allowed = session < SESSIONS
-        if mask_session:
-            allowed &= session != row
-        expected = 4000 * 5 / allowed.sum()
-        # without replacement: the variance shrinks by the share that is not drawn
-        shrink = 1 - 5 / allowed.sum()
-        chi_square = ((counts[allowed] - expected) ** 2 / expected / shrink).sum()
-        freedom = allowed.sum() - 1
-        assert abs(chi_square - freedom) < 5 * np.sqrt(2 * freedom)
 
 
 def test_members_are_the_events_of_each_session():

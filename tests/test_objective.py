@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference_negatives import PLAIN
 from test_steps import ITEMS, SESSIONS, assert_trees_close, make_batch
 
 from tron_jax.objectives import scoring
@@ -35,9 +36,8 @@ def example():
     batch = jax.tree.map(jnp.asarray, make_batch())
     popularity = make_popularity(np.asarray(batch.items[batch.items > 0]), ITEMS, 0.5)
     popularity = jax.tree.map(jnp.asarray, popularity)
-    sample = make_sampler(
-        num_items=ITEMS, num_sessions=SESSIONS, exclude="none", seed=5, **DRAWS
-    )
+    fields = {"num_items": ITEMS, "num_sessions": SESSIONS, "seed": 5}
+    sample = make_sampler(**(PLAIN | DRAWS | fields))
     candidates = sample(jnp.int32(0), batch, popularity)
     touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
     rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))

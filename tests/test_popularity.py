@@ -51,6 +51,25 @@ def test_small_tables_have_their_chances(seed):
     assert (alias <= len(weights)).all()
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [
+        # All alike, but above or below their mean by rounding.
+        np.full(2, 2**0.75),
+        np.full(49, 3**0.5),
+        # The mean itself is among them, first, between and last.
+        np.array([2.0, 0, 3, 1, 2, 4, 2]),
+        np.array([0.0, 4, 2, 2, 2, 2]),
+        np.array([2.0, 2, 2, 5, 2, 1, 2, 0]),
+    ],
+)
+def test_items_of_just_the_mean_have_their_chances(weights):
+    made = popularity.Popularity(None, *popularity.alias_table(weights), None, None)
+    np.testing.assert_allclose(
+        chances(made), weights / weights.sum(), rtol=1e-6, atol=1e-9
+    )
+
+
 def test_clicks_are_counted_piece_by_piece(monkeypatch):
     items = np.random.default_rng(0).integers(1, 40, 1000).astype(np.int32)
     whole = popularity.make_popularity(items, 50, 0.5)

@@ -54,20 +54,18 @@ EVERY_WAY = {
 
 
 def candidates_by(style, batch, pool="inputs", num_drawn=7, num_in_batch=4, seed=0):
-    sample = make_sampler(
-        num_items=ROWS - 1,
-        num_sessions=5,
-        max_session_length=12,
-        num_uniform=num_drawn,
-        num_popularity=0,
-        uniform_style=style,
-        exclude="none",
-        num_in_batch=num_in_batch,
-        in_batch_from=pool,
-        mask_session=True,
-        deduplicate=True,
-        seed=seed,
-    )
+    fields = reference.PLAIN | {
+        "num_items": ROWS - 1,
+        "num_sessions": 5,
+        "max_session_length": 12,
+        "num_uniform": num_drawn,
+        "uniform_style": style,
+        "num_in_batch": num_in_batch,
+        "in_batch_from": pool,
+        "deduplicate": True,
+        "seed": seed,
+    }
+    sample = make_sampler(**fields)
     return sample(jnp.int32(0), batch)
 
 
@@ -135,11 +133,10 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
             columns,
             scoring.items_of(columns, candidates, batch),
             by[scoring.rows_of(columns, candidates, batch, touched)],
-            scoring.is_in_batch(columns, candidates),
         )
 
     outcome = jax.tree.map(np.asarray, select(batch, hidden, rows))
-    candidates, found, every, keep, columns, items, chosen, borrowed = outcome
+    candidates, found, every, keep, columns, items, chosen = outcome
     assert found.shape == (40, num_drawn + num_in_batch)
     for event in np.flatnonzero(raw.weight):
         ids, _ = reference.candidates_of(event, style, raw, candidates, pool)
@@ -149,10 +146,7 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
         np.testing.assert_allclose(found[event], wanted, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(items[event], np.array(ids)[columns[event]])
         np.testing.assert_array_equal(chosen[event], np.asarray(rows)[items[event]])
-    np.testing.assert_array_equal(borrowed, columns >= num_drawn)
     assert not keep.all()
-    whole = scoring.is_in_batch(None, candidates)
-    np.testing.assert_array_equal(whole[0], np.arange(whole.size) >= num_drawn)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import reference
+from reference_negatives import PLAIN
 
 from tron_jax.data.packing import Batch, pack
 from tron_jax.models.sasrec import make_sasrec
@@ -13,7 +14,7 @@ from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import make_objective
 from tron_jax.optimizers import row_optimizers
-from tron_jax.optimizers.touched import sum_rows, touch
+from tron_jax.optimizers.touched import touch
 from tron_jax.sampling.negatives import Candidates, make_sampler
 from tron_jax.steps import TrainState, make_train_step
 
@@ -52,14 +53,15 @@ def make_encoder(dropout=0.0):
 
 
 def make_sample(num_uniform=12, num_in_batch=4, exclude="none", items=ITEMS):
-    return make_sampler(
-        num_items=items,
-        num_sessions=SESSIONS,
-        num_uniform=num_uniform,
-        num_in_batch=num_in_batch,
-        exclude=exclude,
-        seed=5,
-    )
+    fields = PLAIN | {
+        "num_items": items,
+        "num_sessions": SESSIONS,
+        "num_uniform": num_uniform,
+        "num_in_batch": num_in_batch,
+        "exclude": exclude,
+        "seed": 5,
+    }
+    return make_sampler(**fields)
 
 
 def make_step(
@@ -252,31 +254,6 @@ def test_a_batch_of_one_session_has_uniform_negatives_only():
     after, totals = step(state, everything)
     assert totals.loss == 0
     assert_trees_close(after.params, state.params, rtol=0)
-
-
-def test_gradients_are_summed_by_row():
-    rng = np.random.default_rng(0)
-    rows = [rng.integers(0, 9, shape) for shape in ((7,), (4, 3))]
-    gradients = [rng.normal(size=(*r.shape, 2)).astype(np.float32) for r in rows]
-    expected = np.zeros((9, 2))
-    for row, gradient in zip(rows, gradients, strict=True):
-        np.add.at(expected, row, gradient)
-    actual = jax.jit(lambda *parts: sum_rows(9, *parts))(
-        *zip(rows, gradients, strict=True)
-    )
-    np.testing.assert_allclose(actual, expected, rtol=1e-5)
-
-
-def test_touched_rows_are_the_distinct_ids_of_a_step():
-    inputs, labels = jnp.array([4, 9, 4, 0]), jnp.array([9, 2, 7, 0])
-    drawn = jnp.array([[30, 2, 11]])
-    touched = jax.jit(touch, static_argnums=(3, 4))(inputs, labels, drawn, 100, False)
-    ids = np.asarray(touched.ids)
-    assert sorted(set(ids[ids < 100].tolist())) == [0, 2, 4, 7, 9, 11, 30]
-    assert (np.diff(ids) > 0).all()
-    for rows, wanted in zip(touched[1:], (inputs, labels, drawn), strict=True):
-        np.testing.assert_array_equal(ids[rows], wanted)
-    assert touch(inputs, labels, drawn, 8, False).ids is None
 
 
 def test_temporaries_of_a_step_on_rows_do_not_grow_with_the_catalogue():

@@ -65,7 +65,7 @@ def _loss() -> ConfigDict:
     loss.topk_start = 0  # where topk begins, to fall (or rise) to it; 0 = constant
     loss.topk_steps = 0  # steps until it has
     loss.penalty = 0.0  # weight of bpr_max's score regularisation
-    loss.calibration = 0.75  # gbce's t: 0 = bce, 1 = unbiased for its sampling rate
+    loss.calibration = 0.75  # gbce's t: 0 = none, 1 = unbiased for its sampling rate
     loss.elu = 0.0  # alpha of an ELU that the loss applies to scores; 0 = none
     loss.logq = "none"  # none | plain | corrected | by_source (of gru4rec_original)
     loss.mean_over = "events"  # events | batch: what a batch's loss is divided by

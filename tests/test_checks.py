@@ -1,0 +1,132 @@
+"""Configs that make no sense are refused in one line each."""
+
+import pytest
+
+from experiments import checks
+from experiments.configs import fields
+from tron_jax.errors import UserError
+
+
+def test_every_field_is_checked():
+    """What is neither a choice, a range nor a path is a switch."""
+    switches = {
+        "negatives.mask_hits",
+        "negatives.mask_session",
+        "negatives.deduplicate",
+        "optimizer.epsilon_in_root",
+    }
+    known = {*checks.CHOICES, *checks.RANGES, "data.path", *switches}
+    config = fields.default_config()
+    assert known == {f"{group}.{name}" for group in config for name in config[group]}
+
+
+def test_a_field_that_is_missing():
+    config = fields.default_config().unlock()
+    del config.model.dropout
+    with pytest.raises(UserError, match=r"config field model.dropout is missing"):
+        checks.check(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("negatives.num_in_batch", 128, "at most train.batch_size - 1 = 127"),
+        ("loss.topk", 16512, "candidates, .* = 16511"),
+        ("optimizer.b1", 0.9986, r"below optimizer.b2 \*\* 1.5"),
+        ("model.num_heads", 3, "a divisor of model.hidden_size = 200"),
+        ("data.validation", 1.0, "at most 0.99"),
+        ("data.validation", -0.1, "at least 0"),
+        ("checkpoint.keep_last", 2, "at least 3"),
+        ("train.seed", 2**32, "at most 4294967295"),
+        ("model.position", "start", "from_start, from_end"),
+    ],
+)
+def test_values_that_make_no_sense(field, value, message):
+    config = fields.default_config()
+    group, name = field.split(".")
+    config[group][name] = value
+    with pytest.raises(UserError, match=message) as caught:
+        checks.check(config)
+    assert str(caught.value).startswith(f"{field} is {value!r}; expected")
+
+
+FULL_SOFTMAX = {
+    "loss.name": "full_softmax",
+    "loss.topk": 0,
+    "negatives.num_uniform": 0,
+    "negatives.num_in_batch": 0,
+}
+SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from_start"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"negatives.uniform_style": "eventwise"}, "exclude is batch with .*eventwise"),
+        ({"negatives.exclude": "session"}, "exclude is session with .*batchwise"),
+        (FULL_SOFTMAX | {"loss.topk": 5}, "topk is 5 with loss.name=full_softmax"),
+        (FULL_SOFTMAX | {"loss.logq": "plain"}, "logq is plain with .*samples nothing"),
+        (
+            FULL_SOFTMAX | {"negatives.num_uniform": 5},
+            "num_uniform is 5 with loss.name",
+        ),
+        (FULL_SOFTMAX | {"negatives.mask_hits": True}, "mask_hits is set"),
+        (
+            {"loss.name": "bce", "loss.logq": "plain"},
+            "logq is plain with loss.name=bce",
+        ),
+        (
+            {"loss.logq": "by_source", "negatives.num_in_batch": 0},
+            "by_source without popularity",
+        ),
+        ({"loss.logq": "plain", "loss.elu": 0.5}, "elu is 0.5 with loss.logq=plain"),
+        ({"loss.logq": "corrected"}, "corrected with negatives.mask_hits=false"),
+        ({"loss.penalty": 0.1}, "penalty is 0.1 with loss.name=ssm"),
+        ({"loss.topk_start": 200}, "expected all three above 0"),
+        ({"loss.topk_steps": 200}, "expected all three above 0"),
+        ({"loss.topk_start": 16512, "loss.topk_steps": 9}, "topk_start is 16512"),
+        ({"optimizer.momentum": 0.2}, "momentum is 0.2 with optimizer.name=adam"),
+        ({"optimizer.epsilon_in_root": True}, "epsilon_in_root is True with"),
+        ({"model.init": "original"}, "init is original with model.name=sasrec"),
+        (
+            SLOTS | {"model.position": "from_end"},
+            "position is from_end with model.name",
+        ),
+        (SLOTS | {"model.num_layers": 2}, "num_layers is 2 with model.name=gru4rec"),
+        (SLOTS | {"train.order": "shuffled"}, "order is shuffled with model.name"),
+        (
+            SLOTS
+            | {"negatives.uniform_style": "sessionwise", "negatives.exclude": "none"},
+            "uniform_style is sessionwise with model.name=gru4rec",
+        ),
+    ],
+)
+def test_combinations_that_make_no_sense(changes, message):
+    config = fields.default_config()
+    for field, value in changes.items():
+        group, name = field.split(".")
+        config[group][name] = value
+    with pytest.raises(UserError, match=message) as caught:
+        checks.check(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_full_softmax_and_slots_are_allowed():
+    for changes in (FULL_SOFTMAX, SLOTS):
+        config = fields.default_config()
+        for field, value in changes.items():
+            group, name = field.split(".")
+            config[group][name] = value
+        checks.check(config)
+
+
+def test_limits_are_allowed():
+    config = fields.default_config()
+    config.negatives.num_in_batch = config.train.batch_size - 1
+    config.loss.topk = config.negatives.num_uniform + config.negatives.num_in_batch
+    config.train.seed = 2**32 - 1
+    config.model.dropout = 0.0
+    checks.check(config)
+    config.negatives.num_in_batch = config.negatives.num_uniform = config.loss.topk = 0
+    with pytest.raises(UserError, match="at least one negative"):
+        checks.check(config)

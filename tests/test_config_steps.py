@@ -1,0 +1,67 @@
+"""Every config takes steps on tiny data, with every data set's settings."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from test_configs import PUBLISHED, get_config
+
+from experiments import checks, runs
+from experiments.configs import fields
+
+# No more than this of each, so that a step costs little; what is 0 stays so.
+SMALL = {
+    "model.hidden_size": 8,
+    "model.feedforward_size": 8,
+    "model.num_layers": 1,
+    "negatives.num_uniform": 16,
+    "negatives.num_popularity": 16,
+    "negatives.num_in_batch": 5,
+    "loss.topk": 8,
+    "train.batch_size": 12,
+    "train.steps_per_call": 2,
+}
+
+
+def shrunk(config, data):
+    for field, most in SMALL.items():
+        group, name = field.split(".")
+        config[group][name] = min(config[group][name], most)
+    config.data.path = str(data)
+    checks.check(config)
+    return config
+
+
+@pytest.mark.parametrize("dataset", fields.DATASETS)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_takes_two_steps(name, dataset, tiny_data, compilations):
+    """They move every array of the encoder, and each the rows of its labels."""
+    config = shrunk(get_config(name, dataset), tiny_data)
+    data = runs.open_data(config)
+    config = runs.resolve(config, data.num_items)
+    parts = runs.build(config, data.num_items, data.train)
+    with tiny.compiled_once(compilations):
+        train_step = jax.jit(parts.train_step)
+        states, batches = [jax.jit(parts.init)()], []
+        for step in range(2):
+            taken, steps = parts.batches.take(step, step + 1)
+            assert steps == 1
+            state, totals = train_step(states[-1], taken, parts.popularity)
+            states.append(jax.tree.map(np.asarray, state))
+            batches.append(getattr(taken, "batches", taken))
+            assert np.sum(totals.events) == np.sum(batches[-1].weight) > 0
+            assert np.isfinite(totals.loss).all()
+            assert np.sum(totals.loss) > 0
+    for (before, after), batch in zip(itertools.pairwise(states), batches, strict=True):
+        assert after.step == before.step + 1
+        moved = (after.items.table != before.items.table).any(axis=1)
+        assert np.isfinite(after.items.table).all()
+        assert moved[batch.labels[batch.weight > 0]].all()
+        assert not moved[0]
+    # What meets the carried state moves from the second step on, when there is one.
+    pairs = map(jax.tree.leaves, (states[0].params, states[2].params))
+    for old, new in zip(*pairs, strict=True):
+        assert np.isfinite(new).all()
+        assert (new != old).any()
