@@ -167,7 +167,10 @@ def _split(line: str, delimiter: str, columns: list[str]) -> list[str]:
     """Splits a line into as many fields as there are columns."""
     fields = line.split(delimiter)
     if '"' in line:
-        fields = next(csv.reader([line], delimiter=delimiter, strict=False))
+        try:
+            fields = next(csv.reader([line], delimiter=delimiter, strict=False))
+        except csv.Error as error:
+            raise ValueError(f"not CSV: {error}") from error
     if len(fields) != len(columns):
         raise ValueError(f"{len(columns)} columns expected, {len(fields)} found")
     return fields

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 
 from data_prep.click_files import Click, check_time, plain_id, times_in_range
+from data_prep.json_lines import parse_json_lines
 from data_prep.parts import Batch
-from data_prep.raw_files import Block, longest_line
+from data_prep.raw_files import Block
 
-_BLOCK = 1 << 22  # bytes that one core parses at a time
 _TYPES = ("clicks", "carts", "orders")
 _LATEST_MS = 2**53  # milliseconds, beyond any time: keeps products in int64
 
@@ -81,7 +80,7 @@ class Otto:
         """Parses one line."""
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not JSON: {error}") from error
         if not isinstance(record, dict):
             raise ValueError("expected a JSON object")
@@ -105,15 +104,7 @@ def _read(block: Block, ids: pa.DataType) -> pa.Table | None:
     event = pa.struct([("aid", ids), ("ts", pa.int64()), ("type", pa.string())])
     schema = pa.schema([("session", ids), ("events", pa.list_(event))])
     try:
-        table = pyarrow.json.read_json(
-            pa.BufferReader(block.data),
-            pyarrow.json.ReadOptions(
-                block_size=max(_BLOCK, longest_line(block.data, _BLOCK))
-            ),
-            pyarrow.json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore"
-            ),
-        )
+        table = parse_json_lines(block.data, schema)
     except pa.ArrowInvalid:
         return None
     return table if table.num_rows == block.num_lines else None

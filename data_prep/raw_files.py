@@ -155,10 +155,3 @@ class _Hashed(io.RawIOBase):
         data = self._raw.read(size)
         self._owner.took(data)
         return data
-
-
-def longest_line(data: bytes, block: int) -> int:
-    """A bound on the longest line, which must fit a block of pyarrow's."""
-    step = block // 4
-    ends = [data.rfind(b"\n", 0, end) for end in range(step, len(data) + step, step)]
-    return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))

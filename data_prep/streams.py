@@ -32,8 +32,8 @@ _HEAD = 1 << 20  # bytes of text by which a log is judged
 class LogStream(Protocol):
     """A log that is read batch by batch.
 
-    rows: how many it has, rather too many than too few; id_bytes: of a session's id, at
-    most, about; text_ids: whether session and item ids have to be read as text.
+    rows: how many it has, rather too many than too few; id_bytes: of a session's id,
+    about; text_ids: whether session and item ids have to be read as text.
     """
 
     rows: int
@@ -86,9 +86,9 @@ class _TextStream:
     ) -> None:
         self._raw, self._log = raw, log
         self._columns, self._time_unit = columns, time_unit
-        self.id_bytes = len(head) // max(1, head.count(b"\n")) + 1  # of a whole line
-        self.rows = raw.plain_size * 5 // (4 * self.id_bytes)
-        self.text_ids = log.text_ids
+        line_bytes = len(head) // max(1, head.count(b"\n")) + 1
+        self.rows = raw.plain_size * 5 // (4 * line_bytes)
+        self.id_bytes, self.text_ids = log.id_bytes, log.text_ids
 
     def batches(
         self, text: tuple[bool, bool], bad: BadRows, progress: Progress
@@ -104,6 +104,8 @@ class _TextStream:
                 batch = self._parse(block.data, block.first_line)
             except UserError:
                 lines = block.data.removesuffix(b"\n").split(b"\n")
+                # pyarrow's readers do not agree on what makes a line blank.
+                lines = [line if line.strip(b" \r") else b"" for line in lines]
                 batch = good_rows(self._parse_lines, lines, block.first_line, bad)
             if batch is not None:
                 yield batch
@@ -112,7 +114,7 @@ class _TextStream:
         return self._parse(b"\n".join(lines), first)
 
     def _parse(self, data: bytes, first: int) -> Batch:
-        if data.isspace() or not data:
+        if not data.strip(b" \r\n"):
             ids = pa.array([], pa.string()).dictionary_encode()
             return Batch(ids, ids)
         table = self._log.table(data, first)

@@ -14,11 +14,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.json
 
 from data_prep.columns import parses
 from data_prep.errors import UserError
-from data_prep.raw_files import longest_line
+from data_prep.json_lines import parse_json_lines
 from data_prep.readers import NULLS, Columns, check_columns
 
 _BLOCK = 1 << 22  # bytes that one core parses at a time
@@ -32,6 +31,7 @@ class TextLog(Protocol):
 
     header: int  # lines to skip
     text_ids: tuple[bool, bool]  # whether session and item ids are text
+    id_bytes: int  # of a session's id, about
 
     def table(self, data: bytes, first: int) -> pa.Table:
         """Parses lines, the first of which has this number; raises UserError."""
@@ -48,10 +48,11 @@ class CsvLog:
         """Looks at the first lines."""
         self._path = path
         line, _, rest = head.decode("utf-8", "replace").partition("\n")
-        self._names = next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
+        self._names = _header(path, line.rstrip("\r"), delimiter)
         self._time = columns.time
         needed = check_columns(path, self._names, columns)
         sample = self._sample(rest, delimiter)
+        self.id_bytes = _mean_bytes(sample[columns.session])
         types = {}
         if columns.order is not None:
             kinds = (pa.int64(), pa.float64(), *_TIMES)
@@ -95,7 +96,8 @@ class CsvLog:
         except pa.ArrowInvalid as error:
             what = _explain_csv(_plain(str(error)), self._names, self._time)
             raise UserError(f"{where}: {what}") from error
-        return _one_a_line(table, data, where)
+        what = "expected one row a line; a quote is open or holds a line break"
+        return _one_a_line(table, data, f"{where}: {what}")
 
 
 class JsonLog:
@@ -106,7 +108,9 @@ class JsonLog:
     def __init__(self, path: Path, columns: Columns, head: bytes):
         """Looks at the first lines."""
         self._path = path
-        lines = [line for line in head.split(b"\n")[:_SAMPLE] if line.strip()]
+        lines = [line for line in head.split(b"\n") if line.strip()][:_SAMPLE]
+        if not lines:
+            raise UserError(f"{path}: no rows; expected JSON lines")
         rows = [row for line in lines if isinstance(row := _loaded(line), dict)]
         if not rows:
             raise UserError(f"{path}: row 1: {_json_fault(lines[0])}")
@@ -117,6 +121,7 @@ class JsonLog:
             for name in needed
         }
         types = {name: _json_type(values[name]) for name in needed}
+        self.id_bytes = _mean_bytes([str(id_) for id_ in values[columns.session]])
         session, item = (types[name] for name in columns[:2])
         self.text_ids = pa.types.is_string(session), pa.types.is_string(item)
         for name in needed[2:]:  # whole numbers at first must not forbid others later
@@ -126,18 +131,13 @@ class JsonLog:
         if columns.time is not None and pa.types.is_string(types[columns.time]):
             texts = [str(value) for value in values[columns.time]]
             self._times = {columns.time: _kind_of(texts, (pa.float64(), *_TIMES))}
-        self._parse = pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema(list(types.items())),
-            unexpected_field_behavior="ignore",
-        )
+        self._schema = pa.schema(list(types.items()))
 
     def table(self, data: bytes, first: int) -> pa.Table:
         """Parses lines, the first of which has this number; raises UserError."""
         where = f"{self._path}: row {first}"
-        size = max(_BLOCK, longest_line(data, _BLOCK))
-        read = pyarrow.json.ReadOptions(block_size=size)
         try:
-            table = pyarrow.json.read_json(pa.BufferReader(data), read, self._parse)
+            table = parse_json_lines(data, self._schema)
         except pa.ArrowInvalid as error:
             what = _json_fault(data) or _plain(str(error))
             raise UserError(f"{where}: {what}") from error
@@ -148,17 +148,34 @@ class JsonLog:
                 what = f"column {name!r}: {_plain(str(error))}"
                 raise UserError(f"{where}, {what}") from error
             table = table.set_column(table.column_names.index(name), name, times)
-        return _one_a_line(table, data, where)
+        return _one_a_line(table, data, f"{where}: expected one row a line")
 
 
-def _one_a_line(table: pa.Table, data: bytes, where: str) -> pa.Table:
+def _header(path: Path, line: str, delimiter: str) -> list[str]:
+    """The names of a CSV file's columns."""
+    if "\r" in line:
+        raise UserError(f"{path}: row 1: a bare CR; expected lines that end in LF")
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise UserError(f"{path}: row 1: no header of a CSV file: {error}") from error
+
+
+def _mean_bytes(ids: list[str]) -> int:
+    """What an id takes, with the offset that stands beside it."""
+    return (
+        sum(len(id_.encode("utf-8", "replace")) for id_ in ids) // max(1, len(ids)) + 5
+    )
+
+
+def _one_a_line(table: pa.Table, data: bytes, refusal: str) -> pa.Table:
     """Refuses lines that hold no row each, as where a quote is left open."""
     data = b"\n" + data.removesuffix(b"\n") + b"\n"
     lines = data.count(b"\n") - 1
     if b"\n\n" in data or b"\n\r\n" in data:
         lines = sum(bool(line.strip(b"\r")) for line in data.split(b"\n"))
     if table.num_rows != lines:
-        raise UserError(f"{where}: expected one row a line")
+        raise UserError(refusal)
     return table
 
 
@@ -182,7 +199,7 @@ def _json_type(values: list[Any]) -> pa.DataType:
 def _loaded(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:  # not UTF-8 among them
+    except (ValueError, RecursionError):  # not UTF-8 among them
         return None
 
 
@@ -192,7 +209,7 @@ def _json_fault(line: bytes) -> str | None:
         row = json.loads(line)
     except UnicodeDecodeError as error:
         return f"invalid UTF-8 at byte {error.start + 1}"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
     return None if isinstance(row, dict) else "expected a JSON object"
 

@@ -23,7 +23,7 @@ from tron_jax.evaluators.ranks import PROTOCOLS, format_summaries
 from tron_jax.recorder import Plan, Recorder
 from tron_jax.records import MetricsWriter, Progress, truncate_after
 from tron_jax.steps import TrainState
-from tron_jax.storage import disk
+from tron_jax.storage import disk, staging
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -132,6 +132,7 @@ def _check_room(
         free += needs.state  # is there already
     dense = config.optimizer.item_table == "dense"
     print(preflight.check_memory(needs, free, dense=dense))
+    staging.clear(checkpoints.folder)  # a killed run's, before room is asked for
     line = preflight.check_disk(
         needs.state,
         saves=saves,

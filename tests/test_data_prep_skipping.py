@@ -11,6 +11,7 @@ from test_data_prep_raw_logs import prepare as prepare_raw
 
 from data_prep import events, parts, raw_files, streams
 from data_prep.entry import run
+from data_prep.json_lines import parse_json_lines
 from tron_jax.data.sessions import open_prepared
 
 ROWS = [(f"s{i // 3}", i % 5, 1_396_860_669 + i, i % 3) for i in range(150)]
@@ -102,6 +103,7 @@ BAD_JSON = [
     ('{"time": 5, "session": ["s1"], "pos": 1, "item": 5}', "session"),
     ('{"time": 5, "session": "s1", "pos": 1, "item": 5} ' * 2, "one row a line"),
     ("null", "expected a JSON object"),
+    ("[" * 100_000, "not JSON: maximum recursion depth"),
     (b'{"time": 5, "session": "s\xff", "pos": 1, "item": 5}', "invalid UTF-8"),
 ]
 
@@ -156,6 +158,16 @@ def test_times_are_read_as_most_of_them_are(tmp_path, capsys, blocks):
     told = skips(tmp_path, capsys, "log.csv", whole, text, 2)
     assert "row 2" in told
     assert "row 53" in told
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("front", [b"", b"\n \r\n\t", b'{"a": 1}\n ', b'{"a": 1}\n\n'])
+def test_a_row_that_is_null_does_not_end_the_process(front, mark):
+    schema = pa.schema([("a", pa.int64())])
+    with pytest.raises(pa.ArrowInvalid, match="found null"):
+        parse_json_lines(front + mark + b'null\n{"a": 2}\n', schema)
+    found = parse_json_lines(b'{"a": null}\n{"a": 2, "b": "\\nnull"}\n', schema)
+    assert found["a"].to_pylist() == [None, 2]
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\r", " \r"])

@@ -47,7 +47,10 @@ def test_host_memory_is_what_the_system_could_give(machine):
 def test_control_groups_limit_it(machine):
     group = machine / "cgroup" / "jobs" / "mine"
     write(machine / "proc" / "self", cgroup="0::/jobs/mine\n")
-    stat = "anon 1\nactive_file 300000\ninactive_file 500000\nfile 900000\n"
+    stat = (
+        "anon 1\nactive_file 300000\ninactive_file 400000\nfile 900000\n"
+        "slab_reclaimable 100000\nslab 200000\n"
+    )
     write(
         group, memory__max="5000000\n", memory__current="4000000\n", memory__stat=stat
     )

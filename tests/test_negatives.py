@@ -261,6 +261,25 @@ def test_hits_are_candidates_equal_to_the_label():
     np.testing.assert_array_equal(candidates_.hits(shared, labels), expected)
 
 
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("uniform_style", "eventwise, sessionwise, batchwise"),
+        ("exclude", "none, session, batch"),
+        ("in_batch_from", "inputs, labels"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_list(field, names):
+    with pytest.raises(KeyError, match=f"targets.*{names}"):
+        sampler(**{field: "targets"})
+
+
+def test_negatives_of_a_session_need_its_length():
+    for fields in ({"uniform_style": "sessionwise"}, {"exclude": "session"}):
+        with pytest.raises(ValueError, match="max_session_length"):
+            sampler(max_session_length=None, **fields)
+
+
 @pytest.mark.portable
 @pytest.mark.parametrize("style", negatives.UNIFORM_STYLES)
 def test_samplers_lower_for_gpu_and_tpu(style):

@@ -13,8 +13,9 @@ from data_prep import synthetic
 from data_prep.entry import run as run_preparation
 from experiments import runs
 from experiments.configs import smoke
-from tron_jax import plots, records
+from tron_jax import memory, plots, records
 from tron_jax.data.packing import abstract_batch
+from tron_jax.storage import disk
 from tron_jax.storage.checkpoints import Checkpoints
 
 METRICS = [f"{name}@{cutoff}" for name in ("recall", "mrr") for cutoff in (5, 10, 20)]
@@ -135,6 +136,23 @@ def test_without_test_sessions(tmp_path, train, evaluate):
     assert evaluations(workdir) == []
     assert Checkpoints(workdir / "checkpoints").best_step() is None
     tiny.assert_refused(evaluate(workdir), "no test sessions")
+
+
+def test_no_room(tmp_path, train, monkeypatch):
+    """Refused before anything is trained; a killed run's leavings take no room."""
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+    status, out, err = train(tmp_path / "run")
+    assert status == 1
+    assert "but 0.0 MB are free; " in err
+    left = tmp_path / "run" / "checkpoints" / ".unfinished" / "7"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(memory, "free_memory", lambda: None)
+    monkeypatch.setattr(disk, "free", lambda folder: 1000 + 10**12 * left.exists())
+    status, out, err = train(tmp_path / "run")
+    assert status == 1
+    assert "but 0.0 MB are free on disk; " in err
+    assert "memory: " in out
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_plot(tmp_path, tiny_runs, train, monkeypatch):

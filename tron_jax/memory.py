@@ -143,11 +143,12 @@ def _cgroup_limits() -> list[tuple[int, int]]:
 
 
 _FILES = ("memory.max", "memory.current", "")
+_CACHES = ("active_file", "inactive_file", "slab_reclaimable")
 _FILES_OF_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 def _limit(folder: Path, limit: str, use: str, prefix: str) -> tuple[int, int] | None:
-    """Limit and use of one control group; files cached in memory are no use."""
+    """Limit and use of one control group; what is cached of files is no use."""
     try:
         most = (folder / limit).read_text().strip()
         used = int((folder / use).read_text())
@@ -157,5 +158,5 @@ def _limit(folder: Path, limit: str, use: str, prefix: str) -> tuple[int, int] |
     if not most.isdecimal():  # "max"
         return None
     stat = dict(line.split() for line in lines)
-    cached = [stat.get(f"{prefix}{kind}_file", "0") for kind in ("active", "inactive")]
-    return int(most), used - sum(map(int, cached))
+    cached = [int(stat.get(prefix + kind, 0)) for kind in _CACHES]
+    return int(most), used - sum(cached)

@@ -69,13 +69,13 @@ def measure(
       UserError: if a program fails, with its last line.
     """
     run_in = run_in or run_benchmark
-    found: dict[Path, list[float]] = {ROOT: [], other: []}
+    ours: list[float] = []
+    theirs: list[float] = []
     for number in range(rounds + 1):
-        for root in (ROOT, other):
+        for root, found in ((ROOT, ours), (other, theirs)):
             seconds = run_in(root, arguments)["seconds"]
             if number:
-                found[root].append(seconds)
-    ours, theirs = found[ROOT], found[other]
+                found.append(seconds)
     return {
         "against": str(other),
         "seconds": float(np.median(ours)),

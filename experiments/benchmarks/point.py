@@ -12,9 +12,7 @@ to make steps in turn.
 from __future__ import annotations
 
 import itertools
-import resource
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +26,7 @@ from experiments.benchmarks import run as benchmark_run
 from experiments.benchmarks.run import Run, Step
 from experiments.benchmarks.sessions import make_sessions
 from experiments.benchmarks.timing import timed
+from tron_jax import memory
 from tron_jax.errors import UserError
 from tron_jax.steps import TrainState
 
@@ -45,8 +44,12 @@ STEPS = 16  # different ones
 
 def define_flags(values: flags.FlagValues) -> None:
     define_profile(values)
-    flags.DEFINE_integer("num_items", None, "Items.", 2, flag_values=values)
-    flags.DEFINE_integer("batch_size", None, "Sessions.", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "num_items", None, "Items.", 2, flag_values=values, required=True
+    )
+    flags.DEFINE_integer(
+        "batch_size", None, "Sessions.", 1, flag_values=values, required=True
+    )
 
 
 def make_run(config: ConfigDict, profile: str, num_items: int, batch_size: int) -> Run:
@@ -74,7 +77,7 @@ def answers(measured: Run, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
       Records, the first once everything is compiled and warm.
 
     Raises:
-      UserError: if the memory available will not do.
+      UserError: if the free memory will not do.
     """
     parts = measured.parts
     at = benchmark_run.commonest_shape(parts, STEPS)
@@ -91,7 +94,8 @@ def answers(measured: Run, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in asked:
         seconds, state = _make(step, state, list(itertools.islice(turns, int(line))))
         yield {"seconds": seconds}
-    yield {"peak_bytes": peak_bytes(), **sizes}
+    peak = memory.peak_memory()
+    yield {"peak_bytes": peak.device or peak.host, **sizes}
 
 
 def _make(
@@ -110,9 +114,8 @@ def _make(
 
 
 def _sizes(step: Step, parts: runs.Parts) -> dict[str, int]:
-    state = jax.tree.leaves(jax.eval_shape(parts.init))
     return {
-        "state_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in state),
+        "state_bytes": memory.size(jax.eval_shape(parts.init)),
         "temporary_bytes": max(map(_temp, step.compiled.values())),
         "inputs": max(np.prod(shape, dtype=int).item() for shape in step.compiled),
     }
@@ -123,32 +126,9 @@ def _temp(compiled: jax.stages.Compiled) -> int:
     return 0 if analysis is None else int(analysis.temp_size_in_bytes)
 
 
-def peak_bytes() -> int:
-    """The most memory that the device, or else this process, has had in use."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return int(stats["peak_bytes_in_use"])
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage may tell the peak of the parent
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def available_bytes() -> int | None:
-    """Memory that programs can still have; None where the system does not say."""
-    memory = Path("/proc/meminfo")
-    if jax.default_backend() != "cpu" or not memory.is_file():
-        return None
-    [line] = [x for x in memory.read_text().splitlines() if "MemAvailable:" in x]
-    return 1024 * int(line.split()[1])
-
-
 def _refuse_too_large(needed: int) -> None:
     """Rather than have the system end some process or other."""
-    free = available_bytes()
+    free = memory.free_memory()
     if free is not None and needed > free:
-        raise UserError(
-            f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are available"
-        )
+        figures = memory.readable(needed), memory.readable(free)
+        raise UserError("needs {}, {} are free".format(*figures))

@@ -38,13 +38,15 @@ class Step(NamedTuple):
     Attributes:
       parts: of the run.
       compiled: by the shape of a batch.
+      more: what it takes besides state and batch, on the device.
     """
 
     parts: runs.Parts
     compiled: dict[tuple[int, ...], jax.stages.Compiled]
+    more: tuple[Popularity, ...]
 
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
-        return self.compiled[shape_of(batch)](state, batch, *_more(self.parts))
+        return self.compiled[shape_of(batch)](state, batch, *self.more)
 
 
 def open_run(config: ConfigDict) -> Run:
@@ -61,11 +63,6 @@ def build(config: ConfigDict, num_items: int, splits: dict[str, Sessions]) -> Ru
     config = runs.resolve(config, num_items)
     parts = runs.build(config, num_items, splits["train"])
     return Run(config, parts, splits, num_items)
-
-
-def _more(parts: runs.Parts) -> tuple[Popularity, ...]:
-    """What a step takes besides the state and a batch."""
-    return () if parts.popularity is None else (parts.popularity,)
 
 
 def shape_of(batch: Any) -> tuple[int, ...]:
@@ -88,13 +85,15 @@ def compile_step(parts: runs.Parts, steps: Iterable[int]) -> Step:
     """Compiles the train step for the shapes that some steps have."""
     state = jax.eval_shape(parts.init)
     jitted = jax.jit(parts.train_step, donate_argnums=0)
+    popularity = jax.device_put(parts.popularity)
+    more = () if popularity is None else (popularity,)
     compiled: dict[tuple[int, ...], jax.stages.Compiled] = {}
     for step in steps:
         batch, _ = take(parts, step)
         shape = shape_of(batch)
         if shape not in compiled:
-            compiled[shape] = jitted.lower(state, batch, *_more(parts)).compile()
-    return Step(parts, compiled)
+            compiled[shape] = jitted.lower(state, batch, *more).compile()
+    return Step(parts, compiled, more)
 
 
 def commonest_shape(parts: runs.Parts, num: int) -> list[int]:

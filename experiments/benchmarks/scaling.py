@@ -55,14 +55,14 @@ def axes(values: flags.FlagValues) -> dict[str, list[int]]:
     """The sizes asked for: of the catalogue, and of the batch.
 
     Raises:
-      UserError: if one is not a whole number.
+      UserError: if one is no whole number, or too small.
     """
     asked = {"num_items": values.num_items, "batch_size": values.batch_sizes or []}
     for axis, sizes in asked.items():
-        if not all(size.isdecimal() and int(size) for size in sizes):
-            raise UserError(
-                f"{axis}: {','.join(sizes)}; expected whole numbers above 0"
-            )
+        least = 2 if axis == "num_items" else 1
+        if not all(size.isdecimal() and int(size) >= least for size in sizes):
+            found = ",".join(sizes)
+            raise UserError(f"{axis}: {found}; expected whole numbers from {least} on")
     if not values.num_items:
         raise UserError("num_items: none; expected at least one")
     return {axis: [int(size) for size in sizes] for axis, sizes in asked.items()}
@@ -173,7 +173,8 @@ class Process:
         """Seconds of each of some steps."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has said why
-            print(steps, file=self._process.stdin, flush=True)
+            if not self._process.stdin.closed:
+                print(steps, file=self._process.stdin, flush=True)
         return self._read()["seconds"]
 
     def finish(self) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class Process:
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = "" if self._process.stdout.closed else self._process.stdout.readline()
         found = json.loads(line) if line else {"error": "ended by itself"}
         if "error" in found:
             raise UserError(found["error"] + self._end())

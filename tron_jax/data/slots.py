@@ -124,9 +124,9 @@ class SlotBatches:
     """The training batches of an encoder that carries a state from event to event.
 
     A step's batch has N = batch_size inputs, one of each slot: ``session`` is the slot
-    (batch_size where it is idle), ``position`` which of its session's inputs it is, so
-    that 0 says: clear the slot's state. Every epoch starts anew; every input is in it
-    exactly once.
+    (batch_size where it is idle, so it does not ascend as in packed batches) and
+    ``position`` which of its session's inputs it is, so that 0 says: clear the slot's
+    state. Every epoch starts anew; every input is in it exactly once.
 
     Attributes:
       sessions: training sessions, each of at least two events.

@@ -23,7 +23,7 @@ class Settings(NamedTuple):
 
     Attributes:
       penalty: weight of bpr_max's score regularisation.
-      calibration: gbce's t, from 0 (bce) to 1 (calibrated for its sampling rate).
+      calibration: gbce's t, from 0 (none) to 1 (that of its sampling rate).
       num_negatives: candidates of an event, before any selection.
       num_items: the largest item id.
     """

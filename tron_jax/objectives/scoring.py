@@ -210,22 +210,6 @@ def items_of(
     return jnp.concatenate([drawn, pool[places]], axis=1)
 
 
-def is_in_batch(columns: jax.Array | None, candidates: Candidates) -> jax.Array:
-    """Says which of selected candidates are in-batch ones.
-
-    Args:
-      columns: [N, topk] candidates of each event; None: all of them.
-      candidates: the candidates.
-
-    Returns:
-      [N, topk] bool, or [1, k + m], the same for all events.
-    """
-    num_drawn = candidates.drawn.shape[1]
-    if columns is None:
-        columns = jnp.arange(num_drawn + candidates.in_batch.shape[1])[None]
-    return columns >= num_drawn
-
-
 def _look_up(
     columns: jax.Array,
     candidates: Candidates,

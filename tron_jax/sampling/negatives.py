@@ -166,15 +166,15 @@ def make_sampler(
     *,
     num_items: int,
     num_sessions: int,
-    max_session_length: int | None = None,
+    max_session_length: int | None,
     num_uniform: int,
-    num_popularity: int = 0,
-    uniform_style: str = "batchwise",
+    num_popularity: int,
+    uniform_style: str,
     exclude: str,
     num_in_batch: int,
-    in_batch_from: str = "inputs",
-    mask_session: bool = True,
-    deduplicate: bool = False,
+    in_batch_from: str,
+    mask_session: bool,
+    deduplicate: bool,
     seed: int,
 ) -> Sampler:
     """Composes the samplers of a config into one.
@@ -198,8 +198,16 @@ def make_sampler(
       The pure sampler; it needs ``popularity`` where num_popularity is not 0.
 
     Raises:
+      KeyError: a style, exclusion or pool has another name; lists those that exist.
       ValueError: max_session_length is missing.
     """
+    for name, known in (
+        (uniform_style, UNIFORM_STYLES),
+        (exclude, EXCLUDES),
+        (in_batch_from, IN_BATCH_FROM),
+    ):
+        if name not in known:
+            raise KeyError(f"{name!r}; expected one of: {', '.join(known)}")
     by_session = uniform_style == "sessionwise" or exclude == "session"
     if by_session and max_session_length is None:
         raise ValueError("negatives of a session need max_session_length")

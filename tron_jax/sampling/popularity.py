@@ -86,6 +86,8 @@ def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Sanders, "Parallel weighted random sampling" (2019).
     """
     share = weights * (len(weights) / weights.sum())
+    # No item is above its own mean where all are alike, if rounding has its way.
+    share = np.where(weights == weights.max(), np.maximum(share, 1), share)
     small, large = np.flatnonzero(share < 1), np.flatnonzero(share >= 1)
     room, excess = np.cumsum(1 - share[small]), np.cumsum(share[large] - 1)
     last = len(large) - 1
@@ -93,9 +95,11 @@ def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     before = np.concatenate([[0.0], room[:-1]])[: len(small)]
     filler = np.minimum(np.searchsorted(excess, before, side="right"), last)
     alias[small], keep[small] = large[filler], share[small]
-    # The small item that takes a large one's last excess, and what it takes too much.
+    # The small item that takes a large one's last excess, and what it takes too much;
+    # none does where its room begins just where the excess ends.
     breaker = np.searchsorted(room, excess[:-1])
-    broken = np.flatnonzero(breaker < len(small))
+    takes = np.append(before, np.inf)[breaker] < excess[:-1]
+    broken = np.flatnonzero(takes)
     lent = room[breaker[broken]] - excess[broken]
     alias[large[broken]], keep[large[broken]] = large[broken + 1], 1 - lent
     threshold = np.clip(np.rint(keep * COLUMN), 0, COLUMN - 1)

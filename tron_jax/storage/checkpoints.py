@@ -282,9 +282,8 @@ class Checkpoints:
         steps = self.steps()
         whole = [step for step in steps if step not in self._damaged]
         keep = {*whole[-self.keep_last :], _best(self._scores())}
-        for step in steps:
-            if step not in keep:
-                self._delete(step)
+        for step in sorted({*steps} - keep):
+            self._delete(step)
         staging.clear(self.folder)
 
     def _delete(self, step: int) -> None:

@@ -64,13 +64,14 @@ def read(folder: Path) -> dict[str, Any]:
 
 def checksums(folder: Path) -> dict[str, list[int]]:
     """Returns size and CRC-32 of every file below a folder, once the disk has them."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
+    found = sorted(folder.rglob("*"))
+    for path in found:  # folders too, or a file may lose its name
         sync(path)
+    files = [path for path in found if path.is_file()]
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(_checksum, files))
+        sums = list(pool.map(_checksum, files))
     names = [str(path.relative_to(folder)) for path in files]
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, sums, strict=True))
 
 
 def verify(folder: Path, files: dict[str, list[int]]) -> None:
