@@ -7,6 +7,7 @@ import tiny
 
 from experiments import benchmark
 from experiments.benchmarks import beside
+from experiments.benchmarks import run as benchmark_run
 from experiments.benchmarks.run import open_run
 
 SMOKE = tiny.ROOT / "experiments" / "configs" / "smoke.py"
@@ -18,7 +19,7 @@ def test_speeds_are_told_by_the_session(tiny_data, compilations, monkeypatch):
     def timed(function):
         return 1.0, function()
 
-    monkeypatch.setattr(beside, "timed", timed)
+    monkeypatch.setattr(benchmark_run, "timed", timed)
     with tiny.compiled_once(compilations):
         run = open_run(tiny.config(tiny_data))
         other = open_run(tiny.config(tiny_data, train__batch_size=6))

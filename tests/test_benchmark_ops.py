@@ -77,7 +77,7 @@ ENTRY %main (x: f32[2], y: f32[2]) -> f32[2] {{
 def test_every_part_of_the_step_has_operations(tiny_data, compilations, topk):
     run = benchmark_run.open_run(tiny.config(tiny_data, loss__topk=topk))
     with tiny.compiled_once(compilations), scopes_cached():
-        [compiled] = benchmark_run.compile_step(run.parts, [0]).compiled.values()
+        [compiled] = benchmark_run.compile_step(run.parts, [0]).by_shape.values()
     found = set(parts_of_program(compiled.as_text()).values())
     assert found - {OTHER} == set(PARTS) - {OTHER} - (
         {"selection"} if not topk else set()

@@ -47,7 +47,7 @@ class StepPrograms:
         self, state: TrainState, batch: Batch | Chunk
     ) -> tuple[TrainState, Totals]:
         """Makes the step; the state is donated."""
-        return self.by_shape[_shape_of(batch)](state, batch, *self.more)
+        return self.by_shape[shape_of(batch)](state, batch, *self.more)
 
     def temporaries(self) -> int:
         """Returns the most bytes that a step holds beside state and batch."""
@@ -78,12 +78,13 @@ def compile_steps(
         return jitted.lower(state, batch, *more).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        shapes = map(_shape_of, batches)
+        shapes = map(shape_of, batches)
         by_shape = dict(zip(shapes, pool.map(compiled, batches), strict=True))
     return StepPrograms(by_shape, more)
 
 
-def _shape_of(batch: Batch | Chunk) -> tuple[int, ...]:
+def shape_of(batch: Batch | Chunk) -> tuple[int, ...]:
+    """What tells the programs of a step apart: the shape of a batch's arrays."""
     return jax.tree.leaves(batch)[0].shape
 
 

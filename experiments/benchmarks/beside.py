@@ -11,32 +11,21 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import Run
-from experiments.benchmarks.timing import ratio, ratio_line, timed
+from experiments.benchmarks.run import Run, Runner
+from experiments.benchmarks.timing import ratio, ratio_line
 
 
-class Stepper:
-    """A run that makes its steps at the places asked for."""
+def _runner(run: Run, repeats: int) -> tuple[Runner, list[int]]:
+    """What makes a run's steps, and where they are spread over an epoch."""
+    at = benchmark_run.spread(run.parts, repeats)
+    step = benchmark_run.compile_step(run.parts, at)
+    return Runner(run.parts, step, jax.jit(run.parts.init)(), at), at
 
-    def __init__(self, run: Run, repeats: int):
-        """Compiles the steps of ``repeats`` places spread over an epoch; warms them."""
-        self.at = benchmark_run.spread(run.parts, repeats)
-        self._batches = run.parts.batches
-        self._step = benchmark_run.compile_step(run.parts, self.at)
-        state = jax.jit(run.parts.init)()
-        self._state = benchmark_run.warm(self._step, state, self.at)
 
-    def seconds_a_session(self, start: int) -> float:
-        """Makes the dispatch of a step, data loading included."""
-
-        def one() -> Any:
-            batch, _ = benchmark_run.take(self._step.parts, start)
-            return self._step(self._state, jax.device_put(batch))
-
-        _, made = benchmark_run.take(self._step.parts, start)
-        before = self._batches.sessions_before
-        seconds, (self._state, _) = timed(one)
-        return seconds / max(before(start + made) - before(start), 1)
+def _seconds_a_session(runner: Runner, start: int) -> float:
+    seconds, made, _ = runner.time(start)
+    before = runner.parts.batches.sessions_before
+    return seconds / max(before(start + made) - before(start), 1)
 
 
 def measure(run: Run, other: Run, repeats: int) -> dict[str, Any]:
@@ -51,11 +40,11 @@ def measure(run: Run, other: Run, repeats: int) -> dict[str, Any]:
       sessions_per_s, other_sessions_per_s (of the medians), ratio, ratio_interval (of
       the speeds), repeats.
     """
-    ours, theirs = Stepper(run, repeats), Stepper(other, repeats)
+    (ours, at), (theirs, other_at) = _runner(run, repeats), _runner(other, repeats)
     these, those = [], []
-    for start, other_start in zip(ours.at, theirs.at, strict=True):
-        these.append(ours.seconds_a_session(start))
-        those.append(theirs.seconds_a_session(other_start))
+    for start, other_start in zip(at, other_at, strict=True):
+        these.append(_seconds_a_session(ours, start))
+        those.append(_seconds_a_session(theirs, other_start))
     return {
         "sessions_per_s": float(1 / np.median(these)),
         "other_sessions_per_s": float(1 / np.median(those)),

@@ -20,10 +20,10 @@ import numpy as np
 
 from experiments.benchmarks import run as benchmark_run
 from experiments.benchmarks.ops import PARTS, parts_of_program
-from experiments.benchmarks.run import Run, Step, shape_of
-from experiments.benchmarks.timing import ratio, timed
+from experiments.benchmarks.run import Run, Runner
+from experiments.benchmarks.timing import ratio
 from experiments.benchmarks.trace import BATCH, STEP, Trace, recorded, seconds_by_part
-from tron_jax.steps import TrainState
+from tron_jax.training import shape_of
 
 HOST = "batch building"
 ROUNDS = 4  # each starts and stops the tracer once
@@ -73,49 +73,37 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
         step = benchmark_run.compile_step(run.parts, at)
     parts = {
         shape: parts_of_program(compiled.as_text() or "")
-        for shape, compiled in step.compiled.items()
+        for shape, compiled in step.by_shape.items()
     }
-    state = benchmark_run.warm(step, jax.jit(run.parts.init)(), at)
+    runner = Runner(run.parts, step, jax.jit(run.parts.init)(), at)
     plain: list[Sample] = []
     traced: list[Sample] = []
     for round_ in range(ROUNDS):
-        state = _plain(step, state, at[round_::ROUNDS], plain)
-        state = _traced(step, state, at[round_::ROUNDS], parts, traced)
+        for start in at[round_::ROUNDS]:
+            seconds, made, shape = runner.time(start)
+            plain.append(Sample(shape, seconds / made, {}))
+        _traced(runner, at[round_::ROUNDS], parts, traced)
     return summarise(plain, traced) | {
         "what": f"train step, {run.config.train.batch_size} sessions",
     }
 
 
-def _plain(
-    step: Step, state: TrainState, at: list[int], samples: list[Sample]
-) -> TrainState:
-    for start in at:
-
-        def one(state=state, start=start):
-            return step(state, jax.device_put(benchmark_run.take(step.parts, start)[0]))
-
-        batch, made = benchmark_run.take(step.parts, start)
-        seconds, (state, _) = timed(one)
-        samples.append(Sample(shape_of(batch), seconds / made, {}))
-    return state
-
-
 def _traced(
-    step: Step,
-    state: TrainState,
+    runner: Runner,
     at: list[int],
     parts: dict[tuple[int, ...], dict[str, str]],
     samples: list[Sample],
-) -> TrainState:
+) -> None:
     found: list[Trace] = []
     taken = []
     with recorded(found):
         for start in at:
             with jax.profiler.TraceAnnotation(STEP):
                 with jax.profiler.TraceAnnotation(BATCH):
-                    batch, made = benchmark_run.take(step.parts, start)
+                    batch, made = benchmark_run.take(runner.parts, start)
                     batch = jax.device_put(batch)
-                state, _ = jax.block_until_ready(step(state, batch))
+                made_of = jax.block_until_ready(runner.step(runner.state, batch))
+                runner.state, _ = made_of
             taken.append((shape_of(batch), made))
     [trace] = found
     for window, building, (shape, made) in zip(
@@ -126,7 +114,6 @@ def _traced(
         by_part = {part: value / made for part, value in seconds.items()}
         whole = (window.end - window.start) / 1e9 / made
         samples.append(Sample(shape, whole, by_part))
-    return state
 
 
 def summarise(plain: list[Sample], traced: list[Sample]) -> dict[str, Any]:

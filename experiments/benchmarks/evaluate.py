@@ -6,11 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from experiments.benchmarks.run import Run
-from experiments.benchmarks.timing import ratio, timed
+from experiments.benchmarks.timing import beside_floor, timed
 from tron_jax.data.sessions import select
 from tron_jax.errors import UserError
 from tron_jax.evaluators.ranking import score_block
@@ -61,10 +60,5 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
     return {
         "what": f"evaluation of {events:,} events",
         "floor": f"its matmul alone, {num_items:,} items",
-        "seconds": float(np.median(ours)),
-        "floor_seconds": float(np.median(least)),
-        **ratio(ours, least),
-        "repeats": len(ours),
-        "samples": ours,
-        "floor_samples": least,
+        **beside_floor(ours, least),
     }

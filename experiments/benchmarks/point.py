@@ -23,12 +23,11 @@ from ml_collections import ConfigDict
 from data_prep.synthetic import PROFILES
 from experiments import checks, runs
 from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import Run, Step
+from experiments.benchmarks.run import Run, Runner
 from experiments.benchmarks.sessions import make_sessions
-from experiments.benchmarks.timing import timed
 from tron_jax import memory
 from tron_jax.errors import UserError
-from tron_jax.steps import TrainState
+from tron_jax.training import StepPrograms
 
 
 def define_profile(values: flags.FlagValues) -> None:
@@ -88,36 +87,21 @@ def answers(measured: Run, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
         sizes["state_bytes"]
         + max(sizes["temporary_bytes"], sizes["init_temporary_bytes"])
     )
-    state = benchmark_run.warm(step, init(), at)
+    runner = Runner(parts, step, init(), at)
     turns = itertools.cycle(at)
     yield {"ready": True}
     for line in asked:
-        seconds, state = _make(step, state, list(itertools.islice(turns, int(line))))
-        yield {"seconds": seconds}
+        made = [runner.time(start) for start in itertools.islice(turns, int(line))]
+        yield {"seconds": [dispatch.seconds / dispatch.made for dispatch in made]}
     peak = memory.peak_memory()
     yield {"peak_bytes": peak.device or peak.host, **sizes}
 
 
-def _make(
-    step: Step, state: TrainState, at: list[int]
-) -> tuple[list[float], TrainState]:
-    found = []
-    for start in at:
-        _, made = benchmark_run.take(step.parts, start)
-
-        def one(state=state, start=start):
-            return step(state, jax.device_put(benchmark_run.take(step.parts, start)[0]))
-
-        seconds, (state, _) = timed(one)
-        found.append(seconds / made)
-    return found, state
-
-
-def _sizes(step: Step, parts: runs.Parts) -> dict[str, int]:
+def _sizes(step: StepPrograms, parts: runs.Parts) -> dict[str, int]:
     return {
         "state_bytes": memory.size(jax.eval_shape(parts.init)),
-        "temporary_bytes": max(map(_temp, step.compiled.values())),
-        "inputs": max(np.prod(shape, dtype=int).item() for shape in step.compiled),
+        "temporary_bytes": max(map(_temp, step.by_shape.values())),
+        "inputs": max(np.prod(shape, dtype=int).item() for shape in step.by_shape),
     }
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import checks, runs
+from experiments.benchmarks.timing import timed
 from tron_jax.data.sessions import Sessions
-from tron_jax.sampling.popularity import Popularity
 from tron_jax.steps import TrainState
+from tron_jax.training import StepPrograms, compile_steps, shape_of
 
 
 class Run(NamedTuple):
@@ -32,23 +33,6 @@ class Run(NamedTuple):
     num_items: int
 
 
-class Step(NamedTuple):
-    """The compiled train step of each shape of batch; donates the state.
-
-    Attributes:
-      parts: of the run.
-      compiled: by the shape of a batch.
-      more: what it takes besides state and batch, on the device.
-    """
-
-    parts: runs.Parts
-    compiled: dict[tuple[int, ...], jax.stages.Compiled]
-    more: tuple[Popularity, ...]
-
-    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
-        return self.compiled[shape_of(batch)](state, batch, *self.more)
-
-
 def open_run(config: ConfigDict) -> Run:
     """Opens the data that a config names and builds its parts."""
     checks.check(config)
@@ -65,10 +49,6 @@ def build(config: ConfigDict, num_items: int, splits: dict[str, Sessions]) -> Ru
     return Run(config, parts, splits, num_items)
 
 
-def shape_of(batch: Any) -> tuple[int, ...]:
-    return np.shape(jax.tree.leaves(batch)[0])
-
-
 def take(parts: runs.Parts, step: int) -> tuple[Any, int]:
     """What a dispatch trains on from a step on, and how many steps it makes."""
     return parts.batches.take(step, parts.batches.steps_per_epoch)
@@ -81,21 +61,6 @@ def spread(parts: runs.Parts, num: int) -> list[int]:
     return [int(step) for step in np.linspace(0, full, num)]
 
 
-def compile_step(parts: runs.Parts, steps: Iterable[int]) -> Step:
-    """Compiles the train step for the shapes that some steps have."""
-    state = jax.eval_shape(parts.init)
-    jitted = jax.jit(parts.train_step, donate_argnums=0)
-    popularity = jax.device_put(parts.popularity)
-    more = () if popularity is None else (popularity,)
-    compiled: dict[tuple[int, ...], jax.stages.Compiled] = {}
-    for step in steps:
-        batch, _ = take(parts, step)
-        shape = shape_of(batch)
-        if shape not in compiled:
-            compiled[shape] = jitted.lower(state, batch, *more).compile()
-    return Step(parts, compiled, more)
-
-
 def commonest_shape(parts: runs.Parts, num: int) -> list[int]:
     """The first ``num`` steps of the shape that most of an epoch's first 64 have."""
     most = min(64, parts.batches.steps_per_epoch)
@@ -104,15 +69,68 @@ def commonest_shape(parts: runs.Parts, num: int) -> list[int]:
     return [step for step, shape in shapes.items() if shape == commonest][:num]
 
 
-def warm(step: Step, state: TrainState, steps: Iterable[int]) -> TrainState:
-    """Makes a step of each shape, so that what is measured finds memory in place."""
-    seen = set()
-    for at in steps:
-        batch, _ = take(step.parts, at)
-        if shape_of(batch) not in seen:
-            seen.add(shape_of(batch))
-            state, _ = step(state, jax.device_put(batch))
-    return jax.block_until_ready(state)
+def compile_step(parts: runs.Parts, steps: Iterable[int]) -> StepPrograms:
+    """Compiles the train step for the shapes that some steps have."""
+    return compile_steps(
+        parts.train_step,
+        jax.eval_shape(parts.init),
+        _one_of_each_shape(parts, steps),
+        jax.device_put(parts.popularity),
+    )
+
+
+def _one_of_each_shape(parts: runs.Parts, steps: Iterable[int]) -> list[Any]:
+    batches = [take(parts, step)[0] for step in steps]
+    return list({shape_of(batch): batch for batch in batches}.values())
+
+
+class Dispatch(NamedTuple):
+    """A dispatch that was timed.
+
+    Attributes:
+      seconds: of all of it, data loading included.
+      made: steps that it made.
+      shape: of its batch.
+    """
+
+    seconds: float
+    made: int
+    shape: tuple[int, ...]
+
+
+class Runner:
+    """Makes the steps of a run wherever it is told to, one state after another."""
+
+    def __init__(
+        self,
+        parts: runs.Parts,
+        step: StepPrograms,
+        state: TrainState,
+        at: Iterable[int],
+    ):
+        """Makes a step of each shape, so that what is measured finds memory in place.
+
+        Args:
+          parts: of the run.
+          step: compiled for the shapes at ``at``.
+          state: to begin with; donated.
+          at: the steps that will be timed.
+        """
+        self.parts, self.step, self.state = parts, step, state
+        for batch in _one_of_each_shape(parts, at):
+            self.state, _ = step(self.state, jax.device_put(batch))
+        jax.block_until_ready(self.state)
+
+    def time(self, start: int) -> Dispatch:
+        """Makes the dispatch of a step."""
+
+        def one() -> tuple[Any, Any, int]:
+            batch, made = take(self.parts, start)
+            state, _ = self.step(self.state, jax.device_put(batch))
+            return state, batch, made
+
+        seconds, (self.state, batch, made) = timed(one)
+        return Dispatch(seconds, made, shape_of(batch))
 
 
 def num_candidates(run: Run) -> int:

@@ -39,6 +39,27 @@ def ratio(these: list[float], those: list[float]) -> dict[str, Any]:
     }
 
 
+def beside_floor(ours: list[float], floor: list[float]) -> dict[str, Any]:
+    """The figures of a thing that was timed in turn with its floor.
+
+    Args:
+      ours: [n] seconds.
+      floor: [n] seconds.
+
+    Returns:
+      seconds, floor_seconds (medians), what ``ratio`` returns, repeats, and the samples
+      that all of it is of.
+    """
+    return {
+        "seconds": float(np.median(ours)),
+        "floor_seconds": float(np.median(floor)),
+        **ratio(ours, floor),
+        "repeats": len(ours),
+        "samples": ours,
+        "floor_samples": floor,
+    }
+
+
 def line(what: str, seconds: float) -> str:
     """One thing and its time."""
     return f"{what:<48}{1e3 * seconds:>10.1f} ms"

@@ -12,12 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import Run, shape_of
-from experiments.benchmarks.timing import line, ratio, ratio_line, timed
+from experiments.benchmarks.run import Run, Runner
+from experiments.benchmarks.timing import beside_floor, line, ratio_line, timed
 
 
 def measure(run: Run, repeats: int) -> dict[str, Any]:
@@ -34,30 +33,18 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
     parts = run.parts
     at = benchmark_run.spread(parts, repeats)
     step = benchmark_run.compile_step(parts, at)
-    state = benchmark_run.warm(step, jax.jit(parts.init)(), at)
-    floors = {shape: make_floor(run, shape) for shape in step.compiled}
+    runner = Runner(parts, step, jax.jit(parts.init)(), at)
+    floors = {shape: make_floor(run, shape) for shape in step.by_shape}
     ours, least = [], []
     for start in at:
-
-        def one(state=state, start=start):
-            batch, _ = benchmark_run.take(parts, start)
-            return step(state, jax.device_put(batch))
-
-        batch, made = benchmark_run.take(parts, start)
-        seconds, (state, _) = timed(one)
+        seconds, made, shape = runner.time(start)
         ours.append(seconds / made)
-        shape = shape_of(batch)
         least.append(timed(floors[shape])[0] / math.prod(shape[:-1]))
     topk = " and top_k" if run.config.loss.topk else ""
     return {
         "what": f"train step, {run.config.train.batch_size} sessions",
         "floor": f"floor: matmul{topk} of {benchmark_run.num_candidates(run):,}",
-        "seconds": float(np.median(ours)),
-        "floor_seconds": float(np.median(least)),
-        **ratio(ours, least),
-        "repeats": len(ours),
-        "samples": ours,
-        "floor_samples": least,
+        **beside_floor(ours, least),
     }
 
 
