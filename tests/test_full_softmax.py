@@ -7,6 +7,7 @@ from test_steps import make_batch
 
 from tron_jax.objectives import full_softmax
 from tron_jax.objectives.full_softmax import make_full_softmax
+from tron_jax.objectives.objective import StepData
 from tron_jax.optimizers.touched import Touched
 
 EVENTS, ITEMS, HIDDEN = 64, 70, 8
@@ -28,7 +29,7 @@ def run(objective, batch, hidden, table):
     @jax.jit
     def call(hidden, table):
         gradients, totals = objective(
-            jnp.int32(0), batch, None, touched, None, hidden, table
+            StepData(jnp.int32(0), batch, None, touched, None), hidden, table
         )
         by_rows = jnp.zeros_like(table)
         for rows, part in gradients.rows:
@@ -110,7 +111,8 @@ def test_lowers_for_accelerators():
     touched = Touched(None, batch.items, batch.labels, np.zeros((1, 0), np.int32))
 
     def call(hidden, table):
-        return objective(jnp.int32(0), batch, None, touched, None, hidden, table)
+        data = StepData(jnp.int32(0), batch, None, touched, None)
+        return objective(data, hidden, table)
 
     traced = jax.jit(call).trace(np.float32(hidden), np.float32(table))
     assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()

@@ -10,7 +10,12 @@ from test_steps import ITEMS, SESSIONS, assert_trees_close, make_batch
 from tron_jax.objectives import scoring
 from tron_jax.objectives.log_q import make_log_q
 from tron_jax.objectives.losses import LOSSES, make_loss
-from tron_jax.objectives.objective import make_objective, mean_divisor, topk_at
+from tron_jax.objectives.objective import (
+    StepData,
+    make_objective,
+    mean_divisor,
+    topk_at,
+)
 from tron_jax.optimizers.touched import sum_rows, touch
 from tron_jax.sampling.negatives import make_sampler
 from tron_jax.sampling.popularity import make_popularity
@@ -50,7 +55,8 @@ def run(objective, *steps):
 
     @jax.jit
     def call(step, *arguments):
-        gradients, totals = objective(step, *arguments)
+        *about, hidden, rows = arguments
+        gradients, totals = objective(StepData(step, *about), hidden, rows)
         return totals, gradients.hidden, sum_rows(ITEMS + 1, *gradients.rows)
 
     results = [call(jnp.int32(step), *example()) for step in steps or (0,)]
@@ -172,5 +178,6 @@ def test_lowers_for_accelerators(topk):
         mean_over="batch",
         batch_size=32,
     )
-    traced = jax.jit(objective).trace(jnp.int32(0), *example())
+    *about, hidden, rows = example()
+    traced = jax.jit(objective).trace(StepData(jnp.int32(0), *about), hidden, rows)
     assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()

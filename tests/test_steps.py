@@ -12,7 +12,7 @@ from tron_jax.data.packing import Batch, pack
 from tron_jax.models.sasrec import make_sasrec
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.losses import make_loss
-from tron_jax.objectives.objective import make_objective
+from tron_jax.objectives.objective import StepData, make_objective
 from tron_jax.optimizers import row_optimizers
 from tron_jax.optimizers.touched import touch
 from tron_jax.sampling.negatives import Candidates, make_sampler
@@ -160,9 +160,8 @@ def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
             state.params, (), table[batch.items], batch.session, batch.position
         )
         touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
-        return objective(jnp.int32(0), batch, candidates, touched, None, hidden, table)[
-            1
-        ].loss
+        data = StepData(jnp.int32(0), batch, candidates, touched, None)
+        return objective(data, hidden, table)[1].loss
 
     np.testing.assert_allclose(
         loss(batch, candidates), loss(moved, moved_candidates), rtol=1e-6

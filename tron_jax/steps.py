@@ -14,7 +14,7 @@ from tron_jax import rng
 from tron_jax.data.packing import Batch
 from tron_jax.data.slots import Chunk
 from tron_jax.models.encoder import Encoder
-from tron_jax.objectives.objective import Objective, Totals
+from tron_jax.objectives.objective import Objective, StepData, Totals
 from tron_jax.optimizers.row_optimizers import RowOptimizer
 from tron_jax.optimizers.touched import sum_rows, touch
 from tron_jax.sampling.negatives import Sampler
@@ -97,9 +97,8 @@ def make_train_step(
             encode, state.params, rows.values[touched.inputs], has_aux=True
         )
         with jax.named_scope("objective"):
-            gradients, totals = objective(
-                state.step, batch, candidates, touched, popularity, hidden, rows.values
-            )
+            data = StepData(state.step, batch, candidates, touched, popularity)
+            gradients, totals = objective(data, hidden, rows.values)
         by_params, by_inputs = backward(gradients.hidden)
         with jax.named_scope("encoder_update"):
             updates, opt = tx.update(by_params, state.opt, state.params)

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tron_jax.data.packing import Batch
-from tron_jax.objectives.objective import Gradients, Objective, Totals, mean_divisor
-from tron_jax.optimizers.touched import Touched
-from tron_jax.sampling.candidates import Candidates
-from tron_jax.sampling.popularity import Popularity
+from tron_jax.objectives.objective import (
+    Gradients,
+    Objective,
+    StepData,
+    Totals,
+    mean_divisor,
+)
 
 BLOCK = 1024  # items; on a CPU 256 to 4,096 differ by a tenth, this one is the fastest
 
@@ -126,14 +128,9 @@ def make_full_softmax(
     divisor = mean_divisor(mean_over, batch_size)
 
     def objective(
-        step: jax.Array,
-        batch: Batch,
-        candidates: Candidates,
-        touched: Touched,
-        popularity: Popularity | None,
-        hidden: jax.Array,
-        rows: jax.Array,
+        data: StepData, hidden: jax.Array, rows: jax.Array
     ) -> tuple[Gradients, Totals]:
+        batch, touched = data.batch, data.touched
         assert touched.ids is None, "full softmax is over the whole table"
         assert len(rows) == num_items + 1
         label_rows = rows[touched.labels]

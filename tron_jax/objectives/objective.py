@@ -18,6 +18,24 @@ from tron_jax.sampling.candidates import Candidates
 from tron_jax.sampling.popularity import Popularity
 
 
+class StepData(NamedTuple):
+    """What the loss of a step is about, beside the hidden states and rows.
+
+    Attributes:
+      step: scalar int32, updates made so far.
+      batch: the events.
+      candidates: their negatives.
+      touched: where the items of the step are found among its rows.
+      popularity: of the items, where the loss asks for it.
+    """
+
+    step: jax.Array
+    batch: Batch
+    candidates: Candidates
+    touched: Touched
+    popularity: Popularity | None
+
+
 class Totals(NamedTuple):
     """What a step adds to the log, as sums.
 
@@ -45,12 +63,10 @@ class Gradients(NamedTuple):
 
 MEANS = ("events", "batch")
 
-# (step, batch, candidates, touched, popularity, hidden [N, d], rows [R, d]) ->
-# gradients and totals
-Objective = Callable[..., tuple[Gradients, Totals]]
+# (data, hidden [N, d], rows [R, d]) -> gradients and totals
+Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, Totals]]
 
-
-# (scores of labels, of candidates, keep, columns, batch, candidates, popularity)
+# (data, scores of labels, of candidates, keep, columns) -> mean and totals
 _MeanLoss = Callable[..., tuple[jax.Array, Totals]]
 
 # totals -> what the summed loss is divided by for the gradient
@@ -133,20 +149,19 @@ def make_objective(
     divisor = mean_divisor(mean_over, batch_size)
 
     def mean_loss(
+        data: StepData,
         pos: jax.Array,
         neg: jax.Array,
         keep: jax.Array,
         columns: jax.Array | None,
-        batch: Batch,
-        candidates: Candidates,
-        popularity: Popularity | None,
     ) -> tuple[jax.Array, Totals]:
+        batch = data.batch
         if log_q is not None:
-            items = scoring.items_of(columns, candidates, batch)
+            items = scoring.items_of(columns, data.candidates, batch)
             if columns is None:
                 columns = jnp.arange(items.shape[1])
-            pos -= log_q.of_labels(popularity, batch.labels)
-            neg -= log_q.of_candidates(popularity, items, columns)
+            pos -= log_q.of_labels(data.popularity, batch.labels)
+            neg -= log_q.of_candidates(data.popularity, items, columns)
         losses = loss_fn(pos, neg, keep) * batch.weight
         totals = Totals(jnp.sum(losses), jnp.sum(batch.weight))
         return totals.loss / divisor(totals), totals
@@ -169,19 +184,14 @@ def _of_hardest(
     """Selects without gradient, then scores what was selected with it."""
 
     def objective(
-        step: jax.Array,
-        batch: Batch,
-        candidates: Candidates,
-        touched: Touched,
-        popularity: Popularity | None,
-        hidden: jax.Array,
-        rows: jax.Array,
+        data: StepData, hidden: jax.Array, rows: jax.Array
     ) -> tuple[Gradients, Totals]:
+        _, batch, candidates, touched, _ = data
         scores = scoring.selection_scores(
             hidden, rows, candidates, touched, batch, mask_hits=mask_hits
         )
         columns, keep = scoring.hardest(scores, topk)
-        number = counted(step)
+        number = counted(data.step)
         if number is not None:  # scores descend, so the first columns are the hardest
             keep &= jnp.arange(topk) < number
         hard = scoring.rows_of(columns, candidates, batch, touched)
@@ -189,7 +199,7 @@ def _of_hardest(
         def loss(hidden, label_rows, hard_rows):
             pos = jnp.sum(hidden * label_rows, axis=1)
             neg = jnp.einsum("nd,nkd->nk", hidden, hard_rows)
-            return mean_loss(pos, neg, keep, columns, batch, candidates, popularity)
+            return mean_loss(data, pos, neg, keep, columns)
 
         (by_hidden, by_label, by_hard), totals = jax.grad(
             loss, (0, 1, 2), has_aux=True
@@ -205,21 +215,16 @@ def _of_all(mean_loss: _MeanLoss, mask_hits: bool) -> Objective:
     """Scores all candidates with gradient."""
 
     def objective(
-        step: jax.Array,
-        batch: Batch,
-        candidates: Candidates,
-        touched: Touched,
-        popularity: Popularity | None,
-        hidden: jax.Array,
-        rows: jax.Array,
+        data: StepData, hidden: jax.Array, rows: jax.Array
     ) -> tuple[Gradients, Totals]:
+        _, batch, candidates, touched, _ = data
         keep = scoring.kept(candidates, batch, mask_hits=mask_hits)
         neg, backward = scoring.scores(hidden, rows, candidates, touched, batch)
         label_rows = rows[touched.labels]
         pos = jnp.sum(hidden * label_rows, axis=1)
 
         def loss(pos, neg):
-            return mean_loss(pos, neg, keep, None, batch, candidates, popularity)
+            return mean_loss(data, pos, neg, keep, None)
 
         (by_pos, by_neg), totals = jax.grad(loss, (0, 1), has_aux=True)(pos, neg)
         by_hidden, by_rows = backward(by_neg)
