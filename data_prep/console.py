@@ -65,11 +65,6 @@ class Progress:
         counted = f"{share:3d}% {done:,} {text}, {rate:,.0f}/s, {left:.0f} s left"
         self._draw(f"{self._stage[:40]}: {counted}" if self._stage else counted)
 
-    def note(self, text: str) -> None:
-        """Shows how far a stage of unknown size is."""
-        if time.monotonic() - self._drawn > 0.2:
-            self._draw(f"{self._stage[:60]}: {text}")
-
     def close(self) -> None:
         """Wipes the line, so that what is printed next starts on a clean one."""
         self._draw("")

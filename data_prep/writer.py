@@ -79,16 +79,6 @@ def refuse_taken(out: Path) -> None:
             raise UserError(f"{out}: exists and is not empty; expected a new --out")
 
 
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Turns [sessions] lengths into [sessions+1] int32 offsets."""
-    total = int(lengths.sum(dtype=np.int64))
-    if total > MAX_EVENTS:
-        raise UserError(f"{total:,} events; a split can hold {MAX_EVENTS:,}")
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
-
-
 def write_prepared(
     folder: Path,
     train: Split,

@@ -49,6 +49,7 @@ from experiments.benchmarks import evaluate as benchmark_evaluate
 from experiments.benchmarks import train as benchmark_train
 from experiments.benchmarks.run import open_run
 from tron_jax.errors import UserError
+from tron_jax.plots import save
 
 Report = dict[str, Any]
 
@@ -105,8 +106,8 @@ def _plot(
     height: float,
 ) -> None:
     """Draws a report where a picture is asked for."""
-    if values.plot and not plots.save(
-        values.plot, lambda figure: draw(figure, report), height
+    if values.plot and not save(
+        values.plot, lambda figure: draw(figure, report), (8, height)
     ):
         print("no plot is drawn: matplotlib is not installed; tron-jax[plots] has it")
 

@@ -10,13 +10,12 @@ import tiny
 from experiments import benchmark
 from experiments.benchmarks import against as benchmark_against
 from experiments.benchmarks import breakdown as benchmark_breakdown
-from experiments.benchmarks import plots as benchmark_plots
 from experiments.benchmarks import point as benchmark_point
 from experiments.benchmarks import run as benchmark_run
 from experiments.benchmarks.breakdown import Sample
 from experiments.benchmarks.sessions import make_sessions
 from experiments.benchmarks.timing import ratio
-from tron_jax import memory
+from tron_jax import memory, plots
 from tron_jax.errors import UserError
 
 SMOKE = f"--config={tiny.ROOT / 'experiments' / 'configs' / 'smoke.py'}"
@@ -138,7 +137,7 @@ def test_steps_that_are_made_many_at_a_time(tiny_data, compilations):
 
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert not benchmark_plots.save(tmp_path / "x.png", lambda figure: None, 3)
+    assert not plots.save(tmp_path / "x.png", lambda figure: None, (8, 3))
     assert not list(tmp_path.iterdir())
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.benchmarks import plots as benchmark_plots
 from experiments.benchmarks import scaling as benchmark_scaling
+from tron_jax import plots
 from tron_jax.errors import UserError
 
 PNG = b"\x89PNG"
@@ -52,7 +53,7 @@ def test_points_take_turns_with_the_first(tmp_path):
     def draw(figure):
         benchmark_plots.draw_scaling(figure, report)
 
-    assert benchmark_plots.save(picture, draw, 6)
+    assert plots.save(picture, draw, (8, 6))
     assert picture.read_bytes().startswith(PNG)
 
 

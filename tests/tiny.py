@@ -57,7 +57,7 @@ def write_data(
 
     def split(first, count):
         lengths = draw.integers(2, 6, count)
-        offsets = writer.offsets_of(lengths)
+        offsets = np.cumsum([0, *lengths]).astype(np.int32)
         items = np.empty(offsets[-1], np.int32)
         for start, stop in itertools.pairwise(offsets):
             item = draw.integers(NUM_ITEMS)

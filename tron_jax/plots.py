@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 from tron_jax import records
@@ -30,18 +31,49 @@ def plot_run(
     Raises:
       UserError: if the metrics cannot be read or the picture not written.
     """
+    return save(png_path, lambda figure: _draw_run(figure, metrics_path), (6.4, 8))
+
+
+def save(
+    png_path: str | os.PathLike[str],
+    draw: Callable[[Any], None],
+    size: tuple[float, float],
+) -> bool:
+    """Draws a picture, replacing the one that was there.
+
+    Args:
+      png_path: where it goes.
+      draw: fills a matplotlib figure.
+      size: width and height in inches.
+
+    Returns:
+      False where matplotlib is not installed (``pip install tron-jax[plots]``).
+
+    Raises:
+      UserError: if it cannot be written.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
     except ImportError:
         return False
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    try:
+        with replacing(png_path) as new:
+            figure.savefig(new, format="png", dpi=150)
+    except OSError as error:
+        raise UserError(f"cannot write {png_path}: {error.strerror}") from error
+    return True
+
+
+def _draw_run(figure: Any, metrics_path: str | os.PathLike[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     lines = records.read(metrics_path)
     training = [line for line in lines if "loss" in line]
     evaluations = [line for line in lines if "protocol" in line]
-
-    figure = Figure(figsize=(6.4, 8), layout="constrained")
-    FigureCanvasAgg(figure)
     loss, recall, mrr = figure.subplots(3, 1, sharex=True)
     epochs = [line["epoch"] for line in training]
     values = [line["loss"] for line in training]
@@ -56,13 +88,6 @@ def plot_run(
     mrr.set_xlabel("Epochs of training")
     mrr.set_xlim(left=0)
     mrr.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-    try:
-        with replacing(png_path) as new:
-            figure.savefig(new, format="png", dpi=150)
-    except OSError as error:
-        raise UserError(f"cannot write {png_path}: {error.strerror}") from error
-    return True
 
 
 def epoch_means(

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 from experiments.benchmarks.breakdown import HOST
 from experiments.benchmarks.ops import PARTS
-from tron_jax.errors import UserError
-from tron_jax.storage.files import replacing
 
 Report = dict[str, Any]
 
@@ -19,38 +15,6 @@ COLOURS = (
     *("#7FB8D8", "#F2CF80", "#80CEB9", "#EAAF80", "#000000"),
 )
 REST, REST_COLOUR = "unaccounted", "#BFBFBF"
-
-
-def save(
-    png_path: str | os.PathLike[str], draw: Callable[[Any], None], height: float
-) -> bool:
-    """Draws a picture, replacing the one that was there.
-
-    Args:
-      png_path: where it goes.
-      draw: fills a matplotlib figure.
-      height: of the figure, in inches.
-
-    Returns:
-      False where matplotlib is not installed (``pip install tron-jax[plots]``).
-
-    Raises:
-      UserError: if it cannot be written.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    figure = Figure(figsize=(8, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    draw(figure)
-    try:
-        with replacing(png_path) as new:
-            figure.savefig(new, format="png", dpi=150)
-    except OSError as error:
-        raise UserError(f"cannot write {png_path}: {error.strerror}") from error
-    return True
 
 
 def draw_breakdown(figure: Any, report: Report) -> None:

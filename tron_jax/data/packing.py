@@ -37,9 +37,14 @@ class Batch(NamedTuple):
     weight: Array
 
 
+def abstract_ids(*shape: int) -> jax.ShapeDtypeStruct:
+    """The shape of an int32 array; what a compiler needs of it."""
+    return jax.ShapeDtypeStruct(shape, np.int32)
+
+
 def abstract_batch(*shape: int) -> Batch:
-    """The shapes of a batch whose arrays have a shape; what a compiler needs of it."""
-    whole = jax.ShapeDtypeStruct(shape, np.int32)
+    """The same of a batch whose arrays have a shape."""
+    whole = abstract_ids(*shape)
     return Batch(whole, whole, whole, whole, jax.ShapeDtypeStruct(shape, np.float32))
 
 

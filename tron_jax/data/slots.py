@@ -7,10 +7,9 @@ import functools
 from heapq import heapreplace
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from tron_jax.data.packing import Array, Batch, abstract_batch
+from tron_jax.data.packing import Array, Batch, abstract_batch, abstract_ids
 from tron_jax.data.sessions import Sessions
 
 _CHUNK = 1 << 16  # sessions turned into Python's own numbers together
@@ -159,7 +158,7 @@ class SlotBatches:
     def shapes(self) -> list[Chunk]:
         """The shapes of what ``take`` gives."""
         batches = abstract_batch(self.steps_per_call, self.batch_size)
-        return [Chunk(batches, jax.ShapeDtypeStruct((), np.int32))]
+        return [Chunk(batches, abstract_ids())]
 
     def sessions_before(self, step: int) -> int:
         """Sessions that the steps before one have started, over all epochs."""

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from tron_jax.data.packing import Position, block_size
+from tron_jax.data.packing import Position, abstract_ids, block_size
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluators import histories
 from tron_jax.evaluators.packed_pass import PackedPass, make_encode_stream
@@ -109,8 +108,7 @@ class Evaluator:
         encode = self.encoding.trace(params, table_state)
         hidden = jax.tree.leaves(encode.out_info)[0]
         hidden = jax.ShapeDtypeStruct(hidden.shape, hidden.dtype)
-        labels = jax.ShapeDtypeStruct(hidden.shape[:1], jnp.int32)
-        scalar = jax.ShapeDtypeStruct((), jnp.int32)
+        labels, scalar = abstract_ids(len(hidden)), abstract_ids()
         rank = self.rank_step.trace(table_state, scalar, hidden, labels, scalar)
         return {"encode": encode, "rank": rank}
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tron_jax.data.packing import Position, pack
+from tron_jax.data.packing import Position, abstract_ids, pack
 from tron_jax.evaluators import histories
 from tron_jax.evaluators.ranking import Chunk, ReadRows
 from tron_jax.models.encoder import Encoder
@@ -150,19 +150,17 @@ class PackedPass:
 
     def _empty(self, table_state: Any) -> jax.Array:
         """Room for a chunk's hidden states, as wide as the item table."""
-        row = jax.eval_shape(self.read_rows, table_state, _ids(1), _ids())
+        row = jax.eval_shape(
+            self.read_rows, table_state, abstract_ids(1), abstract_ids()
+        )
         return _zeros(self.chunk_size, row.shape[1], row.dtype)
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
         """Traces the encoding of a stream; shapes will do."""
-        n = self.stream_size
-        stream = Stream(_ids(n), _ids(n), _ids(n), _ids(n), _ids())
+        ids, scalar = abstract_ids(self.stream_size), abstract_ids()
+        stream = Stream(ids, ids, ids, ids, scalar)
         hidden = jax.eval_shape(self._empty, table_state)
-        return self.encode.trace(hidden, params, table_state, _ids(), stream)
-
-
-def _ids(*shape: int) -> Any:
-    return jax.ShapeDtypeStruct(shape, jnp.int32)
+        return self.encode.trace(hidden, params, table_state, scalar, stream)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tron_jax.data.packing import abstract_ids
 from tron_jax.data.slots import lookup, make_schedule
 from tron_jax.evaluators import histories
 from tron_jax.evaluators.ranking import Chunk, ReadRows
@@ -139,11 +140,8 @@ class SlotPass:
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
         """Traces the encoding of a chunk's steps; shapes will do."""
-        cells = _ids(self.num_steps, self.num_slots)
-        steps = Steps(cells, cells, cells, _ids(), _ids(self.chunk_size))
+        cells = abstract_ids(self.num_steps, self.num_slots)
+        scalar, scored = abstract_ids(), abstract_ids(self.chunk_size)
+        steps = Steps(cells, cells, cells, scalar, scored)
         carry = jax.eval_shape(self.init_carry)
-        return self.encode.trace(carry, params, table_state, _ids(), steps)
-
-
-def _ids(*shape: int) -> Any:
-    return jax.ShapeDtypeStruct(shape, jnp.int32)
+        return self.encode.trace(carry, params, table_state, scalar, steps)

@@ -39,18 +39,27 @@ class Drawn(NamedTuple):
     members: jax.Array | None
 
 
-def shared(
-    hidden: jax.Array, rows: jax.Array, drawn: Drawn
+def of_rows(
+    score: Callable[[jax.Array, jax.Array], jax.Array],
+    hidden: jax.Array,
+    rows: jax.Array,
+    numbers: jax.Array,
 ) -> tuple[jax.Array, Backward]:
-    """Scores one group's negatives by a matmul."""
-    numbers = drawn.numbers[0]
-    every, back = jax.vjp(lambda h, r: h @ r.T, hidden, rows[numbers])
+    """Scores rows that are gathered first: hidden, rows[numbers] -> scores."""
+    every, back = jax.vjp(score, hidden, rows[numbers])
 
     def backward(by_scores: jax.Array) -> tuple[jax.Array, ByRows]:
         by_hidden, by_rows = back(by_scores)
         return by_hidden, [(numbers, by_rows)]
 
     return every, backward
+
+
+def shared(
+    hidden: jax.Array, rows: jax.Array, drawn: Drawn
+) -> tuple[jax.Array, Backward]:
+    """Scores one group's negatives by a matmul."""
+    return of_rows(lambda h, r: h @ r.T, hidden, rows, drawn.numbers[0])
 
 
 def picked(
@@ -130,15 +139,7 @@ def gathered_at_once(
 ) -> tuple[jax.Array, Backward]:
     """Gathers few rows for each event."""
     numbers = drawn.numbers[drawn.group]
-    every, back = jax.vjp(
-        lambda h, r: jnp.einsum("nd,nkd->nk", h, r), hidden, rows[numbers]
-    )
-
-    def backward(by_scores: jax.Array) -> tuple[jax.Array, ByRows]:
-        by_hidden, by_rows = back(by_scores)
-        return by_hidden, [(numbers, by_rows)]
-
-    return every, backward
+    return of_rows(lambda h, r: jnp.einsum("nd,nkd->nk", h, r), hidden, rows, numbers)
 
 
 def strategy(

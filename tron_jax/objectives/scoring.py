@@ -42,12 +42,12 @@ def scores(
         return jnp.take_along_axis(hidden @ pool_rows.T, places, axis=1)
 
     pool = candidates.pool(touched.inputs, touched.labels)
-    in_batch, in_batch_back = jax.vjp(score, hidden, rows[pool])
+    in_batch, in_batch_back = drawn_scores.of_rows(score, hidden, rows, pool)
 
     def backward(by_scores: jax.Array) -> tuple[jax.Array, ByRows]:
         by_hidden, by_rows = drawn_back(by_scores[:, :num_drawn])
         more, by_pool = in_batch_back(by_scores[:, num_drawn:])
-        return by_hidden + more, [*by_rows, (pool, by_pool)]
+        return by_hidden + more, [*by_rows, *by_pool]
 
     return jnp.concatenate([drawn, in_batch], axis=1), backward
 
