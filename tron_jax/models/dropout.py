@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from tron_jax.models.precision import divide
+
 
 class Dropout(nn.Module):
     """Drops elements with a probability, rounded to 1/65,536.
@@ -27,4 +29,4 @@ class Dropout(nn.Module):
         words = jax.random.bits(self.make_rng("dropout"), shape, jnp.uint32)
         halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
         halves = halves.reshape(*x.shape[:-1], -1)[..., :width]
-        return jnp.where(halves >= threshold, x / (1 - threshold / 2**16), 0)
+        return jnp.where(halves >= threshold, divide(x, 1 - threshold / 2**16), 0)

@@ -19,8 +19,10 @@ class Encoder(NamedTuple):
         ``()`` where an encoder sees whole sessions.
       encode: ``(params, carry, inputs, session, position, dropout_key=None) -> (hidden,
         carry)``: from the rows [N, width] of the inputs, their session numbers [N] and
-        positions [N] to hidden states [N, width]; without a key nothing is dropped. No
-        gradient flows through a carry.
+        positions [N] to float32 hidden states [N, width]. A key means training: what
+        is dropped follows from it, and matmuls and activations are of the encoder's
+        compute dtype. Without one nothing is dropped and all is float32. No gradient
+        flows through a carry.
     """
 
     init: Callable[[jax.Array], Any]

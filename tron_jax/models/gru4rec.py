@@ -12,6 +12,7 @@ from flax import linen as nn
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.item_table import draw_in_blocks
+from tron_jax.models.precision import Dense, compute_dtype_of
 
 Initializer = nn.initializers.Initializer
 
@@ -65,6 +66,7 @@ class GRU(nn.Module):
     hidden_size: int
     dropout: float
     start: Start
+    dtype: Any = jnp.float32  # of matmuls and gates
 
     @nn.compact
     def __call__(self, inputs: jax.Array, state: jax.Array, train: bool) -> jax.Array:
@@ -73,17 +75,26 @@ class GRU(nn.Module):
         matrix, bias = uniform(self.start.matrix(size)), uniform(self.start.bias(size))
 
         def gates(x: jax.Array, name: str) -> list[jax.Array]:
-            layer = nn.Dense(3 * size, kernel_init=matrix, bias_init=bias, name=name)
+            layer = Dense(
+                3 * size,
+                dtype=self.dtype,
+                kernel_init=matrix,
+                bias_init=bias,
+                name=name,
+            )
             return jnp.split(layer(x), 3, axis=1)
 
         of_inputs, of_state = gates(inputs, "inputs"), gates(state, "state")
         reset = nn.sigmoid(of_inputs[0] + of_state[0])
         update = nn.sigmoid(of_inputs[1] + of_state[1])
         new = jnp.tanh(of_inputs[2] + reset * of_state[2])
+        # Float32 as the state is, which is carried on: its errors would add up.
         return Dropout(self.dropout)(new + update * (state - new), train)
 
 
-def make_gru4rec(*, hidden_size: int, dropout: float, init: str) -> Encoder:
+def make_gru4rec(
+    *, hidden_size: int, dropout: float, init: str, compute_dtype: str = "float32"
+) -> Encoder:
     """The encoder of GRU4Rec, in both of its versions.
 
     An input is one event of each slot (``session`` and ``position`` as in ``Batch``;
@@ -97,12 +108,15 @@ def make_gru4rec(*, hidden_size: int, dropout: float, init: str) -> Encoder:
         as dropped.
       init: the first parameters: ``published`` (GRU4Rec+ of the paper's code) or
         ``original`` (GRU4Rec's own).
+      compute_dtype: of the matmuls and gates in training, one of ``COMPUTE_DTYPES``;
+        the state stays float32.
 
     Returns:
       The encoder.
 
     Raises:
-      KeyError: if ``init`` is neither, with the names that exist.
+      KeyError: if ``init`` or ``compute_dtype`` is none of those, with the names that
+        exist.
 
     Source: paper §4 (GRU4Rec+); Hidasi and Karatzoglou 2018, and the official code's
       initialisers and dropout; the equations are those of ``torch.nn.GRUCell``.
@@ -111,6 +125,7 @@ def make_gru4rec(*, hidden_size: int, dropout: float, init: str) -> Encoder:
         raise KeyError(f"init {init!r} is not one of: {', '.join(STARTS)}")
     start = STARTS[init]
     module = GRU(hidden_size, dropout, start)
+    trained = module.clone(dtype=compute_dtype_of(compute_dtype))
 
     def init_params(key: jax.Array) -> Any:
         row = jnp.zeros((1, hidden_size))
@@ -139,9 +154,10 @@ def make_gru4rec(*, hidden_size: int, dropout: float, init: str) -> Encoder:
     ) -> tuple[jax.Array, jax.Array]:
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         train = dropout_key is not None
+        chosen = trained if train else module
         # No back-propagation through time: each event has an update of its own.
         state = jnp.where(position[:, None] > 0, jax.lax.stop_gradient(carry), 0)
-        state = module.apply(params, inputs[:, :hidden_size], state, train, rngs=rngs)
+        state = chosen.apply(params, inputs[:, :hidden_size], state, train, rngs=rngs)
         assert isinstance(state, jax.Array)
         one = jnp.ones_like(inputs[:, hidden_size:])
         hidden = jnp.concatenate([state, one], axis=1)

@@ -13,6 +13,7 @@ from tron_jax.data.packing import block_size
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.item_table import draw_in_blocks
+from tron_jax.models.precision import Dense, compute_dtype_of, divide
 
 LAYER_NORM_EPSILON = 1e-5
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -44,14 +45,18 @@ class Attention(nn.Module):
     num_heads: int
     dropout: float
     block: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, session: jax.Array, train: bool) -> jax.Array:
         """[N, hidden] -> [N, hidden]; N is a multiple of the block."""
         hidden = x.shape[-1]
         blocks = x.shape[0] // self.block
-        qkv = nn.Dense(
-            3 * hidden, kernel_init=nn.initializers.xavier_uniform(), name="qkv"
+        qkv = Dense(
+            3 * hidden,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.xavier_uniform(),
+            name="qkv",
         )(x)
         qkv = qkv.reshape(blocks, self.block, 3, self.num_heads, -1)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -61,11 +66,17 @@ class Attention(nn.Module):
         before = jnp.arange(2 * self.block) <= place[:, None] + self.block
         own = session[:, :, None] == with_block_before(session, -1)[:, None]
         scale = math.sqrt(hidden // self.num_heads)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query / scale, key)
-        scores = jnp.where((own & before)[:, None], scores, jnp.finfo(x.dtype).min)
-        weights = Dropout(self.dropout)(nn.softmax(scores), train)
+        scores = jnp.einsum(
+            "bqhd,bkhd->bhqk",
+            divide(query, scale),
+            key,
+            preferred_element_type=jnp.float32,  # what the softmax is taken of
+        )
+        scores = jnp.where((own & before)[:, None], scores, jnp.finfo(scores.dtype).min)
+        weights = Dropout(self.dropout)(nn.softmax(scores), train).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, hidden)
-        return nn.Dense(hidden, kernel_init=uniform_fan_in, name="out")(mixed)
+        out = Dense(hidden, dtype=self.dtype, kernel_init=uniform_fan_in, name="out")
+        return out(mixed)
 
 
 class FeedForward(nn.Module):
@@ -73,6 +84,7 @@ class FeedForward(nn.Module):
 
     width: int
     dropout: float
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -80,8 +92,9 @@ class FeedForward(nn.Module):
         for name, width in (("in", self.width), ("out", x.shape[-1])):
             if name == "out":
                 x = Dropout(self.dropout)(nn.relu(x), train)
-            x = nn.Dense(
+            x = Dense(
                 width,
+                dtype=self.dtype,
                 kernel_init=uniform_fan_in,
                 bias_init=bias_like_torch(x.shape[-1]),
                 name=name,
@@ -97,18 +110,22 @@ class SASRec(nn.Module):
     feedforward_size: int
     max_session_length: int
     dropout: float
+    dtype: Any = jnp.float32  # of matmuls and of activations between them
 
     @nn.compact
     def __call__(
         self, inputs: jax.Array, session: jax.Array, position: jax.Array, train: bool
     ) -> jax.Array:
-        """[N, hidden] item embeddings -> [N, hidden] hidden states."""
+        """[N, hidden] item embeddings -> [N, hidden] hidden states, float32."""
 
         def drop(x: jax.Array) -> jax.Array:
             return Dropout(self.dropout)(x, train)
 
-        def norm(name: str) -> nn.LayerNorm:
-            return nn.LayerNorm(LAYER_NORM_EPSILON, use_fast_variance=False, name=name)
+        def norm(name: str, dtype: Any = self.dtype) -> nn.LayerNorm:
+            # its statistics are float32 whatever it takes and gives
+            return nn.LayerNorm(
+                LAYER_NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name
+            )
 
         hidden = inputs.shape[-1]
         positions = self.param(
@@ -116,18 +133,25 @@ class SASRec(nn.Module):
             nn.initializers.xavier_uniform(),
             (self.max_session_length, hidden),
         )
-        x = drop(inputs * math.sqrt(hidden) + positions[position])
+        x = drop(inputs * math.sqrt(hidden) + positions[position]).astype(self.dtype)
         block = block_size(self.max_session_length)
         for layer in range(self.num_layers):
             attention = Attention(
-                self.num_heads, self.dropout, block, name=f"attention_{layer}"
+                self.num_heads,
+                self.dropout,
+                block,
+                self.dtype,
+                name=f"attention_{layer}",
             )
             x += drop(attention(norm(f"attention_norm_{layer}")(x), session, train))
             feedforward = FeedForward(
-                self.feedforward_size, self.dropout, name=f"feedforward_{layer}"
+                self.feedforward_size,
+                self.dropout,
+                self.dtype,
+                name=f"feedforward_{layer}",
             )
             x += drop(feedforward(norm(f"feedforward_norm_{layer}")(x), train))
-        return norm("final_norm")(x)
+        return norm("final_norm", jnp.float32)(x)
 
 
 def make_sasrec(
@@ -138,6 +162,7 @@ def make_sasrec(
     feedforward_size: int,
     max_session_length: int,
     dropout: float,
+    compute_dtype: str = "float32",
 ) -> Encoder:
     """The encoder of SASRec and TRON.
 
@@ -151,15 +176,21 @@ def make_sasrec(
       feedforward_size: width inside the feed-forward part.
       max_session_length: the most inputs of a session = number of learned positions.
       dropout: probability of dropping, everywhere that the published model drops.
+      compute_dtype: of the matmuls and activations in training, one of
+        ``COMPUTE_DTYPES``.
 
     Returns:
       The encoder.
+
+    Raises:
+      KeyError: if ``compute_dtype`` is none of those, with the names that exist.
 
     Source: paper §3; initialisers and epsilon of the published configuration.
     """
     module = SASRec(
         num_layers, num_heads, feedforward_size, max_session_length, dropout
     )
+    trained = module.clone(dtype=compute_dtype_of(compute_dtype))
 
     def init(key: jax.Array) -> Any:
         size = block_size(max_session_length)
@@ -185,7 +216,8 @@ def make_sasrec(
     ) -> tuple[jax.Array, tuple[()]]:
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         train = dropout_key is not None
-        out = module.apply(params, inputs, session, position, train, rngs=rngs)
+        chosen = trained if train else module
+        out = chosen.apply(params, inputs, session, position, train, rngs=rngs)
         assert isinstance(out, jax.Array)
         return out, carry
 
