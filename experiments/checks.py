@@ -10,6 +10,7 @@ from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS
 from tron_jax.errors import UserError
 from tron_jax.models.gru4rec import STARTS
+from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
 from tron_jax.objectives.losses import LOSSES
 from tron_jax.objectives.objective import MEANS
@@ -18,6 +19,7 @@ from tron_jax.sampling.negatives import EXCLUDES, IN_BATCH_FROM, UNIFORM_STYLES
 CHOICES = {
     "model.name": tuple(MODELS),
     "model.init": tuple(STARTS),
+    "model.compute_dtype": tuple(COMPUTE_DTYPES),
     "model.position": ("from_start", "from_end"),
     "negatives.uniform_style": tuple(UNIFORM_STYLES),
     "negatives.exclude": tuple(EXCLUDES),

@@ -50,6 +50,7 @@ def _sasrec(config: ConfigDict, train: Sessions) -> Model:
         feedforward_size=model.feedforward_size,
         max_session_length=model.max_session_length,
         dropout=model.dropout,
+        compute_dtype=model.compute_dtype,
     )
     batches = PackedBatches(
         train,
@@ -75,7 +76,10 @@ def _sasrec(config: ConfigDict, train: Sessions) -> Model:
 def _gru4rec(config: ConfigDict, train: Sessions) -> Model:
     model = config.model
     encoder = make_gru4rec(
-        hidden_size=model.hidden_size, dropout=model.dropout, init=model.init
+        hidden_size=model.hidden_size,
+        dropout=model.dropout,
+        init=model.init,
+        compute_dtype=model.compute_dtype,
     )
     batches = SlotBatches(
         train,

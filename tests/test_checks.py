@@ -39,6 +39,7 @@ def test_a_field_that_is_missing():
         ("checkpoint.keep_last", 2, "at least 3"),
         ("train.seed", 2**32, "at most 4294967295"),
         ("model.position", "start", "from_start, from_end"),
+        ("model.compute_dtype", "float16", "float32, bfloat16"),
     ],
 )
 def test_values_that_make_no_sense(field, value, message):

@@ -74,6 +74,7 @@ TRANSFORMER = {
     "model.max_session_length": 50,
     "model.position": "from_end",
     "model.dropout": 0.05,
+    "model.compute_dtype": "float32",
     "negatives.in_batch_from": "inputs",
     "negatives.mask_session": True,
     "negatives.mask_hits": False,
@@ -113,6 +114,7 @@ TRON = {
 GRU4REC = {
     "model.name": "gru4rec",
     "model.hidden_size": 100,
+    "model.compute_dtype": "float32",
     "negatives.uniform_style": "batchwise",
     "negatives.exclude": "none",
     "negatives.num_in_batch": 31,
