@@ -17,6 +17,8 @@ from tron_jax.errors import UserError
 from tron_jax.storage.files import replacing
 
 MAY_CHANGE = ("data.path", "train.epochs", "train.log_every_steps")
+# Fields that runs of older versions lack, with what those did.
+ADDED = {"model.compute_dtype": "float32"}
 CONFIG = "config.json"
 LOCK = ".lock"
 
@@ -68,6 +70,9 @@ def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
         content = json.loads((path / CONFIG).read_text())
         made_with = dict(content.pop("provenance"))
         made_with["fingerprint"]  # or it is not ours
+        for field, value in ADDED.items():
+            group, name = field.split(".")
+            content[group].setdefault(name, value)
         config = ConfigDict(content)
         checks.check(config)
         return config, made_with

@@ -1,5 +1,6 @@
 """A train step in bfloat16: what is, what stays float32, and what it costs."""
 
+import json
 import re
 
 import jax
@@ -224,3 +225,18 @@ def test_another_name_is_refused_with_those_that_exist():
     for make in MAKE.values():
         with pytest.raises(KeyError, match="float32, bfloat16"):
             make("float16")
+
+
+def test_a_workdir_keeps_its_dtype_and_an_older_one_has_float32(
+    stopped, train, evaluate
+):
+    words = "model.compute_dtype=float32, not bfloat16"
+    tiny.assert_refused(train(stopped, model__compute_dtype="bfloat16"), words)
+    path = stopped / "config.json"
+    content = json.loads(path.read_text())
+    assert content["model"].pop("compute_dtype") == "float32"
+    path.write_text(json.dumps(content))
+    tiny.assert_refused(train(stopped, model__compute_dtype="bfloat16"), words)
+    assert evaluate(stopped)[0] == 0
+    assert train(stopped)[0] == 0
+    assert json.loads(path.read_text())["model"]["compute_dtype"] == "float32"
