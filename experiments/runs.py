@@ -19,6 +19,7 @@ from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepar
 from tron_jax.errors import UserError
 from tron_jax.evaluators.evaluation import Evaluator
 from tron_jax.evaluators.ranks import PROTOCOLS, Protocol, Ranks, summarise
+from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.log_q import make_log_q
 from tron_jax.objectives.losses import make_loss
@@ -164,6 +165,7 @@ def _objective(config: ConfigDict, num_items: int) -> Objective:
         topk_start=loss.topk_start,
         topk_steps=loss.topk_steps,
         log_q=log_q,
+        dtype=compute_dtype_of(config.model.compute_dtype),
         **mean,
     )
 

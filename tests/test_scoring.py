@@ -16,19 +16,19 @@ def test_hardest_equals_sorting_what_is_kept(seed):
     scores = rng.normal(size=(9, 30)).astype(np.float32)
     keep = rng.random((9, 30)) < 0.6
     masked = np.where(keep, scores, scoring.LOWEST)
-    columns, kept = jax.jit(scoring.hardest, static_argnums=1)(masked, 7)
+    values, columns, kept = jax.jit(scoring.hardest, static_argnums=1)(masked, 7)
     for event in range(9):
         order = np.argsort(-scores[event], kind="stable")
         expected = [column for column in order if keep[event, column]][:7]
         np.testing.assert_array_equal(columns[event], expected)
+        np.testing.assert_array_equal(values[event], scores[event, expected])
         assert kept[event].all()
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_scores_that_are_nan_count_and_show_in_the_loss(loss):
     scores = jnp.array([[5.0, jnp.nan, 3.0, scoring.LOWEST], [1.0, 2.0, 3.0, 4.0]])
-    columns, kept = scoring.hardest(scores, 3)
-    neg = jnp.take_along_axis(scores, columns, axis=1)
+    neg, _, kept = scoring.hardest(scores, 3)
     losses = make_loss(loss, penalty=0.1)(jnp.ones(2), neg, kept)
     np.testing.assert_array_equal(jnp.isnan(losses), [True, False])
 
@@ -36,10 +36,11 @@ def test_scores_that_are_nan_count_and_show_in_the_loss(loss):
 def test_where_too_few_are_kept_the_rest_is_marked():
     scores = jnp.array([[5.0, 4.0, 3.0, 2.0]])
     keep = jnp.array([[False, True, False, True]])
-    columns, kept = scoring.hardest(jnp.where(keep, scores, scoring.LOWEST), 3)
+    values, columns, kept = scoring.hardest(jnp.where(keep, scores, scoring.LOWEST), 3)
+    np.testing.assert_array_equal(values, [[4, 2, 0]])
     assert set(np.asarray(columns[0])[np.asarray(kept[0])].tolist()) == {1, 3}
     assert kept.sum() == 2
-    _, none = scoring.hardest(jnp.full_like(scores, scoring.LOWEST), 2)
+    _, _, none = scoring.hardest(jnp.full_like(scores, scoring.LOWEST), 2)
     assert not none.any()
 
 
@@ -108,7 +109,9 @@ def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypa
         np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("num_drawn", "num_in_batch"), [(7, 4), (7, 0), (0, 4)])
+@pytest.mark.parametrize(
+    ("num_drawn", "num_in_batch"), [(7, 4), (7, 0), (0, 4), (93, 4)]
+)
 @pytest.mark.parametrize("style", UNIFORM_STYLES)
 def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
     """Scores to select by, rows and items agree with each other and the slow loop."""
@@ -123,8 +126,8 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
         touched = touch(batch.items, batch.labels, candidates.drawn, ROWS, False)
         by = rows[jnp.arange(ROWS) if touched.ids is None else touched.ids]
         arguments = (hidden, by, candidates, touched, batch)
-        found = scoring.selection_scores(*arguments, mask_hits=True)
-        columns, _ = scoring.hardest(found, 3)
+        found = scoring.selection_scores(*arguments, mask_hits=True, topk=3)
+        _, columns, _ = scoring.hardest(found, 3)
         return (
             candidates,
             found,
@@ -137,7 +140,9 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
 
     outcome = jax.tree.map(np.asarray, select(batch, hidden, rows))
     candidates, found, every, keep, columns, items, chosen = outcome
-    assert found.shape == (40, num_drawn + num_in_batch)
+    found, beyond = np.split(found, [num_drawn + num_in_batch], axis=1)
+    assert beyond.shape[1] == (15 if num_drawn == 93 and style == "batchwise" else 0)
+    assert (beyond == scoring.LOWEST).all()
     for event in np.flatnonzero(raw.weight):
         ids, _ = reference.candidates_of(event, style, raw, candidates, pool)
         scores = np.asarray(rows)[ids] @ np.asarray(hidden)[event]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tron_jax.data.packing import Batch
 from tron_jax.objectives import scoring
+from tron_jax.objectives.drawn_scores import Backward, ByRows
 from tron_jax.objectives.log_q import LogQ
 from tron_jax.objectives.losses import Loss
 from tron_jax.optimizers.touched import Touched
@@ -66,8 +67,25 @@ MEANS = ("events", "batch")
 # (data, hidden [N, d], rows [R, d]) -> gradients and totals
 Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, Totals]]
 
-# (data, scores of labels, of candidates, keep, columns) -> mean and totals
-_MeanLoss = Callable[..., tuple[jax.Array, Totals]]
+
+class Scored(NamedTuple):
+    """Candidates that enter the loss.
+
+    Attributes:
+      neg: [N, k] scores.
+      keep: [N, k] which of them count.
+      columns: [N, k] which of the event's candidates they are; None = all, in order.
+      backward: of ``neg``.
+    """
+
+    neg: jax.Array
+    keep: jax.Array
+    columns: jax.Array | None
+    backward: Backward
+
+
+# (data, hidden [N, d], rows [R, d]) -> candidates, scored
+Score = Callable[[StepData, jax.Array, jax.Array], Scored]
 
 # totals -> what the summed loss is divided by for the gradient
 Divisor = Callable[[Totals], jax.Array | int]
@@ -129,6 +147,7 @@ def make_objective(
     log_q: LogQ | None = None,
     mean_over: str = "events",
     batch_size: int | None = None,
+    dtype: Any = jnp.float32,
 ) -> Objective:
     """Composes scoring, selection and loss.
 
@@ -142,6 +161,9 @@ def make_objective(
       log_q: what is subtracted from the scores before the loss, after selection.
       mean_over: what the summed loss is divided by, one of ``MEANS``.
       batch_size: sessions of a batch, for ``mean_over`` = batch.
+      dtype: what hidden states and rows are rounded to before the matmul that the
+        hardest are selected by, whose scores are those of the loss; sums and gradients
+        are float32. With ``topk`` = 0 all is.
 
     Returns:
       The pure objective.
@@ -149,87 +171,93 @@ def make_objective(
     divisor = mean_divisor(mean_over, batch_size)
 
     def mean_loss(
-        data: StepData,
-        pos: jax.Array,
-        neg: jax.Array,
-        keep: jax.Array,
-        columns: jax.Array | None,
+        data: StepData, pos: jax.Array, scored: Scored
     ) -> tuple[jax.Array, Totals]:
-        batch = data.batch
+        batch, neg = data.batch, scored.neg
         if log_q is not None:
-            items = scoring.items_of(columns, data.candidates, batch)
+            items = scoring.items_of(scored.columns, data.candidates, batch)
+            columns = scored.columns
             if columns is None:
                 columns = jnp.arange(items.shape[1])
             pos -= log_q.of_labels(data.popularity, batch.labels)
             neg -= log_q.of_candidates(data.popularity, items, columns)
-        losses = loss_fn(pos, neg, keep) * batch.weight
+        losses = loss_fn(pos, neg, scored.keep) * batch.weight
         totals = Totals(jnp.sum(losses), jnp.sum(batch.weight))
         return totals.loss / divisor(totals), totals
-
-    if not topk:
-        return _of_all(mean_loss, mask_hits)
 
     def counted(step: jax.Array) -> jax.Array | None:
         return topk_at(step, topk_start, topk, topk_steps) if topk_start else None
 
-    return _of_hardest(mean_loss, mask_hits, max(topk, topk_start), counted)
-
-
-def _of_hardest(
-    mean_loss: _MeanLoss,
-    mask_hits: bool,
-    topk: int,
-    counted: Callable[[jax.Array], jax.Array | None],
-) -> Objective:
-    """Selects without gradient, then scores what was selected with it."""
+    if topk:
+        score = _hardest(mask_hits, max(topk, topk_start), counted, dtype)
+    else:
+        score, dtype = _all(mask_hits), jnp.float32
 
     def objective(
         data: StepData, hidden: jax.Array, rows: jax.Array
     ) -> tuple[Gradients, Totals]:
+        scored = score(data, hidden, rows)
+        labels = data.touched.labels
+        label_rows = rows[labels]
+        pos = jnp.sum(_rounded(hidden, dtype) * _rounded(label_rows, dtype), axis=1)
+
+        def loss(pos: jax.Array, neg: jax.Array) -> tuple[jax.Array, Totals]:
+            return mean_loss(data, pos, scored._replace(neg=neg))
+
+        (by_pos, by_neg), totals = jax.grad(loss, (0, 1), has_aux=True)(pos, scored.neg)
+        by_hidden, by_rows = scored.backward(by_neg)
+        by_hidden += by_pos[:, None] * label_rows
+        by_label = by_pos[:, None] * hidden
+        return Gradients(by_hidden, [(labels, by_label), *by_rows]), totals
+
+    return objective
+
+
+def _rounded(array: jax.Array, dtype: Any) -> jax.Array:
+    return array.astype(dtype).astype(array.dtype)
+
+
+def _hardest(
+    mask_hits: bool,
+    topk: int,
+    counted: Callable[[jax.Array], jax.Array | None],
+    dtype: Any,
+) -> Score:
+    """Scores and selects without gradient; only what was selected has one."""
+
+    def score(data: StepData, hidden: jax.Array, rows: jax.Array) -> Scored:
         _, batch, candidates, touched, _ = data
-        scores = scoring.selection_scores(
-            hidden, rows, candidates, touched, batch, mask_hits=mask_hits
+        every = scoring.selection_scores(
+            hidden.astype(dtype),
+            rows,
+            candidates,
+            touched,
+            batch,
+            mask_hits=mask_hits,
+            topk=topk,
         )
-        columns, keep = scoring.hardest(scores, topk)
+        neg, columns, keep = scoring.hardest(every, topk)
         number = counted(data.step)
         if number is not None:  # scores descend, so the first columns are the hardest
             keep &= jnp.arange(topk) < number
         hard = scoring.rows_of(columns, candidates, batch, touched)
 
-        def loss(hidden, label_rows, hard_rows):
-            pos = jnp.sum(hidden * label_rows, axis=1)
-            neg = jnp.einsum("nd,nkd->nk", hidden, hard_rows)
-            return mean_loss(data, pos, neg, keep, columns)
+        def backward(by_neg: jax.Array) -> tuple[jax.Array, ByRows]:
+            by_hidden = jnp.einsum("nk,nkd->nd", by_neg, rows[hard])
+            return by_hidden, [(hard, by_neg[:, :, None] * hidden[:, None])]
 
-        (by_hidden, by_label, by_hard), totals = jax.grad(
-            loss, (0, 1, 2), has_aux=True
-        )(hidden, rows[touched.labels], rows[hard])
-        return Gradients(
-            by_hidden, [(touched.labels, by_label), (hard, by_hard)]
-        ), totals
+        return Scored(neg, keep, columns, backward)
 
-    return objective
+    return score
 
 
-def _of_all(mean_loss: _MeanLoss, mask_hits: bool) -> Objective:
-    """Scores all candidates with gradient."""
+def _all(mask_hits: bool) -> Score:
+    """Scores all candidates, and all have a gradient."""
 
-    def objective(
-        data: StepData, hidden: jax.Array, rows: jax.Array
-    ) -> tuple[Gradients, Totals]:
+    def score(data: StepData, hidden: jax.Array, rows: jax.Array) -> Scored:
         _, batch, candidates, touched, _ = data
         keep = scoring.kept(candidates, batch, mask_hits=mask_hits)
         neg, backward = scoring.scores(hidden, rows, candidates, touched, batch)
-        label_rows = rows[touched.labels]
-        pos = jnp.sum(hidden * label_rows, axis=1)
+        return Scored(neg, keep, None, backward)
 
-        def loss(pos, neg):
-            return mean_loss(data, pos, neg, keep, None)
-
-        (by_pos, by_neg), totals = jax.grad(loss, (0, 1), has_aux=True)(pos, neg)
-        by_hidden, by_rows = backward(by_neg)
-        by_hidden += by_pos[:, None] * label_rows
-        by_label = by_pos[:, None] * hidden
-        return Gradients(by_hidden, [(touched.labels, by_label), *by_rows]), totals
-
-    return objective
+    return score

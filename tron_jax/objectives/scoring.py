@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from tron_jax.data.packing import Batch
-from tron_jax.objectives import drawn_scores
+from tron_jax.objectives import drawn_scores, selection
 from tron_jax.objectives.drawn_scores import Backward, ByRows, Drawn
 from tron_jax.optimizers.touched import Touched
 from tron_jax.sampling.candidates import Candidates, hits
@@ -112,6 +112,7 @@ def selection_scores(
     batch: Batch,
     *,
     mask_hits: bool,
+    topk: int,
 ) -> jax.Array:
     """Scores every candidate to select by; what does not count has ``LOWEST``.
 
@@ -121,24 +122,31 @@ def selection_scores(
     mask that is known to be true costs nothing.
 
     Args:
-      hidden: [N, hidden] of each event.
+      hidden: [N, hidden] of each event; its dtype is that of the matmuls.
       rows: [R, hidden] touched rows of the item table.
       candidates: the candidates.
       touched: where the items of the step are found in ``rows``.
       batch: the events.
       mask_hits: leave out candidates that equal the label.
+      topk: how many will be selected.
 
     Returns:
-      [N, k + m] scores.
+      [N, C] scores, C at least k + m; columns beyond those have ``LOWEST``.
     """
     if len(candidates.drawn) > 1:
-        every, _ = scores(hidden, rows, candidates, touched, batch)
+        states = hidden.astype(rows.dtype)
+        every, _ = scores(states, rows, candidates, touched, batch)
         return jnp.where(kept(candidates, batch, mask_hits=mask_hits), every, LOWEST)
     places, keep = candidates.of_events(batch.session)
-    num_drawn, room = candidates.drawn.shape[1], places.shape[1]
-    numbers = jnp.pad(touched.drawn[0], (0, room))
-    every = hidden @ rows[numbers].T
-    in_batch = hidden @ rows[candidates.pool(touched.inputs, touched.labels)].T
+    num_drawn, borrowed = candidates.drawn.shape[1], places.shape[1]
+    room = selection.width(num_drawn + borrowed, topk) - num_drawn
+
+    def score(numbers: jax.Array) -> jax.Array:
+        some = rows[numbers].astype(hidden.dtype)
+        return jnp.matmul(hidden, some.T, preferred_element_type=rows.dtype)
+
+    every = score(jnp.pad(touched.drawn[0], (0, room)))
+    in_batch = score(candidates.pool(touched.inputs, touched.labels))
     in_batch = jnp.take_along_axis(in_batch, places, axis=1)
     if mask_hits:
         ids = jnp.pad(candidates.drawn[0], (0, room))
@@ -150,11 +158,13 @@ def selection_scores(
         drawn_keep = jnp.pad(drawn_keep, ((0, 0), (0, room)))
     every = jnp.where(drawn_keep, every, LOWEST)
     in_batch = jnp.where(keep, in_batch, LOWEST)
+    beyond = ((0, 0), (0, room - borrowed))
+    in_batch = jnp.pad(in_batch, beyond, constant_values=LOWEST)
     return jax.lax.dynamic_update_slice(every, in_batch, (0, num_drawn))
 
 
 @jax.named_scope("selection")
-def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array]:
+def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Selects the ``topk`` candidates of highest score.
 
     Args:
@@ -162,12 +172,14 @@ def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array]:
       topk: how many, at most C; where fewer count, the rest is filled with others.
 
     Returns:
-      [N, topk] columns, and which of them count.
+      [N, topk] scores, descending, and 0 of what does not count; columns; and which of
+      them count.
 
     Source: paper §2.1, top-k negative sampling.
     """
-    highest, columns = jax.lax.top_k(scores, topk)
-    return columns, highest != LOWEST  # NaN counts, so that the loss shows it
+    highest, columns = selection.top_k(scores, topk)
+    keep = highest != LOWEST  # NaN counts, so that the loss shows it
+    return jnp.where(keep, highest, 0), columns, keep
 
 
 def rows_of(
@@ -221,7 +233,8 @@ def _look_up(
     num_drawn = drawn.shape[1]
     places, _ = candidates.of_events(batch.session)
     if num_drawn == 0:
-        return pool[jnp.take_along_axis(places, columns, axis=1)]
+        last = jnp.minimum(columns, places.shape[1] - 1)
+        return pool[jnp.take_along_axis(places, last, axis=1)]
     first = jnp.minimum(columns, num_drawn - 1)
     if len(drawn) == 1:
         found = drawn[0][first]
@@ -229,6 +242,7 @@ def _look_up(
         found = drawn[candidates.groups(batch.session)[:, None], first]
     if places.shape[1] == 0:
         return found
-    borrowed = jnp.maximum(columns - num_drawn, 0)
+    # Columns beyond, which do not count, stand for the last.
+    borrowed = jnp.clip(columns - num_drawn, 0, places.shape[1] - 1)
     in_batch = pool[jnp.take_along_axis(places, borrowed, axis=1)]
     return jnp.where(columns < num_drawn, found, in_batch)

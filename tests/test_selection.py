@@ -1,0 +1,96 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tron_jax.objectives import selection
+from tron_jax.objectives.scoring import LOWEST
+
+K = 4
+two_stages = jax.jit(selection.in_two_stages, static_argnums=1)
+
+
+def rows_of_scores(kind, columns, seed):
+    """[7, columns] float32."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(7, columns)).astype(np.float32)
+    if kind == "ties":
+        scores = rng.integers(0, 5, (7, columns)).astype(np.float32)
+    elif kind == "few count":  # none, one, two, … of a row
+        for event, row in enumerate(scores):
+            row[rng.permutation(columns)[event:]] = LOWEST
+    elif kind == "descending":
+        scores = -np.sort(-scores, axis=1)
+    elif kind == "ascending":
+        scores = np.sort(scores, axis=1)
+    return scores
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("columns", [320, 300, 161])
+@pytest.mark.parametrize(
+    "kind", ["random", "ties", "few count", "descending", "ascending"]
+)
+def test_the_highest_are_those_of_top_k(kind, columns):
+    assert selection.width(columns, K) >= columns
+    for seed in range(3):
+        scores = rows_of_scores(kind, columns, seed)
+        values, found = map(np.asarray, two_stages(scores, K))
+        expected, _ = jax.lax.top_k(scores, K)
+        np.testing.assert_array_equal(values, expected)
+        for event, places in enumerate(found):
+            real = places < columns
+            assert (values[event, ~real] == LOWEST).all()
+            assert len(set(places.tolist())) == K
+            np.testing.assert_array_equal(
+                scores[event, places[real]], values[event, real]
+            )
+
+
+def test_nan_comes_first_and_is_found_where_it_is():
+    scores = rows_of_scores("random", 320, 0)
+    scores[2, 77] = scores[2, 300] = scores[3, 5] = np.nan
+    values, found = map(np.asarray, two_stages(scores, K))
+    assert set(found[2, :2].tolist()) == {77, 300}
+    assert found[3, 0] == 5
+    assert np.isnan(values).sum() == 3
+    rest = np.delete(scores, [2, 3], axis=0)
+    np.testing.assert_array_equal(
+        np.delete(values, [2, 3], axis=0), jax.lax.top_k(rest, K)[0]
+    )
+
+
+def test_what_is_widened_stays_as_wide():
+    for k in range(1, 12):
+        for columns in range(k, 1200):
+            wide = selection.width(columns, k)
+            assert columns <= wide <= 1.5 * columns
+            assert selection.width(wide, k) == wide
+
+
+@pytest.mark.parametrize(
+    ("columns", "k", "expected"),
+    [
+        (16_511, 100, 16_512),
+        (8_319, 100, 8_320),
+        (300, 4, 320),
+        (79, 4, 79),
+        (50, 50, 50),
+    ],
+)
+def test_a_row_is_widened_to_whole_groups_where_it_is_long(columns, k, expected):
+    assert selection.width(columns, k) == expected
+    scores = jnp.zeros((2, expected))
+    text = jax.jit(lambda scores: selection.top_k(scores, k)).lower(scores).as_text()
+    assert ("pad" in text) is False
+    assert text.count("chlo.top_k") == (2 if columns > 79 else 1)
+
+
+def test_accelerators_select_at_once():
+    scores = jax.ShapeDtypeStruct((4, 320), np.float32)
+    lowered = (
+        jax.jit(lambda scores: selection.top_k(scores, K))
+        .trace(scores)
+        .lower(lowering_platforms=("cuda", "tpu"))
+    )
+    assert lowered.as_text().count("chlo.top_k") == 1
