@@ -13,11 +13,13 @@ from ml_collections import ConfigDict, config_flags
 
 from tron_jax.errors import UserError
 
-# A step's temporaries are tens of megabytes, which glibc by default fetches from the
+# A step's temporaries are a hundred megabytes, which glibc by default fetches from the
 # kernel and gives back each time; filling in those pages costs up to half of a step on
 # a CPU. These settings keep them, in huge pages; they are read when a process starts.
+# One arena, since that of a thread has no room for chunks above 64 MiB.
 MALLOC = ":".join(
     (
+        "glibc.malloc.arena_max=1",
         "glibc.malloc.hugetlb=1",
         "glibc.malloc.mmap_max=0",
         "glibc.malloc.trim_threshold=1099511627776",
