@@ -84,6 +84,11 @@ def test_benchmark(tmp_path, tiny_data, compilations, capsys, command, topk):
     low, high = found["ratio_interval"]
     assert 0 < low <= high
     assert found["repeats"] == 3
+    lower = found.get("lower_floor")
+    assert (lower is not None) == (command == "train" and topk > 0)
+    if lower:
+        assert lower["seconds"] == found["seconds"]
+        assert lower["floor_samples"] != found["floor_samples"]
 
 
 def test_benchmark_of_nothing_and_of_something_else(capsys):

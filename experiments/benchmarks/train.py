@@ -1,7 +1,8 @@
-"""Times train steps, data loading included, each beside its floor.
+"""Times train steps, data loading included, each beside its floors.
 
 The floor is the matmul of all candidates, shared by the batch, and `jax.lax.top_k` over
-their scores where a top-k is asked for: alone, at the step's own shapes.
+their scores where a top-k is asked for: alone, at the step's own shapes. The lower
+floor has our own selection instead of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jax import lax
 from experiments.benchmarks import run as benchmark_run
 from experiments.benchmarks.run import Run, Runner
 from experiments.benchmarks.timing import beside_floor, line, ratio_line, timed
+from tron_jax.objectives import selection
 
 
 def measure(run: Run, repeats: int) -> dict[str, Any]:
@@ -28,46 +30,69 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
 
     Returns:
       what, floor, seconds, floor_seconds (medians, of one step), ratio,
-      ratio_interval, repeats, and the samples that they are of.
+      ratio_interval, repeats, and the samples that they are of; where a top-k is asked
+      for, the same of the ``lower_floor``.
     """
     parts = run.parts
     at = benchmark_run.spread(parts, repeats)
     step = benchmark_run.compile_step(parts, at)
     runner = Runner(parts, step, jax.jit(parts.init)(), at)
-    floors = {shape: make_floor(run, shape) for shape in step.by_shape}
-    ours, least = [], []
+    topk = run.config.loss.topk
+    ways: list[Select] = [lax.top_k, selection.top_k] if topk else [_nothing]
+    floors = {
+        shape: [make_floor(run, shape, way) for way in ways] for shape in step.by_shape
+    }
+    ours: list[float] = []
+    least: list[list[float]] = [[] for _ in ways]
     for start in at:
         seconds, made, shape = runner.time(start)
         ours.append(seconds / made)
-        least.append(timed(floors[shape])[0] / math.prod(shape[:-1]))
-    topk = " and top_k" if run.config.loss.topk else ""
-    return {
+        for floor, samples in zip(floors[shape], least, strict=True):
+            samples.append(timed(floor)[0] / math.prod(shape[:-1]))
+    of = f"of {benchmark_run.num_candidates(run):,}"
+    report = {
         "what": f"train step, {run.config.train.batch_size} sessions",
-        "floor": f"floor: matmul{topk} of {benchmark_run.num_candidates(run):,}",
-        **beside_floor(ours, least),
+        "floor": f"floor: matmul{' and top_k' if topk else ''} {of}",
+        **beside_floor(ours, least[0]),
     }
+    if topk:
+        lower = {"floor": f"lower floor: matmul and our selection {of}"}
+        report["lower_floor"] = lower | beside_floor(ours, least[1])
+    return report
 
 
-def make_floor(run: Run, shape: tuple[int, ...]) -> Callable[[], Any]:
+# (scores [N, C], k) -> [N, k] the highest, and their columns
+Select = Callable[[jax.Array, int], Any]
+
+
+def _nothing(scores: jax.Array, k: int) -> Any:
+    return scores, None
+
+
+def make_floor(run: Run, shape: tuple[int, ...], select: Select) -> Callable[[], Any]:
     """Compiles and warms the floor of a dispatch.
 
     Args:
       run: what is measured.
       shape: of a batch, [events] or [steps, events].
+      select: what follows the matmul.
 
     Returns:
       What makes it.
     """
     width, k = run.config.model.hidden_size, run.config.loss.topk
+    columns = benchmark_run.num_candidates(run)
+    if k:
+        columns = selection.width(columns, k)  # one more, of 16,511
     key = jax.random.key(0)
-    rows = jax.random.normal(key, (benchmark_run.num_candidates(run), width))
+    rows = jax.random.normal(key, (columns, width))
     hidden = jax.random.normal(key, (shape[-1], width))
 
     @jax.jit
     def floor(hidden: jax.Array, rows: jax.Array) -> Any:
         def one(i: int, total: jax.Array) -> jax.Array:
             scores = (hidden + i) @ rows.T
-            best = lax.top_k(scores, k)[0] if k else scores
+            best, _ = select(scores, k)
             # The barrier keeps the compiler from computing the one element alone.
             return total + lax.optimization_barrier(best)[0, 0]
 
@@ -79,10 +104,8 @@ def make_floor(run: Run, shape: tuple[int, ...]) -> Callable[[], Any]:
 
 def table(report: dict[str, Any]) -> str:
     """What ``measure`` found, or ``benchmark_evaluate.measure``, as lines of text."""
-    return "\n".join(
-        [
-            line(report["what"], report["seconds"]),
-            line(report["floor"], report["floor_seconds"]),
-            ratio_line(report),
-        ]
-    )
+    lines = [line(report["what"], report["seconds"])]
+    for floor in (report, report.get("lower_floor")):
+        if floor is not None:
+            lines += [line(floor["floor"], floor["floor_seconds"]), ratio_line(floor)]
+    return "\n".join(lines)
