@@ -101,6 +101,37 @@ def test_has_the_gradient_of_the_loss_differentiated_as_a_whole(loss, mode, topk
     assert_trees_close(actual, list(expected), rtol=1e-4, atol=1e-6)
 
 
+def rounded(x):
+    return x.astype(jnp.bfloat16).astype(x.dtype)
+
+
+def test_in_bfloat16_selection_and_loss_are_those_of_what_is_rounded():
+    def make(dtype):
+        return make_objective(loss_fn("ssm"), topk=TOPK, mask_hits=True, dtype=dtype)
+
+    def of_rounded(data, hidden, rows):
+        return make(jnp.float32)(data, rounded(hidden), rounded(rows))
+
+    totals, *gradients = run(make(jnp.bfloat16))
+    expected, *of_expected = run(of_rounded)
+    exact, *_ = run(make(jnp.float32))
+    np.testing.assert_allclose(totals.loss, expected.loss, rtol=1e-6)
+    assert abs(totals.loss / exact.loss - 1) > 1e-5
+    # The gradient's own sums are of what is not rounded.
+    for actual, wanted in zip(gradients, of_expected, strict=True):
+        assert actual.dtype == jnp.float32
+        atol = 2**-8 * float(jnp.abs(wanted).max())
+        np.testing.assert_allclose(actual, wanted, rtol=2**-8, atol=atol)
+        assert not np.array_equal(actual, rounded(actual))
+    text = jax.jit(make(jnp.bfloat16)).lower(*lowered_arguments()).as_text()
+    assert "xbf16>) -> tensor<64x" in text
+
+
+def lowered_arguments():
+    *about, hidden, rows = example()
+    return StepData(jnp.int32(0), *about), hidden, rows
+
+
 def test_selection_goes_by_raw_scores():
     """The correction changes what is lost, not what is selected."""
     objectives = [

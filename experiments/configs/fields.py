@@ -40,7 +40,8 @@ def _model() -> ConfigDict:
     model.position = "from_end"  # from_end (published) | from_start (honest)
     model.init = "published"  # published | original (of gru4rec: Hidasi's own)
     model.compute_dtype = "float32"  # float32 | bfloat16 (slower on a CPU): of the
-    #   encoder in training; parameters, loss and evaluation are float32 in any case
+    #   encoder in training and of the matmul that the hardest are selected by;
+    #   parameters, moments, sums and evaluation are float32 in any case
     return model
 
 
