@@ -7,7 +7,7 @@ import pytest
 from reference_negatives import PLAIN
 from test_steps import ITEMS, SESSIONS, assert_trees_close, make_batch
 
-from tron_jax.objectives import scoring
+from tron_jax.objectives import scoring, selection
 from tron_jax.objectives.log_q import make_log_q
 from tron_jax.objectives.losses import LOSSES, make_loss
 from tron_jax.objectives.objective import (
@@ -24,6 +24,8 @@ HIDDEN, TOPK = 8, 6
 DRAWS = {"num_uniform": 8, "num_popularity": 5, "num_in_batch": 4}
 CASES = [(loss, "none") for loss in sorted(LOSSES)]
 CASES += [("ssm", mode) for mode in ("plain", "corrected", "by_source")]
+# So many, 72, that the hardest 3 are selected in two stages.
+MANY = {"num_uniform": 61, "num_popularity": 7, "num_in_batch": 4}
 
 
 def loss_fn(name, elu=0.0):
@@ -32,17 +34,17 @@ def loss_fn(name, elu=0.0):
     )
 
 
-def log_q(mode):
-    return make_log_q(mode, num_items=ITEMS, exponent=0.5, **DRAWS)
+def log_q(mode, draws=DRAWS):
+    return make_log_q(mode, num_items=ITEMS, exponent=0.5, **draws)
 
 
-def example():
+def example(**more):
     """What an objective is called with, but for the step."""
     batch = jax.tree.map(jnp.asarray, make_batch())
     popularity = make_popularity(np.asarray(batch.items[batch.items > 0]), ITEMS, 0.5)
     popularity = jax.tree.map(jnp.asarray, popularity)
     fields = {"num_items": ITEMS, "num_sessions": SESSIONS, "seed": 5}
-    sample = make_sampler(**(PLAIN | DRAWS | fields))
+    sample = make_sampler(**(PLAIN | DRAWS | fields | more))
     candidates = sample(jnp.int32(0), batch, popularity)
     touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
     rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
@@ -50,7 +52,7 @@ def example():
     return batch, candidates, touched, popularity, hidden, rows
 
 
-def run(objective, *steps):
+def run(objective, *steps, **more):
     """Totals, and gradients by hidden states and rows, at each step (or at 0)."""
 
     @jax.jit
@@ -59,13 +61,13 @@ def run(objective, *steps):
         gradients, totals = objective(StepData(step, *about), hidden, rows)
         return totals, gradients.hidden, sum_rows(ITEMS + 1, *gradients.rows)
 
-    results = [call(jnp.int32(step), *example()) for step in steps or (0,)]
+    results = [call(jnp.int32(step), *example(**more)) for step in steps or (0,)]
     return results if steps else results[0]
 
 
-def differentiated(loss, mode, topk):
+def differentiated(loss, mode, topk, draws=DRAWS):
     """All scored with gradient, top_k differentiated through; mean over events."""
-    batch, candidates, touched, popularity, hidden, rows = example()
+    batch, candidates, touched, popularity, hidden, rows = example(**draws)
 
     @jax.jit
     def mean(hidden, rows):
@@ -81,8 +83,8 @@ def differentiated(loss, mode, topk):
             scores = jnp.where(keep, scores, 0)
         pos = jnp.sum(hidden * rows[touched.labels], axis=1)
         if mode != "none":
-            pos -= log_q(mode).of_labels(popularity, batch.labels)
-            scores -= log_q(mode).of_candidates(popularity, items, columns)
+            pos -= log_q(mode, draws).of_labels(popularity, batch.labels)
+            scores -= log_q(mode, draws).of_candidates(popularity, items, columns)
         losses = loss_fn(loss)(pos, scores, keep) * batch.weight
         return losses.sum() / batch.weight.sum()
 
@@ -101,20 +103,47 @@ def test_has_the_gradient_of_the_loss_differentiated_as_a_whole(loss, mode, topk
     assert_trees_close(actual, list(expected), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("num_uniform", "width"), [(61, 80), (69, 80)])
+@pytest.mark.parametrize(("loss", "mode"), [("ssm", "plain"), ("bpr_max", "none")])
+def test_so_has_the_objective_that_selects_in_two_stages(
+    loss, mode, num_uniform, width
+):
+    draws = MANY | {"num_uniform": num_uniform}
+    assert selection.width(sum(draws.values()), 3) == width
+    objective = make_objective(
+        loss_fn(loss), topk=3, mask_hits=True, log_q=log_q(mode, draws)
+    )
+    totals, *actual = run(objective, **draws)
+    value, expected = differentiated(loss, mode, 3, draws)
+    np.testing.assert_allclose(totals.loss / totals.events, value, rtol=1e-5)
+    assert_trees_close(actual, list(expected), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_item_that_is_not_finite_shows_in_the_loss(value):
+    objective = make_objective(loss_fn("ssm"), topk=3, mask_hits=False)
+    *about, hidden, rows = example(**MANY)
+    data = StepData(jnp.int32(0), *about)
+    item = about[1].drawn[0, 7]
+    _, totals = jax.jit(objective)(data, hidden, rows.at[item].set(value))
+    assert jnp.isnan(totals.loss)
+
+
 def rounded(x):
     return x.astype(jnp.bfloat16).astype(x.dtype)
 
 
+def in_dtype(dtype, topk=TOPK):
+    return make_objective(loss_fn("ssm"), topk=topk, mask_hits=True, dtype=dtype)
+
+
 def test_in_bfloat16_selection_and_loss_are_those_of_what_is_rounded():
-    def make(dtype):
-        return make_objective(loss_fn("ssm"), topk=TOPK, mask_hits=True, dtype=dtype)
-
     def of_rounded(data, hidden, rows):
-        return make(jnp.float32)(data, rounded(hidden), rounded(rows))
+        return in_dtype(jnp.float32)(data, rounded(hidden), rounded(rows))
 
-    totals, *gradients = run(make(jnp.bfloat16))
+    totals, *gradients = run(in_dtype(jnp.bfloat16))
     expected, *of_expected = run(of_rounded)
-    exact, *_ = run(make(jnp.float32))
+    exact, *_ = run(in_dtype(jnp.float32))
     np.testing.assert_allclose(totals.loss, expected.loss, rtol=1e-6)
     assert abs(totals.loss / exact.loss - 1) > 1e-5
     # The gradient's own sums are of what is not rounded.
@@ -123,12 +152,27 @@ def test_in_bfloat16_selection_and_loss_are_those_of_what_is_rounded():
         atol = 2**-8 * float(jnp.abs(wanted).max())
         np.testing.assert_allclose(actual, wanted, rtol=2**-8, atol=atol)
         assert not np.array_equal(actual, rounded(actual))
-    text = jax.jit(make(jnp.bfloat16)).lower(*lowered_arguments()).as_text()
-    assert "xbf16>) -> tensor<64x" in text
+    lowered = jax.jit(in_dtype(jnp.bfloat16)).lower(*lowered_arguments()).as_text()
+    matmuls = [line for line in lowered.splitlines() if "dot_general" in line]
+    of_rounded = [line for line in matmuls if line.count("xbf16>") == 2]
+    assert len(of_rounded) == 2  # drawn, in-batch
+    assert all(
+        "-> tensor<64x17xf32>" in line or "64x64xf32" in line for line in of_rounded
+    )
 
 
-def lowered_arguments():
-    *about, hidden, rows = example()
+@pytest.mark.parametrize(("style", "topk"), [("sessionwise", TOPK), ("batchwise", 0)])
+def test_where_there_is_no_matmul_to_select_by_nothing_is_rounded(style, topk):
+    arguments = lowered_arguments(uniform_style=style, max_session_length=9)
+    texts = [
+        jax.jit(in_dtype(dtype, topk)).lower(*arguments).as_text()
+        for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    assert texts[0] == texts[1]
+
+
+def lowered_arguments(**fields):
+    *about, hidden, rows = example(**fields)
     return StepData(jnp.int32(0), *about), hidden, rows
 
 

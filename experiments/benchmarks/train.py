@@ -2,7 +2,7 @@
 
 The floor is the matmul of all candidates, shared by the batch, and `jax.lax.top_k` over
 their scores where a top-k is asked for: alone, at the step's own shapes. The lower
-floor has our own selection instead of it.
+floor has our own selection in place of `jax.lax.top_k`.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def make_floor(run: Run, shape: tuple[int, ...], select: Select) -> Callable[[],
     """
     width, k = run.config.model.hidden_size, run.config.loss.topk
     columns = benchmark_run.num_candidates(run)
-    if k:
-        columns = selection.width(columns, k)  # one more, of 16,511
+    if select is selection.top_k:
+        columns = selection.width(columns, k)
     key = jax.random.key(0)
     rows = jax.random.normal(key, (columns, width))
     hidden = jax.random.normal(key, (shape[-1], width))
@@ -92,9 +92,9 @@ def make_floor(run: Run, shape: tuple[int, ...], select: Select) -> Callable[[],
     def floor(hidden: jax.Array, rows: jax.Array) -> Any:
         def one(i: int, total: jax.Array) -> jax.Array:
             scores = (hidden + i) @ rows.T
-            best, _ = select(scores, k)
             # The barrier keeps the compiler from computing the one element alone.
-            return total + lax.optimization_barrier(best)[0, 0]
+            best = lax.optimization_barrier(select(scores, k))
+            return total + best[0][0, 0]
 
         return lax.fori_loop(0, math.prod(shape[:-1]), one, jnp.zeros(()))
 

@@ -31,14 +31,15 @@ def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
       shape: of the result, at most 2^32 elements.
 
     Returns:
-      uint32; that of an element depends on what comes before it in row-major order,
-      not on what comes behind.
+      uint32; that of an element follows from its place in row-major order, so a longer
+      first axis changes none.
 
     Source: the finaliser of MurmurHash3, once for each word of the key.
     """
-    first, second = jax.random.key_data(key)
-    place = lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
-    return _mix(_mix(place ^ first) ^ second)
+    words = lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
+    for part in jax.random.key_data(key):  # two, of the default kind of key
+        words = _mix(words ^ part)
+    return words
 
 
 class Dropout(nn.Module):

@@ -1,8 +1,9 @@
 """What a train step's encoder computes in, and what stays in float32 whatever that is.
 
-Parameters, their gradients and what leaves an encoder are float32. With bfloat16,
-matmuls and activations between them are not; sums over a row (LayerNorm, softmax) and
-over events (a bias' gradient) are.
+The objective selects candidates in the same dtype (``make_objective``). Parameters,
+their gradients and what leaves an encoder are float32. With bfloat16, matmuls and
+activations between them are not; sums over a row (LayerNorm, softmax) and over events
+(a bias' gradient) are.
 """
 
 from __future__ import annotations

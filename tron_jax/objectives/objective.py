@@ -69,22 +69,24 @@ Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, Totals]]
 
 
 class Scored(NamedTuple):
-    """Candidates that enter the loss.
+    """What enters the loss.
 
     Attributes:
-      neg: [N, k] scores.
+      pos: [N] scores of the labels.
+      neg: [N, k] scores of candidates.
       keep: [N, k] which of them count.
       columns: [N, k] which of the event's candidates they are; None = all, in order.
       backward: of ``neg``.
     """
 
+    pos: jax.Array
     neg: jax.Array
     keep: jax.Array
     columns: jax.Array | None
     backward: Backward
 
 
-# (data, hidden [N, d], rows [R, d]) -> candidates, scored
+# (data, hidden [N, d], rows [R, d]) -> labels and candidates, scored
 Score = Callable[[StepData, jax.Array, jax.Array], Scored]
 
 # totals -> what the summed loss is divided by for the gradient
@@ -163,17 +165,16 @@ def make_objective(
       batch_size: sessions of a batch, for ``mean_over`` = batch.
       dtype: what hidden states and rows are rounded to before the matmul that the
         hardest are selected by, whose scores are those of the loss; sums and gradients
-        are float32. With ``topk`` = 0 all is.
+        are float32. All is with ``topk`` = 0, or where the batch does not share its
+        draws.
 
     Returns:
       The pure objective.
     """
     divisor = mean_divisor(mean_over, batch_size)
 
-    def mean_loss(
-        data: StepData, pos: jax.Array, scored: Scored
-    ) -> tuple[jax.Array, Totals]:
-        batch, neg = data.batch, scored.neg
+    def mean_loss(data: StepData, scored: Scored) -> tuple[jax.Array, Totals]:
+        batch, pos, neg = data.batch, scored.pos, scored.neg
         if log_q is not None:
             items = scoring.items_of(scored.columns, data.candidates, batch)
             columns = scored.columns
@@ -191,30 +192,37 @@ def make_objective(
     if topk:
         score = _hardest(mask_hits, max(topk, topk_start), counted, dtype)
     else:
-        score, dtype = _all(mask_hits), jnp.float32
+        score = _all(mask_hits)
 
     def objective(
         data: StepData, hidden: jax.Array, rows: jax.Array
     ) -> tuple[Gradients, Totals]:
         scored = score(data, hidden, rows)
         labels = data.touched.labels
-        label_rows = rows[labels]
-        pos = jnp.sum(_rounded(hidden, dtype) * _rounded(label_rows, dtype), axis=1)
 
         def loss(pos: jax.Array, neg: jax.Array) -> tuple[jax.Array, Totals]:
-            return mean_loss(data, pos, scored._replace(neg=neg))
+            return mean_loss(data, scored._replace(pos=pos, neg=neg))
 
-        (by_pos, by_neg), totals = jax.grad(loss, (0, 1), has_aux=True)(pos, scored.neg)
+        (by_pos, by_neg), totals = jax.grad(loss, (0, 1), has_aux=True)(
+            scored.pos, scored.neg
+        )
         by_hidden, by_rows = scored.backward(by_neg)
-        by_hidden += by_pos[:, None] * label_rows
+        by_hidden += by_pos[:, None] * rows[labels]
         by_label = by_pos[:, None] * hidden
         return Gradients(by_hidden, [(labels, by_label), *by_rows]), totals
 
     return objective
 
 
-def _rounded(array: jax.Array, dtype: Any) -> jax.Array:
-    return array.astype(dtype).astype(array.dtype)
+def _of_labels(
+    data: StepData, hidden: jax.Array, rows: jax.Array, dtype: Any
+) -> jax.Array:
+    """[N] scores of the labels, of what is rounded, in float32."""
+
+    def rounded(array: jax.Array) -> jax.Array:
+        return array.astype(dtype).astype(array.dtype)
+
+    return jnp.sum(rounded(hidden) * rounded(rows[data.touched.labels]), axis=1)
 
 
 def _hardest(
@@ -227,8 +235,10 @@ def _hardest(
 
     def score(data: StepData, hidden: jax.Array, rows: jax.Array) -> Scored:
         _, batch, candidates, touched, _ = data
+        # Where each session has its own candidates, no matmul is worth rounding for.
+        of_matmul = dtype if len(candidates.drawn) == 1 else hidden.dtype
         every = scoring.selection_scores(
-            hidden.astype(dtype),
+            hidden.astype(of_matmul),
             rows,
             candidates,
             touched,
@@ -246,7 +256,8 @@ def _hardest(
             by_hidden = jnp.einsum("nk,nkd->nd", by_neg, rows[hard])
             return by_hidden, [(hard, by_neg[:, :, None] * hidden[:, None])]
 
-        return Scored(neg, keep, columns, backward)
+        pos = _of_labels(data, hidden, rows, of_matmul)
+        return Scored(pos, neg, keep, columns, backward)
 
     return score
 
@@ -258,6 +269,7 @@ def _all(mask_hits: bool) -> Score:
         _, batch, candidates, touched, _ = data
         keep = scoring.kept(candidates, batch, mask_hits=mask_hits)
         neg, backward = scoring.scores(hidden, rows, candidates, touched, batch)
-        return Scored(neg, keep, None, backward)
+        pos = _of_labels(data, hidden, rows, hidden.dtype)
+        return Scored(pos, neg, keep, None, backward)
 
     return score

@@ -122,7 +122,8 @@ def selection_scores(
     mask that is known to be true costs nothing.
 
     Args:
-      hidden: [N, hidden] of each event; its dtype is that of the matmuls.
+      hidden: [N, hidden] of each event; where the batch shares what is drawn, its
+        dtype is that of the matmuls.
       rows: [R, hidden] touched rows of the item table.
       candidates: the candidates.
       touched: where the items of the step are found in ``rows``.
@@ -134,8 +135,7 @@ def selection_scores(
       [N, C] scores, C at least k + m; columns beyond those have ``LOWEST``.
     """
     if len(candidates.drawn) > 1:
-        states = hidden.astype(rows.dtype)
-        every, _ = scores(states, rows, candidates, touched, batch)
+        every, _ = scores(hidden, rows, candidates, touched, batch)
         return jnp.where(kept(candidates, batch, mask_hits=mask_hits), every, LOWEST)
     places, keep = candidates.of_events(batch.session)
     num_drawn, borrowed = candidates.drawn.shape[1], places.shape[1]

@@ -12,28 +12,31 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 GROUP = 8  # columns whose maximum stands for them; of 4, 8 and 16 the fastest
 # Groups of groups, for each of the k to be found. Fewer would save nothing, as nearly
 # all of them would hold one of the k.
 COARSE = 1.25
+LARGEST = 32  # groups in a group of groups; more would widen a row for no gain
 
 
 def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Finds the k highest of each row, as ``lax.top_k`` does but for the order of ties.
+    """Finds the k highest of each row; of equal ones it may choose others than XLA.
 
     The k highest lie in the k groups of highest maxima, so a row is narrowed twice:
     among the maxima of groups, and among the members of the groups found. Either is
-    done by ``lax.top_k``.
+    done by ``lax.top_k``. NaN is the highest, so that a loss shows it.
 
     Args:
-      scores: [N, C], above -inf; as many columns as ``width`` says spare a copy.
+      scores: [N, C]; as many columns as ``width`` says spare a copy. One of -inf may be
+        found twice.
       k: how many, at most C.
 
     Returns:
-      [N, k] values, descending, and their columns, at least C where ``width`` adds
-      some and fewer than k are above the lowest float32.
+      [N, k] values, descending, and their columns. Where fewer than k of a row are
+      above the lowest float32, a column of that value may be beyond C.
     """
     return lax.platform_dependent(
         scores,
@@ -53,7 +56,7 @@ def _coarse(columns: int, k: int) -> int:
 
     A power of two, as then the number is the same for what ``width`` makes of columns.
     """
-    most = columns // (GROUP * math.ceil(COARSE * k))
+    most = min(columns // (GROUP * math.ceil(COARSE * k)), LARGEST)
     return 2 ** max(0, most.bit_length() - 1)
 
 
@@ -62,7 +65,7 @@ def in_two_stages(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     events, columns = scores.shape
     coarse = _coarse(columns, k)
     if coarse == 1:
-        values, found = lax.top_k(scores, k)
+        values, found = lax.top_k(_nan_first(scores), k)
         return values, found
     room = width(columns, k) - columns
     if room:
@@ -71,15 +74,34 @@ def in_two_stages(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     # Members of a group lie as far apart as there are groups: the maximum then runs
     # along whole vectors.
     groups = scores.shape[1] // GROUP
-    maxima = scores.reshape(events, GROUP, groups).max(1)
+    maxima = _maxima(scores.reshape(events, GROUP, groups))
     some = maxima.reshape(events, coarse, -1)
-    best, group = _highest(some, some.max(1), k)
+    best, group = _highest(some, _maxima(some), k)
 
     members = group[:, None] + groups * jnp.arange(GROUP)[:, None]
     members = members.reshape(events, -1)
     found = jnp.take_along_axis(scores, members, axis=1, mode="promise_in_bounds")
-    values, place = _highest(found.reshape(events, GROUP, k), best, k)
+    found = _nan_first(found).reshape(events, GROUP, k)
+    values, place = _highest(found, best, k)
     return values, jnp.take_along_axis(members, place, 1, mode="promise_in_bounds")
+
+
+def _nan_first(scores: jax.Array) -> jax.Array:
+    """Gives NaN the sign with which ``lax.top_k`` takes it for the highest."""
+    return jnp.where(jnp.isnan(scores), jnp.nan, scores)
+
+
+def _maxima(scores: jax.Array) -> jax.Array:
+    """[N, members, groups] -> [N, groups]; NaN where there is one.
+
+    ``jnp.max`` is no faster, and on a CPU it loses NaN.
+    """
+
+    def higher(one: jax.Array, other: jax.Array) -> jax.Array:
+        return jnp.where((one >= other) | jnp.isnan(one), one, other)
+
+    lowest = np.array(-np.inf, scores.dtype)
+    return _nan_first(lax.reduce(scores, lowest, higher, (1,)))
 
 
 def _highest(
@@ -99,8 +121,8 @@ def _highest(
     member = lax.broadcasted_iota(jnp.int32, scores.shape, 1)
     is_highest = (scores == maxima[:, None]) | jnp.isnan(scores)
     first = jnp.where(is_highest, member, size).min(1)
-    # Each maximum stands in its own place no more; below all scores, or a group of
-    # which nothing counts could be found twice.
+    # A maximum no longer stands in its own place, the first where it is found. What
+    # does is below all scores, or a group of which nothing counts could be found twice.
     others = jnp.where(member == first[:, None], -jnp.inf, scores)
     ordered = jnp.concatenate([maxima, others.reshape(events, -1)], axis=1)
     values, found = lax.top_k(ordered, k)
