@@ -58,6 +58,7 @@ def test_keeps_only_a_whole_evaluation_of_the_last_checkpoint(
     out = tmp_path / "results"
     tiny.assert_refused(run_keep(tmp_path, out), "config.json")
     tiny.assert_refused(run_keep(finished, out), "evaluation.json", "evaluate first")
+    # The last three are kept.
     assert evaluate(finished, "--step=42")[0] == 0
     tiny.assert_refused(run_keep(finished, out), "step 42", "step 50")
     assert evaluate(finished)[0] == 0

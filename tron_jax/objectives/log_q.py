@@ -7,7 +7,8 @@ items out, that in-batch negatives are drawn without replacement, from few sessi
 that ``deduplicate`` drops some is not accounted for.
 
 Top-k selects by the scores themselves, and what was selected is corrected. A sum over
-the hardest alone estimates no sum over all items, so this is a heuristic.
+the hardest alone estimates no sum over all items, so this is a heuristic; and of an
+item that is a candidate twice either may be selected, which ``by_source`` tells apart.
 """
 
 from __future__ import annotations
