@@ -9,6 +9,7 @@ a config file of this checkout is that of the other there.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from experiments import entry
 from experiments.benchmarks.children import ROOT, command, last_line
 from experiments.benchmarks.timing import line, ratio, ratio_line
 from tron_jax.errors import UserError
@@ -88,16 +90,20 @@ def measure(
 
 
 def run_benchmark(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """Runs a benchmark in the root of a checkout.
+    """Runs a benchmark in the root of a checkout, with that one's memory settings.
 
     Raises:
       UserError: if it fails, with its last line.
     """
+    environment = dict(os.environ)
+    if environment.get("GLIBC_TUNABLES") == entry.MALLOC:
+        del environment["GLIBC_TUNABLES"]
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures.json"
         done = subprocess.run(
             command([*arguments, f"--json={figures}"]),
             cwd=root,
+            env=environment,
             capture_output=True,
             text=True,
         )
