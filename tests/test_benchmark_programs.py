@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments import benchmark
+from experiments import benchmark, entry
 from experiments.benchmarks import against as benchmark_against
 from experiments.benchmarks import breakdown as benchmark_breakdown
 from experiments.benchmarks import point as benchmark_point
@@ -231,13 +231,19 @@ def test_why_another_checkout_fails(tmp_path):
         benchmark_against.run_benchmark(tmp_path, ["train"])
 
 
-def test_figures_of_another_checkout(tmp_path):
+@pytest.mark.parametrize(
+    ("memory", "expected"), [(entry.MALLOC, None), ("glibc.malloc.perturb=1",) * 2]
+)
+def test_figures_of_another_checkout(tmp_path, monkeypatch, memory, expected):
+    """It sets the memory up as it wants, unless a person did."""
     folder = tmp_path / "experiments"
     folder.mkdir()
     (folder / "benchmark.py").write_text(
         "import json, os, sys\n"
         "[path] = [a[7:] for a in sys.argv if a.startswith('--json=')]\n"
-        "json.dump({'seconds': 2, 'in': os.getcwd()}, open(path, 'w'))\n"
+        "found = {'in': os.getcwd(), 'memory': os.environ.get('GLIBC_TUNABLES')}\n"
+        "json.dump({'seconds': 2, **found}, open(path, 'w'))\n"
     )
+    monkeypatch.setenv("GLIBC_TUNABLES", memory)
     found = benchmark_against.run_benchmark(tmp_path, ["train"])
-    assert found == {"seconds": 2, "in": str(tmp_path)}
+    assert found == {"seconds": 2, "in": str(tmp_path), "memory": expected}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from experiments.benchmarks.breakdown import HOST
 from experiments.benchmarks.ops import PARTS
 
@@ -39,16 +41,22 @@ def draw_breakdown(figure: Any, report: Report) -> None:
 
 
 def draw_scaling(figure: Any, report: Report) -> None:
-    """Time and memory against each axis, the axes side by side."""
+    """Time and memory against each axis, the axes side by side.
+
+    Times are those beside the first point's, in turn with which each was measured.
+    """
     series = report["series"]
     panels = figure.subplots(2, len(series), squeeze=False)
     for column, (axis, points) in enumerate(series.items()):
         found = [point for point in points if "error" not in point]
         sizes = [point[axis] for point in found]
-        milliseconds = [1e3 * point["seconds"] for point in found]
+        ratios = np.array([point["ratio"] for point in found])
+        intervals = np.array([point["ratio_interval"] for point in found]).T
         time, memory = panels[0][column], panels[1][column]
-        time.plot(sizes, milliseconds, "o-", color=COLOURS[0])
-        time.set_title(f"a step, by {axis.replace('_', ' ')} (ms)", loc="left")
+        around = np.abs(intervals - ratios)
+        time.errorbar(sizes, ratios, around, fmt="o-", color=COLOURS[0], capsize=3)
+        first = f"1 = {1e3 * found[0]['seconds']:.0f} ms"
+        time.set_title(f"a step, by {axis.replace('_', ' ')} ({first})", loc="left")
         for name, colour in zip(MEMORY, COLOURS, strict=False):
             values = [point[name] / 1e9 for point in found]
             memory.plot(sizes, values, "o-", color=colour, label=MEMORY[name])
@@ -58,10 +66,18 @@ def draw_scaling(figure: Any, report: Report) -> None:
         for axes in (time, memory):
             axes.set_xscale("log")
             axes.set_ylim(bottom=0)
-            axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axes.set_xticks(sizes, [_short(size) for size in sizes])
             axes.minorticks_off()
             axes.grid(axis="y", color="0.9")
             axes.spines[["top", "right"]].set_visible(False)
+
+
+def _short(size: int) -> str:
+    """43000 -> 43k."""
+    for unit, letter in ((1_000_000, "M"), (1000, "k")):
+        if size >= unit:
+            return f"{size / unit:.3g}{letter}"
+    return str(size)
 
 
 MEMORY = {
