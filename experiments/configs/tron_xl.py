@@ -5,8 +5,8 @@
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.541 / 0.182, Yoochoose 0.732 / 0.302,
 OTTO 0.472 / 0.219. Measured on Diginetica (seven of its eight test days) on two CPU
-cores, 2.4 minutes an epoch, 2026-11-22: 0.545 / 0.184 in the `paper` protocol after 2
-epochs, 0.531 / 0.184 in `exact` after 5 (experiments/results/diginetica/tron_xl).
+cores, 1.5 minutes an epoch, 2026-11-22: 0.545 / 0.184 in the `paper` protocol after 2
+epochs, 0.531 / 0.185 in `exact` after 5 (experiments/results/diginetica/tron_xl).
 """
 
 from ml_collections import ConfigDict
