@@ -7,19 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
-from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import Run, Runner
+from experiments.benchmarks.run import Run, Runner, make_runner
 from experiments.benchmarks.timing import ratio, ratio_line
-
-
-def _runner(run: Run, repeats: int) -> tuple[Runner, list[int]]:
-    """What makes a run's steps, and where they are spread over an epoch."""
-    at = benchmark_run.spread(run.parts, repeats)
-    step = benchmark_run.compile_step(run.parts, at)
-    return Runner(run.parts, step, jax.jit(run.parts.init)(), at), at
 
 
 def _seconds_a_session(runner: Runner, start: int) -> float:
@@ -40,7 +31,8 @@ def measure(run: Run, other: Run, repeats: int) -> dict[str, Any]:
       sessions_per_s, other_sessions_per_s (of the medians), ratio, ratio_interval (of
       the speeds), repeats.
     """
-    (ours, at), (theirs, other_at) = _runner(run, repeats), _runner(other, repeats)
+    ours, at = make_runner(run, repeats)
+    theirs, other_at = make_runner(other, repeats)
     these, those = [], []
     for start, other_start in zip(at, other_at, strict=True):
         these.append(_seconds_a_session(ours, start))

@@ -68,14 +68,12 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
     """
     _, made = benchmark_run.take(run.parts, 0)
     dispatches = max(ROUNDS, math.ceil(repeats / made))
-    at = benchmark_run.spread(run.parts, dispatches)
     with scopes_cached():
-        step = benchmark_run.compile_step(run.parts, at)
+        runner, at = benchmark_run.make_runner(run, dispatches)
     parts = {
         shape: parts_of_program(compiled.as_text() or "")
-        for shape, compiled in step.by_shape.items()
+        for shape, compiled in runner.step.by_shape.items()
     }
-    runner = Runner(run.parts, step, jax.jit(run.parts.init)(), at)
     plain: list[Sample] = []
     traced: list[Sample] = []
     for round_ in range(ROUNDS):

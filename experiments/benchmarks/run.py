@@ -133,6 +133,13 @@ class Runner:
         return Dispatch(seconds, made, shape_of(batch))
 
 
+def make_runner(run: Run, num: int) -> tuple[Runner, list[int]]:
+    """What makes a run's steps, ready, and ``num`` of them, spread over an epoch."""
+    at = spread(run.parts, num)
+    step = compile_step(run.parts, at)
+    return Runner(run.parts, step, jax.jit(run.parts.init)(), at), at
+
+
 def num_candidates(run: Run) -> int:
     """Negatives of an event before selection."""
     negatives = run.config.negatives

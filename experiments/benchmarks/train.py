@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import Run, Runner
+from experiments.benchmarks.run import Run
 from experiments.benchmarks.timing import beside_floor, line, ratio_line, timed
 from tron_jax.objectives import selection
 
@@ -33,14 +33,15 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
       ratio_interval, repeats, and the samples that they are of; where a top-k is asked
       for, the same of the ``lower_floor``.
     """
-    parts = run.parts
-    at = benchmark_run.spread(parts, repeats)
-    step = benchmark_run.compile_step(parts, at)
-    runner = Runner(parts, step, jax.jit(parts.init)(), at)
-    topk = run.config.loss.topk
-    ways: list[Select] = [lax.top_k, selection.top_k] if topk else [_nothing]
+    runner, at = benchmark_run.make_runner(run, repeats)
+    topk, columns = run.config.loss.topk, benchmark_run.num_candidates(run)
+    ways: list[tuple[Select, int]] = [(_nothing, columns)]
+    if topk:
+        wide = selection.width(columns, topk)
+        ways = [(lax.top_k, columns), (selection.top_k, wide)]
     floors = {
-        shape: [make_floor(run, shape, way) for way in ways] for shape in step.by_shape
+        shape: [make_floor(run, shape, *way) for way in ways]
+        for shape in runner.step.by_shape
     }
     ours: list[float] = []
     least: list[list[float]] = [[] for _ in ways]
@@ -49,7 +50,7 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
         ours.append(seconds / made)
         for floor, samples in zip(floors[shape], least, strict=True):
             samples.append(timed(floor)[0] / math.prod(shape[:-1]))
-    of = f"of {benchmark_run.num_candidates(run):,}"
+    of = f"of {columns:,}"
     report = {
         "what": f"train step, {run.config.train.batch_size} sessions",
         "floor": f"floor: matmul{' and top_k' if topk else ''} {of}",
@@ -69,21 +70,21 @@ def _nothing(scores: jax.Array, k: int) -> Any:
     return scores, None
 
 
-def make_floor(run: Run, shape: tuple[int, ...], select: Select) -> Callable[[], Any]:
+def make_floor(
+    run: Run, shape: tuple[int, ...], select: Select, columns: int
+) -> Callable[[], Any]:
     """Compiles and warms the floor of a dispatch.
 
     Args:
       run: what is measured.
       shape: of a batch, [events] or [steps, events].
       select: what follows the matmul.
+      columns: candidates of an event.
 
     Returns:
       What makes it.
     """
     width, k = run.config.model.hidden_size, run.config.loss.topk
-    columns = benchmark_run.num_candidates(run)
-    if select is selection.top_k:
-        columns = selection.width(columns, k)
     key = jax.random.key(0)
     rows = jax.random.normal(key, (columns, width))
     hidden = jax.random.normal(key, (shape[-1], width))

@@ -66,7 +66,7 @@ class GRU(nn.Module):
     hidden_size: int
     dropout: float
     start: Start
-    dtype: Any = jnp.float32  # of matmuls and gates
+    dtype: Any = jnp.float32  # in training, of matmuls and gates
 
     @nn.compact
     def __call__(self, inputs: jax.Array, state: jax.Array, train: bool) -> jax.Array:
@@ -77,7 +77,7 @@ class GRU(nn.Module):
         def gates(x: jax.Array, name: str) -> list[jax.Array]:
             layer = Dense(
                 3 * size,
-                dtype=self.dtype,
+                dtype=self.dtype if train else jnp.float32,
                 kernel_init=matrix,
                 bias_init=bias,
                 name=name,
@@ -124,8 +124,7 @@ def make_gru4rec(
     if init not in STARTS:
         raise KeyError(f"init {init!r} is not one of: {', '.join(STARTS)}")
     start = STARTS[init]
-    module = GRU(hidden_size, dropout, start)
-    trained = module.clone(dtype=compute_dtype_of(compute_dtype))
+    module = GRU(hidden_size, dropout, start, compute_dtype_of(compute_dtype))
 
     def init_params(key: jax.Array) -> Any:
         row = jnp.zeros((1, hidden_size))
@@ -154,10 +153,9 @@ def make_gru4rec(
     ) -> tuple[jax.Array, jax.Array]:
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         train = dropout_key is not None
-        chosen = trained if train else module
         # No back-propagation through time: each event has an update of its own.
         state = jnp.where(position[:, None] > 0, jax.lax.stop_gradient(carry), 0)
-        state = chosen.apply(params, inputs[:, :hidden_size], state, train, rngs=rngs)
+        state = module.apply(params, inputs[:, :hidden_size], state, train, rngs=rngs)
         assert isinstance(state, jax.Array)
         one = jnp.ones_like(inputs[:, hidden_size:])
         hidden = jnp.concatenate([state, one], axis=1)

@@ -110,18 +110,19 @@ class SASRec(nn.Module):
     feedforward_size: int
     max_session_length: int
     dropout: float
-    dtype: Any = jnp.float32  # of matmuls and of activations between them
+    dtype: Any = jnp.float32  # in training, of matmuls and activations between them
 
     @nn.compact
     def __call__(
         self, inputs: jax.Array, session: jax.Array, position: jax.Array, train: bool
     ) -> jax.Array:
         """[N, hidden] item embeddings -> [N, hidden] hidden states, float32."""
+        compute_dtype = self.dtype if train else jnp.float32
 
         def drop(x: jax.Array) -> jax.Array:
             return Dropout(self.dropout)(x, train)
 
-        def norm(name: str, dtype: Any = self.dtype) -> nn.LayerNorm:
+        def norm(name: str, dtype: Any = compute_dtype) -> nn.LayerNorm:
             # its statistics are float32 whatever it takes and gives
             return nn.LayerNorm(
                 LAYER_NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name
@@ -133,21 +134,21 @@ class SASRec(nn.Module):
             nn.initializers.xavier_uniform(),
             (self.max_session_length, hidden),
         )
-        x = drop(inputs * math.sqrt(hidden) + positions[position]).astype(self.dtype)
+        x = drop(inputs * math.sqrt(hidden) + positions[position]).astype(compute_dtype)
         block = block_size(self.max_session_length)
         for layer in range(self.num_layers):
             attention = Attention(
                 self.num_heads,
                 self.dropout,
                 block,
-                self.dtype,
+                compute_dtype,
                 name=f"attention_{layer}",
             )
             x += drop(attention(norm(f"attention_norm_{layer}")(x), session, train))
             feedforward = FeedForward(
                 self.feedforward_size,
                 self.dropout,
-                self.dtype,
+                compute_dtype,
                 name=f"feedforward_{layer}",
             )
             x += drop(feedforward(norm(f"feedforward_norm_{layer}")(x), train))
@@ -188,9 +189,13 @@ def make_sasrec(
     Source: paper §3; initialisers and epsilon of the published configuration.
     """
     module = SASRec(
-        num_layers, num_heads, feedforward_size, max_session_length, dropout
+        num_layers,
+        num_heads,
+        feedforward_size,
+        max_session_length,
+        dropout,
+        compute_dtype_of(compute_dtype),
     )
-    trained = module.clone(dtype=compute_dtype_of(compute_dtype))
 
     def init(key: jax.Array) -> Any:
         size = block_size(max_session_length)
@@ -216,8 +221,7 @@ def make_sasrec(
     ) -> tuple[jax.Array, tuple[()]]:
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         train = dropout_key is not None
-        chosen = trained if train else module
-        out = chosen.apply(params, inputs, session, position, train, rngs=rngs)
+        out = module.apply(params, inputs, session, position, train, rngs=rngs)
         assert isinstance(out, jax.Array)
         return out, carry
 

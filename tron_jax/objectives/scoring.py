@@ -232,9 +232,10 @@ def _look_up(
     """Picks from what the drawn and the in-batch candidates stand for."""
     num_drawn = drawn.shape[1]
     places, _ = candidates.of_events(batch.session)
+    # Columns beyond, which do not count, stand for the last.
+    columns = jnp.minimum(columns, num_drawn + places.shape[1] - 1)
     if num_drawn == 0:
-        last = jnp.minimum(columns, places.shape[1] - 1)
-        return pool[jnp.take_along_axis(places, last, axis=1)]
+        return pool[jnp.take_along_axis(places, columns, axis=1)]
     first = jnp.minimum(columns, num_drawn - 1)
     if len(drawn) == 1:
         found = drawn[0][first]
@@ -242,7 +243,6 @@ def _look_up(
         found = drawn[candidates.groups(batch.session)[:, None], first]
     if places.shape[1] == 0:
         return found
-    # Columns beyond, which do not count, stand for the last.
-    borrowed = jnp.clip(columns - num_drawn, 0, places.shape[1] - 1)
+    borrowed = jnp.maximum(columns - num_drawn, 0)
     in_batch = pool[jnp.take_along_axis(places, borrowed, axis=1)]
     return jnp.where(columns < num_drawn, found, in_batch)
