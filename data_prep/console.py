@@ -9,11 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-def warn(message: str) -> None:
-    """Prints one line that is no error but should be read."""
-    print(f"warning: {message}", file=sys.stderr)
-
-
 class Stage(NamedTuple):
     """What a stage took; peak_bytes: most memory resident in it, None where unknown."""
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import log_program
-from data_prep.csv_clicks import Diginetica
-from data_prep.entry import run
-from data_prep.finishing import Recipe, tell
-from data_prep.preparation import Filters
-from data_prep.steps import SplitRule
+from data_prep.pipeline.finishing import Recipe, tell
+from data_prep.pipeline.preparation import Filters
+from data_prep.pipeline.steps import SplitRule
+from data_prep.reading.public_csv import Diginetica
+from tron_jax.console.program import run
 
 RECIPE = Recipe(
     "diginetica",

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from data_prep.errors import UserError
+from tron_jax.errors import UserError
 
 # Bytes of an event beside its session's id, which is there once: while it lies in
 # temporary parts, with time and order; or in a set and the sorted runs it is merged

@@ -17,20 +17,20 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from data_prep.click_files import BadRows
-from data_prep.columns import TIME_UNITS
 from data_prep.console import Progress
 from data_prep.disk import require_space, rows_need
-from data_prep.entry import run
-from data_prep.errors import UserError
-from data_prep.finishing import Finished, Recipe, finish, tell, work_folder
 from data_prep.log_program import add_flags
-from data_prep.parts import Batch, ItemCodes, Parts, Plan, plan_parts
-from data_prep.preparation import Filters, Log
-from data_prep.readers import Columns
-from data_prep.steps import SplitRule
-from data_prep.streams import open_log
-from data_prep.writer import new_folder, refuse_taken
+from data_prep.pipeline.finishing import Finished, Recipe, finish, tell, work_folder
+from data_prep.pipeline.parts import Batch, ItemCodes, Parts, Plan, plan_parts
+from data_prep.pipeline.preparation import Filters, Log
+from data_prep.pipeline.steps import SplitRule
+from data_prep.prepared.writer import new_folder, refuse_taken
+from data_prep.reading.columns import TIME_UNITS
+from data_prep.reading.formats import open_log
+from data_prep.reading.public_logs import BadRows
+from data_prep.reading.tables import Columns
+from tron_jax.console.program import run
+from tron_jax.errors import UserError
 
 
 def define_flags() -> flags.FlagValues:

@@ -7,14 +7,20 @@ from typing import NamedTuple
 
 from absl import flags
 
-from data_prep.click_files import BadRows, Format, TextIdsError, check_head, read_clicks
 from data_prep.console import Progress
 from data_prep.disk import require_space, rows_need
-from data_prep.finishing import Finished, Recipe, finish, work_folder
-from data_prep.parts import ItemCodes, Parts, Plan, plan_parts
-from data_prep.preparation import Log
-from data_prep.raw_files import RawFile
-from data_prep.writer import new_folder, refuse_taken
+from data_prep.pipeline.finishing import Finished, Recipe, finish, work_folder
+from data_prep.pipeline.parts import ItemCodes, Parts, Plan, plan_parts
+from data_prep.pipeline.preparation import Log
+from data_prep.prepared.writer import new_folder, refuse_taken
+from data_prep.reading.public_logs import (
+    BadRows,
+    Format,
+    TextIdsError,
+    check_head,
+    read_clicks,
+)
+from data_prep.reading.text_files import RawFile
 
 
 class Source(NamedTuple):

@@ -14,12 +14,12 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import log_program
-from data_prep.console import warn
-from data_prep.entry import run
-from data_prep.errors import UserError
-from data_prep.finishing import Recipe, tell
-from data_prep.otto_sessions import Otto
-from data_prep.preparation import Filters
+from data_prep.pipeline.finishing import Recipe, tell
+from data_prep.pipeline.preparation import Filters
+from data_prep.reading.otto_jsonl import Otto
+from tron_jax.console.messages import warn
+from tron_jax.console.program import run
+from tron_jax.errors import UserError
 
 RECIPE = Recipe("otto", Filters(min_item_support=1), None, {"kind": "given"})
 

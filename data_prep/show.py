@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from data_prep.entry import run
-from data_prep.histograms import (
+from data_prep.prepared.checks import Prepared, check, open_prepared
+from data_prep.prepared.histograms import (
     Histogram,
     as_picture,
     as_text,
     item_popularity,
     session_lengths,
 )
-from data_prep.prepared import Prepared, check, open_prepared
-from data_prep.report import TABLE_1, print_counts
-from data_prep.writer import Split
+from data_prep.prepared.report import TABLE_1, print_counts
+from data_prep.prepared.writer import Split
+from tron_jax.console.program import run
 
 _LONGEST = 12  # items of a session that are printed
 

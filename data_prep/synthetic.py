@@ -6,7 +6,7 @@ python -m data_prep.synthetic --profile=diginetica|yoochoose|otto --out=DIR
 Without N, as many sessions and items as the real set has. --num_sessions counts train
 sessions; test sessions come on top, in the profile's ratio. Lengths are drawn from a
 log-normal law with the profile's mean and tail; what follows what is told in
-data_prep/click_model.py. The same flags give the same set.
+data_prep/made_up/click_model.py. The same flags give the same set.
 """
 
 import sys
@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 from absl import flags
 
-from data_prep.click_model import ClickModel, draw_clicks, make_click_model
-from data_prep.columns import TIME
 from data_prep.console import Progress
 from data_prep.disk import require_space
-from data_prep.entry import run
-from data_prep.report import print_counts
-from data_prep.split_stream import SplitStream
-from data_prep.steps import DAY
-from data_prep.writer import new_folder, write_prepared
+from data_prep.made_up.click_model import ClickModel, draw_clicks, make_click_model
+from data_prep.pipeline.steps import DAY
+from data_prep.prepared.report import print_counts
+from data_prep.prepared.split_stream import SplitStream
+from data_prep.prepared.writer import new_folder, write_prepared
+from data_prep.reading.columns import TIME
+from tron_jax.console.program import run
 
 _CHUNK = 1 << 16  # sessions drawn together
 _START = 1_704_067_200_000_000  # 2024-01-01, microseconds since 1970

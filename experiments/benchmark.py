@@ -47,9 +47,9 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks import evaluate as benchmark_evaluate
 from experiments.benchmarks import train as benchmark_train
-from experiments.benchmarks.run import open_run
+from experiments.benchmarks.runner import open_run
 from tron_jax.errors import UserError
-from tron_jax.plots import save
+from tron_jax.reporting.plots import save
 
 Report = dict[str, Any]
 

@@ -6,8 +6,8 @@ import math
 
 from ml_collections import ConfigDict
 
-from experiments.models import MODELS
-from experiments.optimizers import OPTIMIZERS
+from experiments.assembly.architectures import MODELS
+from experiments.assembly.update_rules import OPTIMIZERS
 from tron_jax.errors import UserError
 from tron_jax.models.gru4rec import STARTS
 from tron_jax.models.precision import COMPUTE_DTYPES

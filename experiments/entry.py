@@ -1,8 +1,7 @@
-"""How every program here starts, and how it ends when a person made a mistake."""
+"""How every program here starts: its memory settings, and the flags of a config."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from tron_jax.console import program
 from tron_jax.errors import UserError
 
 # A step's temporaries are a hundred megabytes, which glibc by default fetches from the
@@ -25,7 +25,6 @@ MALLOC = ":".join(
         "glibc.malloc.trim_threshold=1099511627776",
     )
 )
-_HELP = {"--help", "-h", "-help", "--helpshort", "--helpfull"}
 
 
 def start(main: Callable[[Sequence[str]], int]) -> None:
@@ -41,37 +40,12 @@ def start(main: Callable[[Sequence[str]], int]) -> None:
 
 
 def run(
-    program: Callable[[flags.FlagValues], None],
+    main: Callable[[flags.FlagValues], None],
     flag_values: flags.FlagValues,
     argv: Sequence[str],
 ) -> int:
-    """Parses flags, runs a program and turns a user's mistake into one line.
-
-    Args:
-      program: is given the parsed flags.
-      flag_values: the program's flags, unparsed; its own, so that several programs
-        can be imported into one process.
-      argv: program name and arguments.
-
-    Returns:
-      The exit status: 0, or 1 after a mistake.
-    """
-    if _HELP.intersection(argv[1:]):
-        print((sys.modules[program.__module__].__doc__ or "").strip())
-        print(flag_values.get_help())
-        return 0
-    try:
-        _parse(flag_values, _joined(argv))
-        program(flag_values)
-    except UserError as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(": ".join(filter(None, (error.filename, error.strerror))))
-    except MemoryError as error:
-        return _fail(f"out of memory: {error}")
-    except KeyboardInterrupt:
-        return _fail("interrupted")
-    return 0
+    """``console.program.run`` for programs whose flags may hold a config."""
+    return program.run(main, flag_values, _joined(argv), parse=_parse)
 
 
 def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -113,19 +87,20 @@ def _joined(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def _parse(flag_values: flags.FlagValues, argv: list[str]) -> None:
+def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     """Fills the flags; whatever a config file raises is the user's mistake too."""
     try:
-        rest = flag_values(argv)
+        rest = flag_values(list(argv))
         if "config" in flag_values:
             _ = flag_values.config and flag_values.config.keys()  # raises if unread
     except Exception as error:
         raise UserError(_explain(flag_values, argv, error)) from error
-    if rest[1:]:
-        raise UserError(f"unexpected argument {rest[1]!r}; every option is a --flag=")
+    program.refuse_stray(rest)
 
 
-def _explain(flag_values: flags.FlagValues, argv: list[str], error: Exception) -> str:
+def _explain(
+    flag_values: flags.FlagValues, argv: Sequence[str], error: Exception
+) -> str:
     """Says in one line what is wrong with a command line."""
     files = [argument for argument in argv if argument.startswith("--config=")]
     if "config" in flag_values and files:
@@ -165,10 +140,3 @@ def _unknown_field(config_flag: str, name: str) -> str | None:
     except Exception:
         return None  # the config file itself is at fault, or the path is too long
     return None
-
-
-def _fail(message: str) -> int:
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    print("error:", " ".join(message.split()), file=sys.stderr)
-    return 1

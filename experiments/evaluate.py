@@ -18,10 +18,11 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import entry, runs, workdirs
+from experiments import entry, workdirs
+from experiments.assembly import run_parts
 from tron_jax.errors import UserError
-from tron_jax.evaluators import ranks as rank_files
-from tron_jax.evaluators.ranks import PROTOCOLS, Protocol, Ranks, format_summaries
+from tron_jax.evaluation import protocols as rank_files
+from tron_jax.evaluation.protocols import PROTOCOLS, Protocol, Ranks, format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -57,23 +58,25 @@ def run(flag_values: flags.FlagValues) -> None:
     config, made_with = workdirs.read_config(workdir)
     if flag_values.data:
         config.data.path = flag_values.data
-    data = runs.open_data(config)
+    data = run_parts.open_data(config)
     if data.fingerprint != made_with["fingerprint"]:
         raise UserError(
             f"{data.path} is not the data set that {workdir} was trained on"
         )
-    splits = runs.splits(config, data)
+    splits = run_parts.splits(config, data)
     if split not in splits:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
     checkpoints = Checkpoints(workdir / "checkpoints")
     chosen = choose(flag_values.step, config, checkpoints)
-    runs.use_compilation_cache()
-    parts = runs.build(config, data.num_items, splits["train"])
+    run_parts.use_compilation_cache()
+    parts = run_parts.build(config, data.num_items, splits["train"])
     shapes = jax.eval_shape(parts.init)
     ranked: dict[int, tuple[Ranks, dict[Protocol, Any]]] = {}
     for step in sorted({step for step, _ in chosen.values()}):
         state, _ = checkpoints.restore(step, shapes)
-        ranked[step] = runs.evaluate(parts.evaluator, state, step, splits[split], split)
+        ranked[step] = run_parts.evaluate(
+            parts.evaluator, state, step, splits[split], split
+        )
     steps = {protocol: step for protocol, (step, _) in chosen.items()}
     summaries = {p: ranked[step][1][p] for p, step in steps.items()}
     columns = zip(*(ranked[step][0].of(p) for p, step in steps.items()), strict=True)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax
 
+from tron_jax.console.messages import readable
 from tron_jax.errors import UserError
-from tron_jax.evaluators.evaluation import Evaluator
-from tron_jax.memory import readable, size, temporaries
+from tron_jax.evaluation.evaluator import Evaluator
+from tron_jax.memory import size, temporaries
 from tron_jax.steps import TrainState
 
 

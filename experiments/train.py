@@ -15,16 +15,21 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import checks, entry, preflight, runs, workdirs
-from tron_jax import memory, plots, training
+from experiments import checks, entry, preflight, workdirs
+from experiments.assembly import run_parts
+from tron_jax import files, memory
+from tron_jax.console.messages import readable
+from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluators.evaluation import Evaluator
-from tron_jax.evaluators.ranks import PROTOCOLS, format_summaries
-from tron_jax.recorder import Plan, Recorder
-from tron_jax.records import MetricsWriter, Progress, truncate_after
+from tron_jax.evaluation.evaluator import Evaluator
+from tron_jax.evaluation.protocols import PROTOCOLS, format_summaries
+from tron_jax.reporting import plots
+from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
 from tron_jax.steps import TrainState
-from tron_jax.storage import disk, staging
+from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.training.log_windows import Plan, Recorder
+from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,15 +45,15 @@ def main(argv: Sequence[str]) -> int:
 def run(flag_values: flags.FlagValues) -> None:
     config = flag_values.config
     checks.check(config)
-    data = runs.open_data(config)
-    config = runs.resolve(config, data.num_items)
+    data = run_parts.open_data(config)
+    config = run_parts.resolve(config, data.num_items)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
-    splits = runs.splits(config, data)
+    splits = run_parts.splits(config, data)
     with workdirs.open_workdir(Path(flag_values.workdir), config, data) as workdir:
-        runs.use_compilation_cache()
+        run_parts.use_compilation_cache()
         if len(splits) == 1:
             print("warning: no test sessions; training without evaluation")
-        parts = runs.build(config, data.num_items, splits["train"])
+        parts = run_parts.build(config, data.num_items, splits["train"])
         metrics, keep_last = workdir / "metrics.jsonl", config.checkpoint.keep_last
         with Checkpoints(workdir / "checkpoints", keep_last=keep_last) as checkpoints:
             _train(config, parts, splits, data.fingerprint, metrics, checkpoints)
@@ -57,7 +62,7 @@ def run(flag_values: flags.FlagValues) -> None:
 
 def _train(
     config: ConfigDict,
-    parts: runs.Parts,
+    parts: run_parts.Parts,
     splits: dict[str, Sessions],
     fingerprint: str,
     metrics: Path,
@@ -84,7 +89,7 @@ def _train(
         flush=True,
     )
     popularity = jax.device_put(parts.popularity)
-    train_step = training.compile_steps(parts.train_step, shapes, batches, popularity)
+    train_step = compile_steps(parts.train_step, shapes, batches, popularity)
     needs = preflight.measure(
         shapes,
         train_step.temporaries(),
@@ -100,9 +105,9 @@ def _train(
             unit="sessions",
             done=parts.batches.sessions_before(start),
         ) as progress,
-        training.asked_to_stop() as stop,
+        asked_to_stop() as stop,
     ):
-        loop = training.Loop(
+        loop = Loop(
             plan,
             train_step,
             parts.batches,
@@ -138,7 +143,7 @@ def _check_room(
         saves=saves,
         there=len(checkpoints.steps()),
         keep_last=checkpoints.keep_last,
-        free=disk.free(checkpoints.folder),
+        free=files.free_room(checkpoints.folder),
     )
     print(line, flush=True)
 
@@ -146,12 +151,12 @@ def _check_room(
 def _spent(checkpoints: Checkpoints) -> str:
     """What the run took, in a line."""
     peak, saved = memory.peak_memory(), checkpoints.saved
-    figures = [f"peak memory {memory.readable(peak.host)}"]
+    figures = [f"peak memory {readable(peak.host)}"]
     if peak.device is not None:
-        figures.append(f"of the device {memory.readable(peak.device)}")
+        figures.append(f"of the device {readable(peak.device)}")
     if saved:
         written, seconds = sum(s.bytes for s in saved), sum(s.seconds for s in saved)
-        rate = memory.readable(written / seconds)
+        rate = readable(written / seconds)
         figures.append(f"{len(saved)} checkpoints written at {rate}/s")
     return ", ".join(figures)
 
@@ -167,7 +172,7 @@ def _evaluate(
     lines: list[dict] = []
     scores: dict[str, float] = {}
     for split in sorted(splits.keys() - {"train"}):
-        _, summaries = runs.evaluate(evaluator, state, step, splits[split], split)
+        _, summaries = run_parts.evaluate(evaluator, state, step, splits[split], split)
         text = format_summaries(
             summaries,
             steps=dict.fromkeys(PROTOCOLS, step),

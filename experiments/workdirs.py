@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from experiments import checks, provenance
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
-from tron_jax.storage.files import replacing
+from tron_jax.files import replacing
 
 MAY_CHANGE = ("data.path", "train.epochs", "train.log_every_steps")
 # Fields that runs of older versions lack, with what those did.

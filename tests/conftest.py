@@ -98,16 +98,16 @@ def stopped(tmp_path, _stopped) -> Path:
 
 def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
     """Sends this process a signal once a step of training has been dispatched."""
-    from tron_jax import recorder
+    from tron_jax.training.loop import log_windows
 
-    add = recorder.Recorder.add
+    add = log_windows.Recorder.add
 
     def added(self, step, totals, sessions):
         if step == at:
             os.kill(os.getpid(), number)
         add(self, step, totals, sessions)
 
-    patch.setattr(recorder.Recorder, "add", added)
+    patch.setattr(log_windows.Recorder, "add", added)
 
 
 @pytest.fixture

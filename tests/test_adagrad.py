@@ -7,7 +7,7 @@ import optax
 import pytest
 import reference_gru4rec as reference
 
-from tron_jax.optimizers import adagrad, row_optimizers
+from tron_jax.optimizers import adagrad, item_table
 
 ROWS, HIDDEN = 12, 4
 # epsilon, in the root, momentum: GRU4Rec+, the original, and what is between them
@@ -60,7 +60,7 @@ def assert_moved_alike(actual, expected):
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("whole", [False, True])
 def test_rows_equal_the_rule_written_out(setting, whole):
-    optimizer = row_optimizers.adagrad(rate, **options(setting))
+    optimizer = item_table.adagrad(rate, **options(setting))
 
     @jax.jit
     def apply(state, ids, gradients, step):
@@ -103,7 +103,7 @@ def test_the_transform_equals_the_rule_written_out(setting):
 
 
 def test_a_row_that_is_not_drawn_keeps_its_velocity_for_the_next_time():
-    optimizer = row_optimizers.adagrad(
+    optimizer = item_table.adagrad(
         lambda step: 0.2, epsilon=1e-6, epsilon_in_root=True, momentum=0.5
     )
     state = optimizer.init(jnp.zeros((ROWS, HIDDEN)))
@@ -119,7 +119,7 @@ def test_a_row_that_is_not_drawn_keeps_its_velocity_for_the_next_time():
 
 
 def test_both_lower_for_accelerators():
-    optimizer = row_optimizers.adagrad(rate, **options(SETTINGS[1]))
+    optimizer = item_table.adagrad(rate, **options(SETTINGS[1]))
     tx = adagrad.adagrad(rate, **options(SETTINGS[1]))
 
     def both(table, ids, gradients, step):

@@ -7,8 +7,8 @@ import tiny
 
 from experiments import benchmark
 from experiments.benchmarks import beside
-from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import open_run
+from experiments.benchmarks import runner as benchmark_run
+from experiments.benchmarks.runner import open_run
 
 SMOKE = tiny.ROOT / "experiments" / "configs" / "smoke.py"
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks import runner as benchmark_run
 from experiments.benchmarks.breakdown import scopes_cached
 from experiments.benchmarks.ops import OTHER, PARTS, part_of_name, parts_of_program
 from experiments.benchmarks.trace import Op, seconds_by_part

@@ -11,12 +11,13 @@ from experiments import benchmark, entry
 from experiments.benchmarks import against as benchmark_against
 from experiments.benchmarks import breakdown as benchmark_breakdown
 from experiments.benchmarks import point as benchmark_point
-from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks import runner as benchmark_run
 from experiments.benchmarks.breakdown import Sample
 from experiments.benchmarks.sessions import make_sessions
 from experiments.benchmarks.timing import ratio
-from tron_jax import memory, plots
+from tron_jax import memory
 from tron_jax.errors import UserError
+from tron_jax.reporting import plots
 
 SMOKE = f"--config={tiny.ROOT / 'experiments' / 'configs' / 'smoke.py'}"
 PNG = b"\x89PNG"

@@ -6,8 +6,8 @@ import pytest
 
 from experiments.benchmarks import plots as benchmark_plots
 from experiments.benchmarks import scaling as benchmark_scaling
-from tron_jax import plots
 from tron_jax.errors import UserError
+from tron_jax.reporting import plots
 
 PNG = b"\x89PNG"
 

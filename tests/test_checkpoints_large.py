@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from tiny import assert_same_bits
 
+from tron_jax import files
 from tron_jax.errors import UserError
-from tron_jax.storage import array_files, disk, staging
+from tron_jax.storage import array_files, staging
 from tron_jax.storage.checkpoints import Checkpoints
 
 ROWS = 1001
@@ -124,11 +125,11 @@ def test_full_disk_is_known_before_writing(tmp_path, monkeypatch, copy_below):
 
 
 def test_room_is_asked_of_the_disk_to_be(tmp_path):
-    there = disk.free(tmp_path)
-    assert abs(disk.free(tmp_path / "not" / "yet") - there) < 1e9
-    disk.require(tmp_path / "not" / "yet", 1)
+    there = files.free_room(tmp_path)
+    assert abs(files.free_room(tmp_path / "not" / "yet") - there) < 1e9
+    files.require_room(tmp_path / "not" / "yet", 1)
     with pytest.raises(OSError, match=r"GB are needed, .* are free"):
-        disk.require(tmp_path, shutil.disk_usage(tmp_path).total + 1)
+        files.require_room(tmp_path, shutil.disk_usage(tmp_path).total + 1)
     assert not (tmp_path / "not").exists()
 
 
@@ -146,8 +147,11 @@ def test_fault_of_another_kind_is_not_the_disk_s(tmp_path):
 
 PEAK = """
 import sys, jax, jax.numpy as jnp
+from tron_jax import files
 from tron_jax.storage import array_files
+from tron_jax import files
 from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax import files
 from tron_jax.memory import peak_memory, size
 
 array_files.PIECE = 1 << 24

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import checks
-from experiments.configs import fields
+from experiments.configs import defaults
 from tron_jax.errors import UserError
 
 
@@ -16,12 +16,12 @@ def test_every_field_is_checked():
         "optimizer.epsilon_in_root",
     }
     known = {*checks.CHOICES, *checks.RANGES, "data.path", *switches}
-    config = fields.default_config()
+    config = defaults.default_config()
     assert known == {f"{group}.{name}" for group in config for name in config[group]}
 
 
 def test_a_field_that_is_missing():
-    config = fields.default_config().unlock()
+    config = defaults.default_config().unlock()
     del config.model.dropout
     with pytest.raises(UserError, match=r"config field model.dropout is missing"):
         checks.check(config)
@@ -43,7 +43,7 @@ def test_a_field_that_is_missing():
     ],
 )
 def test_values_that_make_no_sense(field, value, message):
-    config = fields.default_config()
+    config = defaults.default_config()
     group, name = field.split(".")
     config[group][name] = value
     with pytest.raises(UserError, match=message) as caught:
@@ -103,7 +103,7 @@ SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from
     ],
 )
 def test_combinations_that_make_no_sense(changes, message):
-    config = fields.default_config()
+    config = defaults.default_config()
     for field, value in changes.items():
         group, name = field.split(".")
         config[group][name] = value
@@ -114,7 +114,7 @@ def test_combinations_that_make_no_sense(changes, message):
 
 def test_full_softmax_and_slots_are_allowed():
     for changes in (FULL_SOFTMAX, SLOTS):
-        config = fields.default_config()
+        config = defaults.default_config()
         for field, value in changes.items():
             group, name = field.split(".")
             config[group][name] = value
@@ -122,7 +122,7 @@ def test_full_softmax_and_slots_are_allowed():
 
 
 def test_limits_are_allowed():
-    config = fields.default_config()
+    config = defaults.default_config()
     config.negatives.num_in_batch = config.train.batch_size - 1
     config.loss.topk = config.negatives.num_uniform + config.negatives.num_in_batch
     config.train.seed = 2**32 - 1

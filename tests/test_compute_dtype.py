@@ -11,7 +11,7 @@ import tiny
 from test_config_steps import shrunk
 from test_configs import PUBLISHED, get_config
 
-from experiments import runs
+from experiments.assembly import run_parts
 from tron_jax.data.sessions import open_prepared
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.gru4rec import make_gru4rec
@@ -64,9 +64,9 @@ def encode(name, dtype, dropout=0.0, train=True):
 def built(config, data, dtype):
     config.model.compute_dtype = dtype
     config = shrunk(config, data)
-    opened = runs.open_data(config)
-    config = runs.resolve(config, opened.num_items)
-    return runs.build(config, opened.num_items, opened.train)
+    opened = run_parts.open_data(config)
+    config = run_parts.resolve(config, opened.num_items)
+    return run_parts.build(config, opened.num_items, opened.train)
 
 
 def dots(text):

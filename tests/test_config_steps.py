@@ -8,8 +8,9 @@ import pytest
 import tiny
 from test_configs import PUBLISHED, get_config
 
-from experiments import checks, runs
-from experiments.configs import fields
+from experiments import checks
+from experiments.assembly import run_parts
+from experiments.configs import defaults
 
 # No more than this of each, so that a step costs little; what is 0 stays so.
 SMALL = {
@@ -34,14 +35,14 @@ def shrunk(config, data):
     return config
 
 
-@pytest.mark.parametrize("dataset", fields.DATASETS)
+@pytest.mark.parametrize("dataset", defaults.DATASETS)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_takes_two_steps(name, dataset, tiny_data, compilations):
     """They move every array of the encoder, and each the rows of its labels."""
     config = shrunk(get_config(name, dataset), tiny_data)
-    data = runs.open_data(config)
-    config = runs.resolve(config, data.num_items)
-    parts = runs.build(config, data.num_items, data.train)
+    data = run_parts.open_data(config)
+    config = run_parts.resolve(config, data.num_items)
+    parts = run_parts.build(config, data.num_items, data.train)
     with tiny.compiled_once(compilations):
         train_step = jax.jit(parts.train_step)
         states, batches = [jax.jit(parts.init)()], []

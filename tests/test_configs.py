@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 import tiny
 
-from experiments import checks, runs
-from experiments.configs import fields
+from experiments import checks
+from experiments.assembly import run_parts
+from experiments.configs import defaults
 from tron_jax.data.sessions import Sessions
 
 FOLDER = tiny.ROOT / "experiments" / "configs"
@@ -37,8 +38,8 @@ def sessions():
 
 def assert_builds(config, num_items):
     checks.check(config)
-    config = runs.resolve(config, num_items)
-    parts = runs.build(config, num_items, sessions())
+    config = run_parts.resolve(config, num_items)
+    parts = run_parts.build(config, num_items, sessions())
     state = jax.eval_shape(parts.init)
     width = config.model.hidden_size + (config.model.name == "gru4rec")
     assert state.items.table.shape == (num_items + 1, width)
@@ -51,7 +52,7 @@ def assert_builds(config, num_items):
     return config
 
 
-@pytest.mark.parametrize("dataset", fields.DATASETS)
+@pytest.mark.parametrize("dataset", defaults.DATASETS)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_builds(name, dataset):
     config = assert_builds(get_config(name, dataset), NUM_ITEMS[dataset])
@@ -193,13 +194,13 @@ def test_every_row_of_table_2_has_a_config():
     assert sorted(ROWS) == PUBLISHED
 
 
-@pytest.mark.parametrize("dataset", fields.DATASETS)
+@pytest.mark.parametrize("dataset", defaults.DATASETS)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_values(name, dataset):
     config = get_config(name, dataset)
     expected = {"train.epochs": (100, 10, 10)} | ROWS[name]
     found = {field: checks._get(config, field) for field in expected}
-    which = fields.DATASETS.index(dataset)
+    which = defaults.DATASETS.index(dataset)
     assert found == {
         field: value[which] if isinstance(value, tuple) else value
         for field, value in expected.items()

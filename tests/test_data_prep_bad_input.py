@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import events, synthetic
-from data_prep.entry import run
+from tron_jax.console.program import run
 
 GOOD = "session,item,time\n" + "".join(f"{i // 3},{i % 3},{i}\n" for i in range(30))
 

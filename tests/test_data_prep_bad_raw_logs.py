@@ -12,17 +12,10 @@ import time
 import pyarrow as pa
 import pytest
 
-from data_prep import (
-    diginetica,
-    disk,
-    events,
-    otto,
-    parts,
-    raw_files,
-    synthetic,
-    yoochoose,
-)
-from data_prep.entry import run
+from data_prep import diginetica, disk, events, otto, synthetic, yoochoose
+from data_prep.pipeline import parts
+from data_prep.reading import text_files
+from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
 PROGRAMS = {"diginetica": diginetica, "yoochoose": yoochoose, "otto": otto}
@@ -124,7 +117,7 @@ BAD_ROWS = [
 
 @pytest.mark.parametrize(("name", "row", "expected"), BAD_ROWS)
 def test_bad_rows(capsys, monkeypatch, tmp_path, name, row, expected):
-    monkeypatch.setattr(raw_files, "BLOCK", 300)  # the row is beyond the first blocks
+    monkeypatch.setattr(text_files, "BLOCK", 300)  # the row is beyond the first blocks
     lines = [line.encode() for line in LINES[name]]
     row = row.encode() if isinstance(row, str) else row
     bad = [*lines[:15], row, *lines[15:17], row, *lines[17:]]
@@ -189,7 +182,7 @@ def test_wrong_files(capsys, tmp_path, name, content, expected):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_gzip_that_is_cut_or_damaged(capsys, monkeypatch, tmp_path, name):
-    monkeypatch.setattr(raw_files, "BLOCK", 300)
+    monkeypatch.setattr(text_files, "BLOCK", 300)
     whole = gzip.compress("".join(LINES[name] + LINES[name][1:] * 40).encode())
     line = refused(capsys, tmp_path, name, whole[:-200])
     assert "gzip, but cut off before its end" in line
@@ -260,9 +253,11 @@ def test_stopping_leaves_nothing(tmp_path, signum, when):
         file.write(HEADER)
         for first in range(0, 3_000_000, 60):
             file.writelines(DIGINETICA if first % 6000 else DIGINETICA[::-1])
-    code = "import sys; from data_prep import parts, diginetica as d, entry;"
+    code = "import sys; from data_prep.pipeline import parts;"
+    code += "from data_prep import diginetica as d;"
+    code += "from tron_jax.console.program import run;"
     code += "parts.PART_ROWS = 10_000; parts.MEMORY_ROWS = 0;"
-    code += "sys.exit(entry.run(d.main, d.define_flags()))"
+    code += "sys.exit(run(d.main, d.define_flags()))"
     out = tmp_path / "made" / "out"
     command = [sys.executable, "-c", code, f"--raw={raw}", f"--out={out}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:

@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import diginetica, otto, parts, raw_copy, synthetic, yoochoose
-from data_prep.entry import run
+from data_prep import diginetica, otto, synthetic, yoochoose
+from data_prep.pipeline import parts
 from experiments.benchmarks import prepare as benchmark_prepare
+from experiments.benchmarks import raw_logs
+from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
 PROGRAMS = {"diginetica": diginetica, "yoochoose": yoochoose, "otto": otto}
@@ -35,10 +37,10 @@ def test_a_set_written_out_and_prepared_back(tmp_path, monkeypatch, form):
     made, raw, out = (str(tmp_path / name) for name in ("made", "raw", "out"))
     size = ["--num_sessions=2000", "--num_items=60"]
     go(synthetic, f"--profile={form}", f"--out={made}", *size)
-    go(raw_copy, f"--data={made}", f"--format={form}", f"--out={raw}")
+    go(raw_logs, f"--data={made}", f"--format={form}", f"--out={raw}")
     monkeypatch.setattr(parts, "PART_ROWS", 1000)
     monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
-    files = [tmp_path / "raw" / name for name in raw_copy.FILES[form]]
+    files = [tmp_path / "raw" / name for name in raw_logs.FILES[form]]
     source = raw if form == "otto" else str(files[0])
     go(PROGRAMS[form], f"--raw={source}", f"--out={out}")
     before, after = open_prepared(made), open_prepared(out)
@@ -57,7 +59,7 @@ def test_part_of_a_set_can_be_written(tmp_path):
     size = ["--num_sessions=900", "--num_items=60"]
     go(synthetic, "--profile=otto", f"--out={made}", *size)
     args = [f"--data={made}", "--format=otto", f"--out={raw}"]
-    go(raw_copy, *args, "--num_sessions=300")
+    go(raw_logs, *args, "--num_sessions=300")
     lines = (tmp_path / "raw" / "otto-recsys-train.jsonl").read_text().splitlines()
     assert len(lines) == 300
     assert json.loads(lines[-1])["session"] == 299

@@ -12,7 +12,7 @@ import pytest
 import reference_preparation
 
 from data_prep import events
-from data_prep.entry import run
+from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "data"

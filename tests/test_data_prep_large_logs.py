@@ -12,8 +12,10 @@ from test_data_prep_events import (
     write_formats,
 )
 
-from data_prep import events, merging, parts, raw_files, streams
-from data_prep.entry import run
+from data_prep import events
+from data_prep.pipeline import merging, parts
+from data_prep.reading import formats, text_files
+from tron_jax.console.program import run
 
 
 @pytest.fixture
@@ -21,8 +23,8 @@ def large(monkeypatch):
     """Makes every log count as large, blocks and parts being small."""
 
     def force():
-        monkeypatch.setattr(raw_files, "BLOCK", 2000)
-        monkeypatch.setattr(streams, "_ROWS", 70)
+        monkeypatch.setattr(text_files, "BLOCK", 2000)
+        monkeypatch.setattr(formats, "_ROWS", 70)
         monkeypatch.setattr(parts, "PART_ROWS", 100)
         monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
         monkeypatch.setattr(merging, "BUFFER", 5000)

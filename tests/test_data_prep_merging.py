@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_prep import merging, split_stream
-from data_prep.columns import TIME
 from data_prep.console import Progress
-from data_prep.errors import UserError
-from data_prep.merging import ItemNumbers, Merger
-from data_prep.split_stream import SplitStream
-from data_prep.steps import Arranged
+from data_prep.pipeline import merging
+from data_prep.pipeline.merging import ItemNumbers, Merger
+from data_prep.pipeline.steps import Arranged
+from data_prep.prepared.checks import split_stream
+from data_prep.prepared.split_stream import SplitStream
+from data_prep.reading.columns import TIME
+from tron_jax.errors import UserError
 
 
 def random_sessions(seed, size, longest=6):
@@ -130,9 +131,9 @@ WRITE = """
 import resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from data_prep.columns import TIME
-from data_prep.split_stream import SplitStream
-from data_prep.writer import write_prepared
+from data_prep.reading.columns import TIME
+from data_prep.prepared.split_stream import SplitStream
+from data_prep.prepared.writer import write_prepared
 
 folder = Path(sys.argv[1])
 streams = [SplitStream(folder, name) for name in ("train", "test")]

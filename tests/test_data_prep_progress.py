@@ -4,7 +4,7 @@ import sys
 
 from data_prep import console, events
 from data_prep.console import Progress
-from data_prep.entry import run
+from tron_jax.console.program import run
 
 
 class Clock:

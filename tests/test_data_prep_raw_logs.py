@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import reference_preparation
 
-from data_prep import diginetica, events, merging, otto, parts, raw_files, yoochoose
-from data_prep.entry import run
+from data_prep import diginetica, events, otto, yoochoose
+from data_prep.pipeline import merging, parts
+from data_prep.reading import text_files
+from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -114,7 +116,7 @@ def small_parts(monkeypatch, on_disk=True):
     monkeypatch.setattr(parts, "PART_ROWS", 100)
     if on_disk:
         monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
-    monkeypatch.setattr(raw_files, "BLOCK", 3000)
+    monkeypatch.setattr(text_files, "BLOCK", 3000)
     monkeypatch.setattr(merging, "BUFFER", 5000)
 
 
@@ -190,7 +192,7 @@ def test_ids_that_are_no_numbers(tmp_path, monkeypatch, name, where):
     rare = f"{sign}1000{sign}"
     assert rare in text
     if where == "late":
-        monkeypatch.setattr(raw_files, "BLOCK", 3000)
+        monkeypatch.setattr(text_files, "BLOCK", 3000)
         head, tail = text[:9000], text[9000:]
         text = head + tail.replace(rare, f"{sign}ä漢字{sign}")
     else:

@@ -9,9 +9,11 @@ import pytest
 from test_data_prep_raw_logs import as_lists
 from test_data_prep_raw_logs import prepare as prepare_raw
 
-from data_prep import events, parts, raw_files, streams
-from data_prep.entry import run
-from data_prep.json_lines import parse_json_lines
+from data_prep import events
+from data_prep.pipeline import parts
+from data_prep.reading import formats, text_files
+from data_prep.reading.json_lines import parse_json_lines
+from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
 ROWS = [(f"s{i // 3}", i % 5, 1_396_860_669 + i, i % 3) for i in range(150)]
@@ -50,8 +52,8 @@ def skips(tmp_path, capsys, name, whole, spoilt, count):
 @pytest.fixture(params=["one block", "small blocks"])
 def blocks(request, monkeypatch):
     if request.param == "small blocks":
-        monkeypatch.setattr(raw_files, "BLOCK", 300)
-        monkeypatch.setattr(streams, "_ROWS", 7)
+        monkeypatch.setattr(text_files, "BLOCK", 300)
+        monkeypatch.setattr(formats, "_ROWS", 7)
         monkeypatch.setattr(parts, "PART_ROWS", 40)
         monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import synthetic
-from data_prep.click_model import make_click_model
-from data_prep.entry import run
+from data_prep.made_up.click_model import make_click_model
+from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
-from tron_jax import records
 from tron_jax.data.sessions import open_prepared
+from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -17,7 +17,7 @@ def line_of(workdir, step, protocol):
     """The line that training wrote about a step."""
     (found,) = [
         line
-        for line in records.read(workdir / "metrics.jsonl")
+        for line in metrics_writer.read(workdir / "metrics.jsonl")
         if (line["step"], line.get("protocol")) == (step, protocol)
     ]
     return {key: value for key, value in found.items() if key not in ("epoch", "time")}

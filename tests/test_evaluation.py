@@ -8,11 +8,11 @@ import pytest
 import reference
 
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluators import ranks as ranks_lib
-from tron_jax.evaluators.evaluation import make_evaluator
-from tron_jax.evaluators.histories import chunks, lay_out
+from tron_jax.evaluation import protocols as ranks_lib
+from tron_jax.evaluation.evaluator import make_evaluator
+from tron_jax.evaluation.histories import chunks, lay_out
 from tron_jax.models.sasrec import make_sasrec
-from tron_jax.optimizers.row_optimizers import deferred_adam
+from tron_jax.optimizers.item_table import deferred_adam
 
 NUM_ITEMS, WIDTH, LONGEST = 60, 16, 50
 ENCODER = make_sasrec(

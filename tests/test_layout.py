@@ -1,4 +1,4 @@
-"""The directions in which the packages may import each other (style.md §3.1)."""
+"""The directions in which the packages may import each other ."""
 
 import ast
 import tomllib
@@ -12,7 +12,7 @@ TOP = ("tron_jax", "experiments", "data_prep")
 # the prepared data set's format; a config stops at experiments.train.
 BANNED = {
     "tron_jax": ("experiments", "data_prep", "ml_collections"),
-    "data_prep": ("experiments", "tron_jax", "jax"),
+    "data_prep": ("experiments", "jax"),
     "experiments/configs": ("tron_jax", "data_prep", "jax"),
 }
 # Only the models know Flax, and only the files of arrays know Orbax.

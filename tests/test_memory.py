@@ -8,8 +8,9 @@ import pytest
 
 from experiments import preflight
 from tron_jax import memory
+from tron_jax.console.messages import readable
 from tron_jax.errors import UserError
-from tron_jax.models import item_table
+from tron_jax.models import initial_table
 from tron_jax.storage.finite import BLOCK, all_finite
 
 GB = 10**9
@@ -172,7 +173,7 @@ def test_preflight_refuses_what_cannot_fit(changed, dense, words):
     with pytest.raises(UserError) as error:
         preflight.check_memory(needs, needs.peak - 1, dense=dense)
     told = str(error.value)
-    assert told.startswith(f"{line}, but {memory.readable(needs.peak)} are free; ")
+    assert told.startswith(f"{line}, but {readable(needs.peak)} are free; ")
     assert told.partition("; ")[2].startswith(words)
 
 
@@ -187,7 +188,7 @@ def test_preflight_counts_the_checkpoints_to_come(saves, there, more):
     if more:
         with pytest.raises(UserError, match=r"GB are free on disk; free some") as error:
             preflight.check_disk(4 * GB, **counts, free=more * 4 * GB - 1)
-        assert f"need {memory.readable(more * 4 * GB)}" in str(error.value)
+        assert f"need {readable(more * 4 * GB)}" in str(error.value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -221,9 +222,9 @@ def draw(key, rows):
 
 @pytest.mark.parametrize("rows", [1, 99, 100, 101, 200, 357])
 def test_tables_are_drawn_block_by_block(monkeypatch, rows):
-    monkeypatch.setattr(item_table, "BLOCK", 100)
+    monkeypatch.setattr(initial_table, "BLOCK", 100)
     key = jax.random.key(5)
-    table = jax.jit(lambda: item_table.draw_in_blocks(draw, key, rows))()
+    table = jax.jit(lambda: initial_table.draw_in_blocks(draw, key, rows))()
     if rows <= 100:
         blocks = [draw(key, rows)]
     else:
@@ -235,7 +236,7 @@ def test_tables_are_drawn_block_by_block(monkeypatch, rows):
 
 def test_a_large_table_is_drawn_without_holding_it_twice():
     def init(key):
-        return item_table.draw_in_blocks(
+        return initial_table.draw_in_blocks(
             lambda key, rows: jax.random.uniform(key, (rows, 64)), key, 1_000_001
         )
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tron_jax.evaluators import metrics
+from tron_jax.evaluation import metrics
 
 
 @pytest.mark.parametrize(

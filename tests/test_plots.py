@@ -2,12 +2,12 @@ import sys
 
 import pytest
 
-from tron_jax import plots, records
 from tron_jax.errors import UserError
+from tron_jax.reporting import metrics_writer, plots
 
 
 def write_run(path, *, epochs, steps, window, splits=("test",), stop=None):
-    with records.MetricsWriter(path) as writer:
+    with metrics_writer.MetricsWriter(path) as writer:
         for epoch in range(1, epochs + 1):
             step = (epoch - 1) * steps
             while step < epoch * steps:
@@ -52,7 +52,7 @@ def test_without_matplotlib(tmp_path, monkeypatch):
 
 def test_means_of_epochs(tmp_path):
     write_run(tmp_path / "m", epochs=2, steps=100, window=40, splits=(), stop=140)
-    starts, ends, means = plots.epoch_means(records.read(tmp_path / "m"))
+    starts, ends, means = plots.epoch_means(metrics_writer.read(tmp_path / "m"))
     assert (starts, ends) == ([0, 1], [1.0, 1.4])
     assert means == pytest.approx([0.4 * 5.6 + 0.4 * 5.2 + 0.2 * 5.0, 4.6])
     assert plots.epoch_means([]) == ([], [], [])

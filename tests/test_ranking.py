@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tron_jax.evaluators import metrics
-from tron_jax.evaluators.ranking import make_rank_step
+from tron_jax.evaluation import metrics
+from tron_jax.evaluation.ranking import make_rank_step
 
 GOLDEN = Path(__file__).parent / "golden"
 

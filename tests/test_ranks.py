@@ -3,8 +3,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tron_jax.evaluators import ranks as ranks_lib
-from tron_jax.evaluators.ranks import Ranks
+from tron_jax.evaluation import protocols as ranks_lib
+from tron_jax.evaluation.protocols import Ranks
 
 
 def make_ranks(protocol, session, higher, equal):

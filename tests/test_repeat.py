@@ -16,7 +16,7 @@ from tron_jax.data.slots import SlotBatches
 from tron_jax.models.encoder import Encoder
 from tron_jax.objectives.losses import ssm
 from tron_jax.objectives.objective import make_objective
-from tron_jax.optimizers import row_optimizers
+from tron_jax.optimizers import item_table
 from tron_jax.sampling.negatives import Candidates
 from tron_jax.steps import TrainState, make_train_step, repeat
 
@@ -55,7 +55,7 @@ def make_step():
         others = (jnp.arange(SLOTS)[:, None] + jnp.arange(1, 3)) % SLOTS
         return Candidates(drawn, jnp.array(True), others, batch.weight[others] > 0)
 
-    tx, item_tx = optax.sgd(rate), row_optimizers.adagrad(rate, epsilon=1e-10)
+    tx, item_tx = optax.sgd(rate), item_table.adagrad(rate, epsilon=1e-10)
     objective = make_objective(ssm, topk=5, mask_hits=True)
     train_step = make_train_step(
         ENCODER,

@@ -10,19 +10,19 @@ import pytest
 import tiny
 from conftest import signal_at
 
-from experiments import runs
-from tron_jax import training
+from experiments.assembly import run_parts
 from tron_jax.data.packing import abstract_batch
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import DamagedCheckpointError
+from tron_jax.training.loop import compile_steps
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from experiments import train
 from tron_jax.storage.checkpoints import Checkpoints
-from tron_jax.recorder import Recorder
-from tron_jax.records import MetricsWriter
+from tron_jax.training.log_windows import Recorder
+from tron_jax.reporting.metrics_writer import MetricsWriter
 
 kind, at = sys.argv[1].split(":")
 calls = [0]
@@ -233,17 +233,17 @@ def test_all_checkpoints_damaged(stopped, train):
 FULL_DISK = """
 import resource, sys
 from experiments import train
-from tron_jax import training
+from tron_jax.training.loop import loop
 
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-run = training.Loop.run
+run = loop.Loop.run
 
 def limited(*args):
     # The item table is larger; what is compiled by now lies in the cache.
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
     return run(*args)
 
-training.Loop.run = limited
+loop.Loop.run = limited
 sys.exit(train.main(sys.argv[1:]))
 """
 
@@ -276,21 +276,21 @@ def test_reading_the_state_changes_nothing(
 ):
     """Evaluating and saving leave the next twenty steps as they would have been."""
     config = tiny.config(tiny_data, mode)
-    data = runs.open_data(config)
-    splits = runs.splits(config, data)
+    data = run_parts.open_data(config)
+    splits = run_parts.splits(config, data)
     start = Checkpoints(tiny_runs(mode) / "checkpoints").steps()[0]
     with tiny.compiled_once(compilations):
-        parts = runs.build(config, data.num_items, splits["train"])
+        parts = run_parts.build(config, data.num_items, splits["train"])
         state, _ = tiny.saved(tiny_runs(mode), start)
-        like = runs.jax.eval_shape(parts.init)
+        like = run_parts.jax.eval_shape(parts.init)
         batch = abstract_batch(48)
-        train_step = training.compile_steps(parts.train_step, like, [batch])
+        train_step = compile_steps(parts.train_step, like, [batch])
 
         def go_on(state, look):
             for step in range(start, start + 20):
                 if step - start in (0, 1, 10):
                     state = look(state, step)
-                batch = runs.jax.device_put(parts.batches.at(step))
+                batch = run_parts.jax.device_put(parts.batches.at(step))
                 state, _ = train_step(state, batch)
             return state
 
@@ -299,7 +299,7 @@ def test_reading_the_state_changes_nothing(
         with Checkpoints(tmp_path / "checkpoints") as checkpoints:
 
             def look(state, step):
-                before = runs.jax.device_get(state)
+                before = run_parts.jax.device_get(state)
                 ranks = parts.evaluator(state.params, state.items, step, splits["test"])
                 seen.append((step, before, ranks))
                 checkpoints.save(step, state, {})

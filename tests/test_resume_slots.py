@@ -7,7 +7,7 @@ import pytest
 import tiny
 from conftest import signal_at
 
-from tron_jax import records
+from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
 SLOTS = {
@@ -38,7 +38,7 @@ def unbroken(tmp_path_factory, tiny_data, compilations):
 
 
 def test_learns_and_is_evaluated_in_both_protocols(unbroken, evaluate):
-    lines = records.read(unbroken / "metrics.jsonl")
+    lines = metrics_writer.read(unbroken / "metrics.jsonl")
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0]
     status, out, err = evaluate(unbroken)

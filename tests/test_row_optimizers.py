@@ -7,7 +7,7 @@ import optax
 import pytest
 import reference
 
-from tron_jax.optimizers import row_optimizers
+from tron_jax.optimizers import item_table
 
 ROWS, HIDDEN = 12, 4
 
@@ -39,7 +39,7 @@ def jitted(optimizer):
 @functools.cache
 def deferred(schedule):
     rate, horizon = SCHEDULES[schedule]
-    return row_optimizers.deferred_adam(rate, horizon=horizon)
+    return item_table.deferred_adam(rate, horizon=horizon)
 
 
 def run(optimizer, table, updates, last):
@@ -102,7 +102,7 @@ def test_dense_reference_is_optax():
     rng = np.random.default_rng(1)
     table = rng.normal(size=(ROWS, HIDDEN)).astype(np.float32)
     gradients = [rng.normal(size=(ROWS, HIDDEN)) for _ in range(20)]
-    optimizer = row_optimizers.dense(optax.adam(decaying))
+    optimizer = item_table.dense(optax.adam(decaying))
     updates = [(t, None, jnp.asarray(g, jnp.float32)) for t, g in enumerate(gradients)]
     actual, _ = run(optimizer, table, updates, 20)
     expected = reference.dense_adam(table, gradients, lambda t: decaying(t))
@@ -110,7 +110,7 @@ def test_dense_reference_is_optax():
 
 
 def test_reading_changes_nothing_and_catches_up_alike_by_ids_and_as_a_whole():
-    optimizer = row_optimizers.deferred_adam(constant)
+    optimizer = item_table.deferred_adam(constant)
     table = np.random.default_rng(2).normal(size=(ROWS, HIDDEN)).astype(np.float32)
     gradients = jnp.ones((2, HIDDEN))
     whole, state = run(optimizer, table, [(0, jnp.array([3, 8]), gradients)], 50)
@@ -122,4 +122,4 @@ def test_reading_changes_nothing_and_catches_up_alike_by_ids_and_as_a_whole():
 
 def test_decays_that_no_sum_converges_for_are_refused():
     with pytest.raises(ValueError, match="b1"):
-        row_optimizers.deferred_adam(constant, b1=0.99, b2=0.9)
+        item_table.deferred_adam(constant, b1=0.99, b2=0.9)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from data_prep import synthetic
-from data_prep.entry import run
+from tron_jax.console.program import run
 from tron_jax.data import sessions as sessions_lib
 from tron_jax.data.sessions import hold_out, open_prepared, select
 from tron_jax.errors import UserError

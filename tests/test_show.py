@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from data_prep import events, show, synthetic
-from data_prep.entry import run
-from data_prep.histograms import as_text, item_popularity, session_lengths
+from data_prep.prepared.histograms import as_text, item_popularity, session_lengths
+from tron_jax.console.program import run
 
 
 @pytest.fixture

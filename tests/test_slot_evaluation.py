@@ -10,10 +10,10 @@ import pytest
 import reference_gru4rec as reference
 
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluators import metrics
-from tron_jax.evaluators import ranks as ranks_lib
-from tron_jax.evaluators.evaluation import make_slot_evaluator
-from tron_jax.evaluators.histories import lay_out_for_slots
+from tron_jax.evaluation import metrics
+from tron_jax.evaluation import protocols as ranks_lib
+from tron_jax.evaluation.evaluator import make_slot_evaluator
+from tron_jax.evaluation.histories import lay_out_for_slots
 from tron_jax.models.gru4rec import make_gru4rec
 
 NUM_ITEMS, HIDDEN, LONGEST, PAPER_SLOTS = 40, 8, 6, 3

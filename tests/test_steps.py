@@ -13,7 +13,6 @@ from tron_jax.models.sasrec import make_sasrec
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import StepData, make_objective
-from tron_jax.optimizers import row_optimizers
 from tron_jax.optimizers.touched import touch
 from tron_jax.sampling.negatives import Candidates, make_sampler
 from tron_jax.steps import TrainState, make_train_step
@@ -78,11 +77,7 @@ def make_step(
     items = sampling.get("items", ITEMS)
     tx = optax.adam(learning_rate)
     dense = item_table == "dense"
-    item_tx = (
-        row_optimizers.dense(tx)
-        if dense
-        else row_optimizers.deferred_adam(learning_rate)
-    )
+    item_tx = item_table.dense(tx) if dense else item_table.deferred_adam(learning_rate)
     train_step = make_train_step(
         encoder,
         make_sample(**sampling),
@@ -204,7 +199,7 @@ def test_rows_and_dense_tables_train_alike():
     (dense_losses, dense), (rows_losses, rows) = results
     np.testing.assert_allclose(dense_losses, rows_losses, rtol=1e-4)
     assert (np.asarray(rows.items.last) < 12).sum() > 100  # many rows are asleep
-    item_tx = row_optimizers.deferred_adam(learning_rate)
+    item_tx = item_table.deferred_adam(learning_rate)
     table = item_tx.read(rows.items, None, jnp.int32(12)).values
     assert np.abs(np.asarray(table) - np.asarray(dense.items.table)).mean() < 1e-5
 

@@ -10,12 +10,12 @@ import pytest
 import tiny
 
 from data_prep import synthetic
-from data_prep.entry import run as run_preparation
-from experiments import runs
+from experiments.assembly import run_parts
 from experiments.configs import smoke
-from tron_jax import memory, plots, records
+from tron_jax import files, memory
+from tron_jax.console.program import run as run_preparation
 from tron_jax.data.packing import abstract_batch
-from tron_jax.storage import disk
+from tron_jax.reporting import metrics_writer, plots
 from tron_jax.storage.checkpoints import Checkpoints
 
 METRICS = [f"{name}@{cutoff}" for name in ("recall", "mrr") for cutoff in (5, 10, 20)]
@@ -24,7 +24,7 @@ GOLDEN = tiny.ROOT / "tests" / "golden" / "smoke_losses.json"
 
 def evaluations(workdir, **wanted):
     """The lines of evaluation that have the values wanted."""
-    found = records.read(workdir / "metrics.jsonl")
+    found = metrics_writer.read(workdir / "metrics.jsonl")
     return [
         line
         for line in found
@@ -38,7 +38,7 @@ def test_what_a_run_leaves(tiny_runs, mode):
     names = {path.name for path in workdir.iterdir()}
     expected = {".lock", "config.json", "metrics.jsonl", "checkpoints"}
     assert expected <= names <= {*expected, "plot.png"}
-    lines = records.read(workdir / "metrics.jsonl")
+    lines = metrics_writer.read(workdir / "metrics.jsonl")
     assert all(list(line)[:3] == ["step", "epoch", "time"] for line in lines)
     training = [line for line in lines if "loss" in line]
     steps = [line["step"] for line in training]
@@ -83,8 +83,8 @@ def test_config_json_is_whole(tiny_runs, tiny_data):
 
 def test_auto_is_resolved_once(tiny_data, monkeypatch):
     config = tiny.config(tiny_data, optimizer__item_table="auto")
-    assert runs.resolve(config, 199_999).optimizer.item_table == "dense"
-    assert runs.resolve(config, 200_000).optimizer.item_table == "rows"
+    assert run_parts.resolve(config, 199_999).optimizer.item_table == "dense"
+    assert run_parts.resolve(config, 200_000).optimizer.item_table == "rows"
     assert config.optimizer.item_table == "auto"
 
 
@@ -94,7 +94,7 @@ def test_validation(tmp_path, train, evaluate, share, judged_by):
     workdir = tmp_path / "run"
     status, out, _ = train(workdir, "dense", data__validation=share)
     assert status == 0
-    last = max(line["step"] for line in records.read(workdir / "metrics.jsonl"))
+    last = max(line["step"] for line in metrics_writer.read(workdir / "metrics.jsonl"))
     held_out = round(share * tiny.TRAIN_SESSIONS)
     assert last == 2 * math.ceil((tiny.TRAIN_SESSIONS - held_out) / 12)
     protocols = {"test": ["paper", "exact"], "validation": ["paper", "exact"]}
@@ -147,7 +147,9 @@ def test_no_room(tmp_path, train, monkeypatch):
     left = tmp_path / "run" / "checkpoints" / ".unfinished" / "7"
     left.mkdir(parents=True)
     monkeypatch.setattr(memory, "free_memory", lambda: None)
-    monkeypatch.setattr(disk, "free", lambda folder: 1000 + 10**12 * left.exists())
+    monkeypatch.setattr(
+        files, "free_room", lambda folder: 1000 + 10**12 * left.exists()
+    )
     status, out, err = train(tmp_path / "run")
     assert status == 1
     assert "but 0.0 MB are free on disk; " in err
@@ -174,9 +176,9 @@ def first_losses(data, steps):
     assert run_preparation(synthetic.main, synthetic.define_flags(), argv) == 0
     config = smoke.get_config()
     config.data.path = str(data)
-    prepared = runs.open_data(config)
-    config = runs.resolve(config, prepared.num_items)
-    parts = runs.build(config, prepared.num_items, prepared.train)
+    prepared = run_parts.open_data(config)
+    config = run_parts.resolve(config, prepared.num_items)
+    parts = run_parts.build(config, prepared.num_items, prepared.train)
     # One length of stream is compiled instead of all; padding rounds, no more.
     vars(parts.batches)["sizes"] = parts.batches.sizes[-1:]
     train_step = jax.jit(parts.train_step, donate_argnums=0)
@@ -210,8 +212,8 @@ def test_smoke_learns(smoke_losses):
 @pytest.mark.parametrize("mode", tiny.MODES)
 def test_lowers_for_accelerators(tiny_data, mode):
     config = tiny.config(tiny_data, mode)
-    prepared = runs.open_data(config)
-    parts = runs.build(config, prepared.num_items, prepared.train)
+    prepared = run_parts.open_data(config)
+    parts = run_parts.build(config, prepared.num_items, prepared.train)
     state, batch = jax.eval_shape(parts.init), abstract_batch(48)
     traced = {
         "train": jax.jit(parts.train_step, donate_argnums=0).trace(state, batch),

@@ -11,14 +11,16 @@ import pytest
 import tiny
 from conftest import signal_at
 
-from tron_jax import records, training
+from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import SlotBatches
 from tron_jax.errors import UserError
 from tron_jax.objectives.objective import Totals
-from tron_jax.recorder import Plan, Recorder
+from tron_jax.reporting import metrics_writer
 from tron_jax.steps import TrainState, repeat
 from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.training.log_windows import Plan, Recorder
+from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
 
 EPOCHS, LOG_EVERY, SAVE_EVERY = 2, 10, 17
 
@@ -60,7 +62,7 @@ PROGRAMS = {}
 def program(batches, bad):
     """Compiled once for each length of chunk."""
     if (batches.steps_per_call, bad) not in PROGRAMS:
-        PROGRAMS[batches.steps_per_call, bad] = training.compile_steps(
+        PROGRAMS[batches.steps_per_call, bad] = compile_steps(
             repeat(make_train_step(bad)), jax.eval_shape(first_state), batches.shapes
         )
     return PROGRAMS[batches.steps_per_call, bad]
@@ -73,13 +75,13 @@ def train(workdir, steps_per_call, stop=lambda: False, bad=None, **plan):
     plan = Plan(batches.steps_per_epoch, EPOCHS, **settings)
     with (
         Checkpoints(workdir / "checkpoints") as checkpoints,
-        records.MetricsWriter(workdir / "metrics.jsonl") as writer,
+        metrics_writer.MetricsWriter(workdir / "metrics.jsonl") as writer,
     ):
         restored = checkpoints.restore_newest(jax.eval_shape(first_state))
         start, state, info = restored or (0, first_state(), {})
         recorder = Recorder(writer, plan, info)
-        progress = records.Progress("training", 80, unit="sessions")
-        loop = training.Loop(
+        progress = Progress("training", 80, unit="sessions")
+        loop = Loop(
             plan,
             program(batches, bad),
             batches,
@@ -134,7 +136,7 @@ def test_stopped_within_a_chunk_and_resumed(tmp_path, unbroken, stops):
 
 def test_a_stop_saves_the_step_that_was_reached(tmp_path, monkeypatch):
     signal_at(monkeypatch, signal.SIGTERM, 14)
-    with training.asked_to_stop() as stop:
+    with asked_to_stop() as stop:
         _, step = train(tmp_path, 4, stop)
     assert step == 14
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -162,7 +164,9 @@ def test_sessions_and_events_of_a_line(tmp_path):
     """A line's rates are over the same seconds, so their ratio is of its steps."""
     train(tmp_path, 6, log_every=1000, save_every=1000)
     lines = [
-        line for line in records.read(tmp_path / "metrics.jsonl") if "loss" in line
+        line
+        for line in metrics_writer.read(tmp_path / "metrics.jsonl")
+        if "loss" in line
     ]
     events = make_batches(1).counts.sum()
     for line in lines:

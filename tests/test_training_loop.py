@@ -13,13 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tron_jax import records, training
+from tron_jax.console.progress import Progress
 from tron_jax.data.packing import Batch, PackedBatches
 from tron_jax.data.sessions import Sessions
 from tron_jax.errors import UserError
 from tron_jax.objectives.objective import Totals
-from tron_jax.recorder import Plan, Recorder
+from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.training.log_windows import Plan, Recorder
+from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
 
 
 class Batches:
@@ -54,8 +56,8 @@ def make_loop(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def make(plan, train_step, evaluate=None, checkpoints=None, info=None):
-            writer = records.MetricsWriter(tmp_path / "metrics.jsonl")
-            return training.Loop(
+            writer = metrics_writer.MetricsWriter(tmp_path / "metrics.jsonl")
+            return Loop(
                 plan,
                 train_step,
                 Batches(),
@@ -63,7 +65,7 @@ def make_loop(tmp_path):
                 checkpoints or Checkpoints(tmp_path / "checkpoints"),
                 {"fingerprint": "abc"},
                 Recorder(stack.enter_context(writer), plan, info or {}),
-                records.Progress("training", plan.last, unit="steps"),
+                Progress("training", plan.last, unit="steps"),
             )
 
         yield make
@@ -98,7 +100,7 @@ def test_log(tmp_path, make_loop):
         return [{"split": "test", "recall@20": step / 100}], step / 100
 
     make_loop(plan, made_up_step(), evaluate).run(state(), 0, never)
-    lines = records.read(tmp_path / "metrics.jsonl")
+    lines = metrics_writer.read(tmp_path / "metrics.jsonl")
     steps = [line["step"] for line in lines]
     assert steps == [4, 6, 8, 10, 10, 12, 16, 18, 20, 20]
     training_lines = [line for line in lines if "loss" in line]
@@ -183,7 +185,7 @@ def test_the_host_never_waits_for_the_step_that_runs(tmp_path, make_loop):
     assert device.fetches == {5, 9, 13, 14, 17, 20, 25, 28, 33, 37, 40}
     # But it does wait for older ones, or batches would pile up before the device.
     assert {1, 2, 5, 21} <= device.waits
-    lines = records.read(tmp_path / "metrics.jsonl")
+    lines = metrics_writer.read(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [
         4,
         8,
@@ -216,7 +218,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad, last_good, make_
         str(caught.value) == f"the loss of step {bad} is not finite (nan); {expected}"
     )
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == last_good
-    written = [line["step"] for line in records.read(tmp_path / "metrics.jsonl")]
+    written = [line["step"] for line in metrics_writer.read(tmp_path / "metrics.jsonl")]
     assert all(step < bad for step in written)
 
 
@@ -255,13 +257,13 @@ def test_stops_after_the_step_and_keeps_the_window(tmp_path, make_loop):
     window = checkpoints.read_info(7)["window"]
     assert window["steps"] == 1
     assert window["loss"] == 3 * 8.5
-    lines = records.read(tmp_path / "metrics.jsonl")
+    lines = metrics_writer.read(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [4, 6]
 
     info = checkpoints.read_info(7)
     loop = make_loop(plan, made_up_step(), info=info)
     loop.run(state(7), 7, never)
-    *_, eighth, tenth = records.read(tmp_path / "metrics.jsonl")
+    *_, eighth, tenth = metrics_writer.read(tmp_path / "metrics.jsonl")
     assert (eighth["step"], eighth["loss"]) == (8, pytest.approx((8.5 + 9.5) / 2))
     assert tenth["step"] == 10
     # Time goes on from where it stood, and the pause is not in it.
@@ -307,7 +309,7 @@ def test_nothing_is_left_to_do(tmp_path, make_loop):
 
 def test_asked_to_stop():
     before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    with training.asked_to_stop() as stop:
+    with asked_to_stop() as stop:
         assert not stop()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop()
@@ -336,7 +338,7 @@ def test_one_trace_per_length_of_stream(tmp_path, make_loop):
         total = jnp.sum(batch.weight)
         return {"step": state["step"] + 1}, Totals(total, total)
 
-    compiled = training.compile_steps(train_step, jax.eval_shape(state), batches.shapes)
+    compiled = compile_steps(train_step, jax.eval_shape(state), batches.shapes)
     assert sorted(traced) == batches.sizes
     plan = Plan(batches.steps_per_epoch, 3, 10, 1000)
     loop = make_loop(plan, compiled)

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from jax.experimental.compilation_cache import compilation_cache
 
-from data_prep import writer
-from experiments import runs, workdirs
+from data_prep.prepared.checks import writer
+from experiments import workdirs
+from experiments.assembly import run_parts
 from experiments.configs import smoke
-from tron_jax import records
+from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,8 +103,10 @@ def config(data, mode="rows", **fields):
 def saved(workdir, step=None):
     """The state of a checkpoint, the newest where no step is given, and its info."""
     config, _ = workdirs.read_config(Path(workdir))
-    data = runs.open_data(config)
-    parts = runs.build(config, data.num_items, runs.splits(config, data)["train"])
+    data = run_parts.open_data(config)
+    parts = run_parts.build(
+        config, data.num_items, run_parts.splits(config, data)["train"]
+    )
     checkpoints = Checkpoints(Path(workdir) / "checkpoints")
     step = checkpoints.latest_step() if step is None else step
     return checkpoints.restore(step, jax.eval_shape(parts.init))
@@ -111,7 +114,7 @@ def saved(workdir, step=None):
 
 def lines(workdir):
     """The lines of the log without what a clock decides."""
-    found = records.read(Path(workdir) / "metrics.jsonl")
+    found = metrics_writer.read(Path(workdir) / "metrics.jsonl")
     return [
         {key: value for key, value in line.items() if key not in CLOCKED}
         for line in found

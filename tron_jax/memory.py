@@ -101,11 +101,6 @@ def size(tree: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def readable(count: float) -> str:
-    """Returns a number of bytes in GB, or in MB below a tenth of one."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
 def _device_stats() -> list[dict[str, int]]:
     """What the local accelerators say of their memory; a CPU says nothing."""
     return [stats for d in jax.local_devices() if (stats := d.memory_stats())]

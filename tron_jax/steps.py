@@ -15,7 +15,7 @@ from tron_jax.data.packing import Batch
 from tron_jax.data.slots import Chunk
 from tron_jax.models.encoder import Encoder
 from tron_jax.objectives.objective import Objective, StepData, Totals
-from tron_jax.optimizers.row_optimizers import RowOptimizer
+from tron_jax.optimizers.item_table import RowOptimizer
 from tron_jax.optimizers.touched import sum_rows, touch
 from tron_jax.sampling.negatives import Sampler
 from tron_jax.sampling.popularity import Popularity

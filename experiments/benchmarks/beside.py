@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.run import Run, Runner, make_runner
+from experiments.benchmarks.runner import Run, Runner, make_runner
 from experiments.benchmarks.timing import ratio, ratio_line
 
 

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.benchmarks import run as benchmark_run
+from experiments.benchmarks import runner as benchmark_run
 from experiments.benchmarks.ops import PARTS, parts_of_program
-from experiments.benchmarks.run import Run, Runner
+from experiments.benchmarks.runner import Run, Runner
 from experiments.benchmarks.timing import ratio
 from experiments.benchmarks.trace import BATCH, STEP, Trace, recorded, seconds_by_part
-from tron_jax.training import shape_of
+from tron_jax.training.loop import shape_of
 
 HOST = "batch building"
 ROUNDS = 4  # each starts and stops the tracer once

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from experiments.benchmarks.run import Run
+from experiments.benchmarks.runner import Run
 from experiments.benchmarks.timing import beside_floor, timed
 from tron_jax.data.sessions import select
 from tron_jax.errors import UserError
-from tron_jax.evaluators.ranking import score_block
+from tron_jax.evaluation.ranking import score_block
 
 MOST_SESSIONS = 4096
 

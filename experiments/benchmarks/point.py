@@ -21,13 +21,15 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from data_prep.synthetic import PROFILES
-from experiments import checks, runs
-from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import Run, Runner
+from experiments import checks
+from experiments.assembly import run_parts
+from experiments.benchmarks import runner as benchmark_run
+from experiments.benchmarks.runner import Run, Runner
 from experiments.benchmarks.sessions import make_sessions
 from tron_jax import memory
+from tron_jax.console.messages import readable
 from tron_jax.errors import UserError
-from tron_jax.training import StepPrograms
+from tron_jax.training.loop import StepPrograms
 
 
 def define_profile(values: flags.FlagValues) -> None:
@@ -60,7 +62,7 @@ def make_run(config: ConfigDict, profile: str, num_items: int, batch_size: int) 
     config.train.batch_size = batch_size
     negatives.num_in_batch = min(negatives.num_in_batch, batch_size - 1)
     checks.check(config)
-    runs.use_compilation_cache()
+    run_parts.use_compilation_cache()
     sessions = make_sessions(profile, BATCHES * batch_size, num_items)
     return benchmark_run.build(config, num_items, {"train": sessions})
 
@@ -97,7 +99,7 @@ def answers(measured: Run, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
     yield {"peak_bytes": peak.device or peak.host, **sizes}
 
 
-def _sizes(step: StepPrograms, parts: runs.Parts) -> dict[str, int]:
+def _sizes(step: StepPrograms, parts: run_parts.Parts) -> dict[str, int]:
     return {
         "state_bytes": memory.size(jax.eval_shape(parts.init)),
         "temporary_bytes": max(map(_temp, step.by_shape.values())),
@@ -114,5 +116,5 @@ def _refuse_too_large(needed: int) -> None:
     """Rather than have the system end some process or other."""
     free = memory.free_memory()
     if free is not None and needed > free:
-        figures = memory.readable(needed), memory.readable(free)
+        figures = readable(needed), readable(free)
         raise UserError("needs {}, {} are free".format(*figures))

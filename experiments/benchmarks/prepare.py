@@ -4,8 +4,8 @@
         [--num_sessions=N] [--folder=DIR] [--json=FILE]
 
 Makes a set with `data_prep.synthetic`, writes it out as a raw log with
-`data_prep.raw_copy`, and prepares that log; each program is a process of its own. The
-table tells events/s (of clicks read), CPU seconds and the most memory resident, mapped
+`experiments.benchmarks.raw_logs`, and prepares that log; each program is a process of
+its own. The table tells events/s (of clicks read), CPU seconds and the most memory resident, mapped
 files included, per stage; `load` is the machine's, before and after. Everything made
 lies in a folder beneath DIR (of the system if not given), which is removed.
 """
@@ -24,9 +24,9 @@ from typing import Any
 
 from absl import flags
 
-from data_prep import raw_copy
-from data_prep.entry import run
-from data_prep.errors import UserError
+from experiments.benchmarks import raw_logs
+from tron_jax.console.program import run
+from tron_jax.errors import UserError
 
 # Sessions of about ten million events.
 SESSIONS = {"diginetica": 1_950_000, "yoochoose": 2_500_000, "otto": 640_000}
@@ -74,7 +74,7 @@ def measure(
     sessions = f"--num_sessions={num_sessions}"
     _program("synthetic", f"--profile={form}", sessions, *items, f"--out={made}")
     _program("raw_copy", f"--data={made}", f"--format={form}", f"--out={raw}")
-    files = [raw / name for name in raw_copy.FILES[form]]
+    files = [raw / name for name in raw_logs.FILES[form]]
     size = sum(file.stat().st_size for file in files)
     source = raw if form == "otto" else files[0]
     timings = folder / "timings.json"

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from experiments.benchmarks import run as benchmark_run
-from experiments.benchmarks.run import Run
+from experiments.benchmarks import runner as benchmark_run
+from experiments.benchmarks.runner import Run
 from experiments.benchmarks.timing import beside_floor, line, ratio_line, timed
 from tron_jax.objectives import selection
 

@@ -12,13 +12,13 @@ learning rate are rough: 0.317 to 0.391 Recall@20 after one epoch, by the seed.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 EPOCHS = {"diginetica": 10, "yoochoose": 3, "otto": 1}
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    config = fields.published_gru4rec(dataset)
+    config = defaults.published_gru4rec(dataset)
     config.loss.name = "bpr_max"
     config.loss.penalty = 0.5
     config.loss.elu = 0.5

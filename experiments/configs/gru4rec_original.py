@@ -12,13 +12,13 @@ after 6 epochs, 0.498 / 0.166 in `exact` after 10
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 UNCUT = 10**6  # inputs: longer than any session
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    config = fields.published_gru4rec(dataset)
+    config = defaults.published_gru4rec(dataset)
     config.model.init = "original"
     config.model.dropout = 0.4
     config.model.max_session_length = UNCUT

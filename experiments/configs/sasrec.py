@@ -11,11 +11,13 @@ in `exact` after 8 (experiments/results/diginetica/sasrec).
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    config = fields.published_sasrec(dataset, num_uniform=1, num_in_batch=0, loss="bce")
+    config = defaults.published_sasrec(
+        dataset, num_uniform=1, num_in_batch=0, loss="bce"
+    )
     config.negatives.uniform_style = "eventwise"
     config.negatives.exclude = "session"
     config.optimizer.learning_rate = 1e-3

@@ -11,13 +11,13 @@ cores, 2026-11-22: 0.465 / 0.153 in the `paper` protocol after 1 epoch, 0.461 / 
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 PENALTY = {"diginetica": 0.1, "yoochoose": 0.125, "otto": 0.03}
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    config = fields.published_sasrec(
+    config = defaults.published_sasrec(
         dataset, num_uniform=8192, num_in_batch=127, loss="bpr_max"
     )
     config.model.dropout = 0.1 if dataset == "diginetica" else 0.05

@@ -11,10 +11,10 @@ cores, 2026-11-22: 0.292 / 0.084 in the `paper` protocol after 1 epoch, 0.290 / 
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    return fields.published_sasrec(
+    return defaults.published_sasrec(
         dataset, num_uniform=8192, num_in_batch=127, loss="bce"
     )

@@ -11,10 +11,10 @@ in `exact` after 3 (experiments/results/diginetica/sasrec_m_negs).
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    return fields.published_sasrec(
+    return defaults.published_sasrec(
         dataset, num_uniform=512, num_in_batch=16, loss="bce"
     )

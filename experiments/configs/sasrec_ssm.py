@@ -11,11 +11,11 @@ cores, 2026-11-22: 0.454 / 0.139 in the `paper` protocol after 1 epoch, 0.451 / 
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    config = fields.published_sasrec(
+    config = defaults.published_sasrec(
         dataset, num_uniform=8192, num_in_batch=127, loss="ssm"
     )
     config.model.dropout = 0.1 if dataset == "diginetica" else 0.05

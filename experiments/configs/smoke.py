@@ -8,11 +8,11 @@
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 
 def get_config() -> ConfigDict:
-    config = fields.default_config()
+    config = defaults.default_config()
     config.model.hidden_size = 64
     config.model.feedforward_size = 64
     config.model.dropout = 0.1

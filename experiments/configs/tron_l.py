@@ -11,11 +11,11 @@ cores, 1.2 minutes an epoch, 2026-11-22: 0.539 / 0.184 in the `paper` protocol a
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    config = fields.published(dataset)
+    config = defaults.published(dataset)
     config.model.dropout = 0.2 if dataset == "diginetica" else 0.05
     config.negatives.num_uniform = 8192
     return config

@@ -11,11 +11,11 @@ epochs, 0.531 / 0.185 in `exact` after 5 (experiments/results/diginetica/tron_xl
 
 from ml_collections import ConfigDict
 
-from experiments.configs import fields
+from experiments.configs import defaults
 
 
 def get_config(dataset: str = "diginetica") -> ConfigDict:
-    config = fields.published(dataset)
+    config = defaults.published(dataset)
     config.model.dropout = 0.2 if dataset == "diginetica" else 0.05
     config.negatives.num_uniform = 16384
     return config

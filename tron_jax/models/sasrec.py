@@ -12,7 +12,7 @@ from flax import linen as nn
 from tron_jax.data.packing import block_size
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
-from tron_jax.models.item_table import draw_in_blocks
+from tron_jax.models.initial_table import draw_in_blocks
 from tron_jax.models.precision import Dense, compute_dtype_of, divide
 
 LAYER_NORM_EPSILON = 1e-5

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, Self
 
 from absl import logging
 
+from tron_jax import files
 from tron_jax.errors import UserError
 from tron_jax.memory import host_memory, size
-from tron_jax.storage import array_files, disk, manifest, staging
+from tron_jax.storage import array_files, manifest, staging
 from tron_jax.storage.background import Background
 from tron_jax.storage.manifest import DamagedCheckpointError
 
@@ -258,7 +259,7 @@ class Checkpoints:
     def _start(self, entry: dict[str, Any], state: Any) -> None:
         """Copies the state and leaves the writing to a thread."""
         staged = staging.begin(self.folder, entry["step"])
-        disk.require(self.folder, size(state) + SMALL_FILES)
+        files.require_room(self.folder, size(state) + SMALL_FILES)
         start, num_bytes, copy = time.perf_counter(), size(state), self.copies(state)
         response = array_files.start_writing(staged, state, copy=copy)
         if not copy:

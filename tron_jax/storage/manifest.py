@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tron_jax.errors import UserError
-from tron_jax.storage.files import replacing, sync
+from tron_jax.files import replacing, sync
 
 FORMAT = 1
 NAME = "manifest.json"

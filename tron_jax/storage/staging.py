@@ -12,8 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from tron_jax.errors import UserError
-from tron_jax.storage import disk
-from tron_jax.storage.files import sync
+from tron_jax.files import disk_reason, sync
 
 UNFINISHED = ".unfinished"
 
@@ -71,7 +70,7 @@ def writing(folder: Path, step: int) -> Generator[None]:
             quiet = 0 if (folder / UNFINISHED).exists() else quiet + 1
             clear(folder)
             time.sleep(0.02)
-        reason = disk.reason(error)
+        reason = disk_reason(error)
         if reason is None:
             raise
         path = folder / str(step)

@@ -1,0 +1,99 @@
+"""The models that a config can name: an encoder, and how sessions are fed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from tron_jax.data.batches import Batches
+from tron_jax.data.packing import PackedBatches
+from tron_jax.data.sessions import Sessions
+from tron_jax.data.slots import SlotBatches
+from tron_jax.evaluation.evaluator import Evaluator, make_evaluator, make_slot_evaluator
+from tron_jax.evaluation.ranking import ReadRows
+from tron_jax.models.encoder import Encoder
+from tron_jax.models.gru4rec import make_gru4rec
+from tron_jax.models.sasrec import make_sasrec
+from tron_jax.steps import RepeatedStep, TrainStep, repeat
+
+PAPER_INPUTS = 200  # that the paper's evaluation of GRU4Rec keeps of a session
+
+
+class Model(NamedTuple):
+    """What depends on the model.
+
+    Attributes:
+      encoder: the encoder.
+      batches: of the training sessions.
+      dispatched: from a train step to what takes such batches.
+      make_evaluator: ``(read_rows, num_items) -> evaluator``.
+    """
+
+    encoder: Encoder
+    batches: Batches
+    dispatched: Callable[[TrainStep], TrainStep | RepeatedStep]
+    make_evaluator: Callable[[ReadRows, int], Evaluator]
+
+
+def _sasrec(config: ConfigDict, train: Sessions) -> Model:
+    model = config.model
+    encoder = make_sasrec(
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        feedforward_size=model.feedforward_size,
+        max_session_length=model.max_session_length,
+        dropout=model.dropout,
+        compute_dtype=model.compute_dtype,
+    )
+    batches = PackedBatches(
+        train,
+        batch_size=config.train.batch_size,
+        max_session_length=model.max_session_length,
+        position=model.position,
+        order=config.train.order,
+        seed=config.train.seed,
+    )
+
+    def evaluator(read_rows: ReadRows, num_items: int) -> Evaluator:
+        return make_evaluator(
+            encoder,
+            read_rows,
+            num_items=num_items,
+            max_session_length=model.max_session_length,
+            position=model.position,
+        )
+
+    return Model(encoder, batches, lambda train_step: train_step, evaluator)
+
+
+def _gru4rec(config: ConfigDict, train: Sessions) -> Model:
+    model = config.model
+    encoder = make_gru4rec(
+        hidden_size=model.hidden_size,
+        dropout=model.dropout,
+        init=model.init,
+        compute_dtype=model.compute_dtype,
+    )
+    batches = SlotBatches(
+        train,
+        batch_size=config.train.batch_size,
+        max_session_length=model.max_session_length,
+        steps_per_call=config.train.steps_per_call,
+    )
+
+    def evaluator(read_rows: ReadRows, num_items: int) -> Evaluator:
+        return make_slot_evaluator(
+            encoder,
+            read_rows,
+            num_items=num_items,
+            max_session_length=min(model.max_session_length, PAPER_INPUTS),
+            paper_slots=config.train.batch_size,
+        )
+
+    return Model(encoder, batches, repeat, evaluator)
+
+
+MODELS = {"sasrec": _sasrec, "gru4rec": _gru4rec}

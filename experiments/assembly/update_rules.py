@@ -1,0 +1,60 @@
+"""The optimizers that a config asks for: of the encoder, and of the item table."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from tron_jax.optimizers import adagrad, item_table
+from tron_jax.optimizers.item_table import RowOptimizer
+
+Optimizers = tuple[optax.GradientTransformation, RowOptimizer]
+
+
+def warmup(step: Any, peak: float, steps: int) -> Any:
+    """Learning rate of an update, counted from 0: a linear rise, then constant."""
+    array = np if isinstance(step, np.ndarray) else jnp
+    return peak * array.minimum(1.0, (step + 1) / max(steps, 1))
+
+
+def _adam(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
+    tx = optax.adam(rate, b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.epsilon)
+    if optimizer.item_table == "dense":
+        return tx, item_table.dense(tx)
+    return tx, item_table.deferred_adam(
+        rate,
+        b1=optimizer.b1,
+        b2=optimizer.b2,
+        epsilon=optimizer.epsilon,
+        horizon=optimizer.warmup_steps,
+    )
+
+
+def _adagrad(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
+    """A row without a gradient stays as it is, so "dense" is the same over all rows."""
+    settings = {
+        "epsilon": optimizer.epsilon,
+        "epsilon_in_root": optimizer.epsilon_in_root,
+        "momentum": optimizer.momentum,
+    }
+    return (
+        adagrad.adagrad(rate, **settings),
+        item_table.adagrad(rate, **settings),
+    )
+
+
+OPTIMIZERS = {"adam": _adam, "adagrad": _adagrad}
+
+
+def make_optimizers(optimizer: ConfigDict) -> Optimizers:
+    """The encoder's optimizer and that of the item table."""
+    rate = functools.partial(
+        warmup, peak=optimizer.learning_rate, steps=optimizer.warmup_steps
+    )
+    return OPTIMIZERS[optimizer.name](optimizer, rate)

@@ -1,0 +1,180 @@
+"""Writes a prepared set out as a raw log, to try the preparation at any size.
+
+python -m experiments.benchmarks.raw_logs --data=DIR --out=PATH
+    --format=diginetica|yoochoose|otto [--num_sessions=N] [--seed=S]
+
+PATH becomes a folder of the format's one file, or two of otto's. N sessions of train
+are written, all if not given, and test in the same ratio, behind train where there is
+one file. Sessions keep their start times, to the millisecond; later clicks follow after
+made-up pauses. Diginetica's rows stand in random order within a session, as they do in
+the original.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from absl import flags
+
+from data_prep.console import Progress
+from data_prep.disk import require_space
+from data_prep.pipeline.steps import DAY
+from data_prep.prepared.writer import new_folder
+from tron_jax.console.program import run
+from tron_jax.errors import UserError
+
+_CHUNK = 1 << 16  # sessions written together
+_PAUSE = 60.0  # seconds between clicks, on average
+_ROW_BYTES = {"diginetica": 48, "yoochoose": 50, "otto": 64}  # at most, about
+FILES = {
+    "diginetica": ("train-item-views.csv",),
+    "yoochoose": ("yoochoose-clicks.dat",),
+    "otto": ("otto-recsys-train.jsonl", "otto-recsys-test.jsonl"),
+}
+
+
+def define_flags() -> flags.FlagValues:
+    """Builds the program's flags, apart from those of other programs."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("data", None, "a prepared set", values, required=True)
+    flags.DEFINE_enum("format", None, list(FILES), "to write", values, required=True)
+    flags.DEFINE_string("out", None, "folder to write; new or empty", values, True)
+    flags.DEFINE_integer(
+        "num_sessions", None, "train sessions; all if not given", 1, flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "of pauses and order", 0, flag_values=values)
+    return values
+
+
+def main(values: flags.FlagValues) -> None:
+    """Writes the files."""
+    data, out = Path(values.data), Path(values.out)
+    batches = [_open(data, name) for name in ("train", "test")]
+    train = batches[0].num_rows
+    share = min(values.num_sessions or train, train) / train
+    batches = [batch.slice(0, round(share * batch.num_rows)) for batch in batches]
+    raw_ids = pq.read_table(data / "items.parquet")["raw_id"].combine_chunks()
+    events = sum(_offsets(batch)[-1] - _offsets(batch)[0] for batch in batches)
+    require_space(out, int(events) * _ROW_BYTES[values.format])
+    names = FILES[values.format]
+    progress = Progress()
+    try:
+        with new_folder(out) as folder:
+            key = np.random.default_rng(values.seed)
+            for number, batch in enumerate(batches):
+                path = folder / names[min(number, len(names) - 1)]
+                with path.open("ab") as file:
+                    if values.format == "diginetica" and not number:
+                        file.write(b"sessionId;userId;itemId;timeframe;eventdate\n")
+                    for done, clicks in _clicks(batch, raw_ids, key):
+                        WRITERS[values.format](file, clicks, key)
+                        progress.count("sessions", done, batch.num_rows)
+    finally:
+        progress.close()
+
+
+def _open(data: Path, name: str) -> pa.RecordBatch:
+    path = data / f"{name}.arrow"
+    if not path.exists():
+        raise UserError(f"{data}: no file {path.name}; expected a prepared data set")
+    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+
+
+def _offsets(batch: pa.RecordBatch) -> np.ndarray:
+    """[sessions+1] offsets of a batch, which may be part of another; not empty."""
+    if not batch.num_rows:
+        return np.zeros(1, np.int32)
+    return batch.column("items").offsets.to_numpy()
+
+
+def _clicks(
+    batch: pa.RecordBatch, raw_ids: pa.Array, key: np.random.Generator
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yields some sessions' clicks: session, item (raw ids), time (milliseconds)."""
+    for first in range(0, batch.num_rows, _CHUNK):
+        part = batch.slice(first, _CHUNK)
+        offsets = _offsets(part)
+        lengths = np.diff(offsets)
+        codes = part.column("items").values.to_numpy()[offsets[0] : offsets[-1]]
+        pauses = np.rint(key.exponential(1000 * _PAUSE, len(codes))).astype(np.int64)
+        pauses[offsets[:-1] - offsets[0]] = 0
+        passed = np.cumsum(pauses)
+        passed -= np.repeat(passed[offsets[:-1] - offsets[0]], lengths)
+        if part.column("start_time").null_count:
+            raise UserError("a set without start times cannot be written as a log")
+        starts = part.column("start_time").cast(pa.int64()).to_numpy() // 1000
+        rows = np.repeat(np.arange(part.num_rows), lengths)
+        columns = {
+            "session": part.column("session").take(pa.array(rows)),
+            "item": raw_ids.take(pa.array(codes - 1)),
+            "time": pa.array(np.repeat(starts, lengths) + passed),
+            "row": pa.array(rows),
+        }
+        yield first + part.num_rows, pa.table(columns)
+
+
+def _write_diginetica(file: Any, clicks: pa.Table, key: np.random.Generator) -> None:
+    rows = clicks["row"].to_numpy()
+    clicks = clicks.take(pa.array(np.lexsort((key.random(len(rows)), rows))))
+    times = clicks["time"].to_numpy()
+    days = (times // (DAY // 1000)).astype(np.int32)
+    table = pa.table(
+        {
+            "session": clicks["session"],
+            "user": pa.array(["NA"]).take(pa.array(np.zeros(len(rows), np.int8))),
+            "item": clicks["item"],
+            "timeframe": pa.array(times % (DAY // 1000)),
+            "date": pa.array(days, pa.int32()).cast(pa.date32()),
+        }
+    )
+    _write_csv(file, table, ";")
+
+
+def _write_yoochoose(file: Any, clicks: pa.Table, key: np.random.Generator) -> None:
+    del key
+    stamps = clicks["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.string())
+    options = pc.ReplaceSubstringOptions(" ", "T")
+    stamps = pc.call_function("replace_substring", [stamps], options)
+    zeros = pa.array(np.zeros(len(stamps), np.int8))
+    columns = [clicks["session"], stamps, clicks["item"], zeros]
+    _write_csv(file, pa.table(columns, names=["session", "time", "item", "cat"]), ",")
+
+
+def _write_csv(file: Any, table: pa.Table, delimiter: str) -> None:
+    options = pyarrow.csv.WriteOptions(
+        include_header=False, delimiter=delimiter, quoting_style="none"
+    )
+    pyarrow.csv.write_csv(table, file, options)
+
+
+def _write_otto(file: Any, clicks: pa.Table, key: np.random.Generator) -> None:
+    del key
+    sessions = clicks["session"].to_pylist()
+    items = map(json.dumps, clicks["item"].to_pylist())
+    times = clicks["time"].to_pylist()
+    starts = np.flatnonzero(np.diff(clicks["row"].to_numpy(), prepend=-1))
+    events = [
+        f'{{"aid":{aid},"ts":{ts},"type":"clicks"}}'
+        for aid, ts in zip(items, times, strict=True)
+    ]
+    for start, end in zip(starts, [*starts[1:], len(events)], strict=True):
+        session = json.dumps(sessions[start])
+        line = f'{{"session":{session},"events":[{",".join(events[start:end])}]}}\n'
+        file.write(line.encode())
+
+
+WRITERS: dict[str, Callable[[Any, pa.Table, np.random.Generator], None]] = {
+    "diginetica": _write_diginetica,
+    "yoochoose": _write_yoochoose,
+    "otto": _write_otto,
+}
+
+if __name__ == "__main__":
+    sys.exit(run(main, define_flags()))

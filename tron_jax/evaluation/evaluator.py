@@ -1,0 +1,207 @@
+"""One pass over a split: every prediction of both protocols gets its rank."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from tron_jax.data.packing import Position, abstract_ids, block_size
+from tron_jax.data.sessions import Sessions
+from tron_jax.evaluation import histories
+from tron_jax.evaluation.packed_pass import PackedPass, make_encode_stream
+from tron_jax.evaluation.protocols import PAPER_BATCH_SIZE, Ranks
+from tron_jax.evaluation.ranking import ReadRows, make_rank_step
+from tron_jax.evaluation.slot_pass import SlotPass, make_encode_steps
+from tron_jax.models.encoder import Encoder
+
+# (predictions ranked, predictions in all)
+Report = Callable[[int, int], None]
+
+# Scores are compared while they lie in the cache: 1.1 to 1.2 times the matmul alone on
+# two cores. An accelerator wants more work per launch (not measured yet).
+BLOCKS = {"cpu": 1024}
+ACCELERATOR_BLOCK = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Ranks every prediction of a split; compiles when first called, then never again.
+
+    Attributes:
+      encoding: how the encoder passes over a split.
+      rank_step: see ``ranking.make_rank_step``; jitted.
+      num_items: the largest item id.
+      block: items and events per matmul of the ranks.
+    """
+
+    encoding: PackedPass | SlotPass
+    rank_step: jax.stages.Wrapped
+    num_items: int
+    block: int
+
+    def __call__(
+        self,
+        params: Any,
+        table_state: Any,
+        step: int | jax.Array,
+        sessions: Sessions,
+        progress: Report | None = None,
+    ) -> Ranks:
+        """Ranks the labels of a split under both protocols.
+
+        Nothing that is passed in is altered or donated.
+
+        Args:
+          params: of the encoder.
+          table_state: of the item table.
+          step: scalar, updates made so far: the rows are read as of it.
+          sessions: the split; a slice will do.
+          progress: told after each chunk how many predictions are ranked, and of how
+            many; a prediction that both protocols share counts once.
+
+        Returns:
+          The ranks.
+        """
+        layout = self.encoding.lay_out(sessions.offsets)
+        if not isinstance(step, jax.Array):
+            step = jax.device_put(np.int32(step))
+        counts = np.zeros((2, layout.size), np.int32)
+        done = 0
+
+        def collect(places: np.ndarray, result: tuple[jax.Array, jax.Array]) -> None:
+            nonlocal done
+            for row, values in zip(counts, jax.device_get(result), strict=True):
+                row[places] = values[: len(places)]
+            done += len(places)
+            if progress is not None:
+                progress(done, layout.size)
+
+        running = None
+        for hidden, labels, places in self.encoding.chunks(
+            layout.sequences, sessions.items, params, table_state, step
+        ):
+            labels, events = jax.device_put((labels, np.int32(len(places))))
+            result = self.rank_step(table_state, step, hidden, labels, events)
+            # One chunk behind, so that the device never waits for the host.
+            if running is not None:
+                collect(*running)
+            running = places, result
+        if running is not None:
+            collect(*running)
+        return histories.assemble(layout, sessions, *counts)
+
+    def trace(self, params: Any, table_state: Any) -> dict[str, jax.stages.Traced]:
+        """Traces both steps at the shapes that a call uses, to lower or to measure.
+
+        Args:
+          params: of the encoder; shapes (``jax.eval_shape``) will do.
+          table_state: of the item table, likewise.
+
+        Returns:
+          ``encode`` and ``rank``.
+        """
+        encode = self.encoding.trace(params, table_state)
+        hidden = jax.tree.leaves(encode.out_info)[0]
+        hidden = jax.ShapeDtypeStruct(hidden.shape, hidden.dtype)
+        labels, scalar = abstract_ids(len(hidden)), abstract_ids()
+        rank = self.rank_step.trace(table_state, scalar, hidden, labels, scalar)
+        return {"encode": encode, "rank": rank}
+
+
+def make_evaluator(
+    encoder: Encoder,
+    read_rows: ReadRows,
+    *,
+    num_items: int,
+    max_session_length: int,
+    position: Position,
+    paper_batch_size: int = PAPER_BATCH_SIZE,
+    stream_size: int = 4096,
+    chunk_size: int = 1 << 16,
+    block: int | None = None,
+) -> Evaluator:
+    """Builds what evaluates an encoder of whole sessions, at any step, anywhere.
+
+    Args:
+      encoder: one that carries nothing.
+      read_rows: ``(table_state, ids, step) -> rows``, pure.
+      num_items: the largest item id.
+      max_session_length: the most inputs that the encoder takes.
+      position: numbering of the positions.
+      paper_batch_size: sessions a batch of the ``paper`` protocol.
+      stream_size: inputs encoded together; rounded up to whole attention blocks.
+      chunk_size: events for which the item table is read once; as many hidden states
+        are held on the device. Rounded up to whole blocks.
+      block: items and events per matmul; None = by the backend.
+
+    Returns:
+      The evaluator; keep it, for a second one compiles again.
+    """
+    block = block or _block()
+    attention = block_size(max_session_length)
+    stream_size = -(-stream_size // attention) * attention
+    encoding = PackedPass(
+        encode=jax.jit(make_encode_stream(encoder, read_rows), donate_argnums=0),
+        read_rows=read_rows,
+        max_session_length=max_session_length,
+        position=position,
+        paper_batch_size=paper_batch_size,
+        stream_size=stream_size,
+        chunk_size=-(-max(chunk_size, stream_size) // block) * block,
+    )
+    rank_step = make_rank_step(read_rows, num_items=num_items, block=block)
+    return Evaluator(encoding, jax.jit(rank_step), num_items, block)
+
+
+def make_slot_evaluator(
+    encoder: Encoder,
+    read_rows: ReadRows,
+    *,
+    num_items: int,
+    max_session_length: int,
+    paper_slots: int = 32,
+    num_slots: int = 256,
+    chunk_size: int = 1 << 16,
+    block: int | None = None,
+) -> Evaluator:
+    """The same for an encoder that carries a state from input to input.
+
+    In ``exact`` the state is carried through whole sessions.
+
+    Args:
+      encoder: one whose carry has a row a slot.
+      read_rows: ``(table_state, ids, step) -> rows``, pure.
+      num_items: the largest item id.
+      max_session_length: inputs that ``paper`` keeps of a session, its last ones.
+      paper_slots: slots of the ``paper`` protocol, the ``batch_size`` of training.
+      num_slots: slots that encode together; the ranks do not depend on it.
+      chunk_size: events for which the item table is read once; as many hidden states
+        are held on the device. Rounded up to whole steps and blocks.
+      block: items and events per matmul; None = by the backend.
+
+    Returns:
+      The evaluator; keep it, for a second one compiles again.
+    """
+    block = block or _block()
+    num_steps = -(-chunk_size // num_slots)
+    init_carry = jax.jit(functools.partial(encoder.init_carry, num_slots))
+    encoding = SlotPass(
+        encode=jax.jit(make_encode_steps(encoder, read_rows), donate_argnums=0),
+        init_carry=init_carry,
+        max_session_length=max_session_length,
+        paper_slots=paper_slots,
+        num_slots=num_slots,
+        num_steps=num_steps,
+        chunk_size=-(-num_steps * num_slots // block) * block,
+    )
+    rank_step = make_rank_step(read_rows, num_items=num_items, block=block)
+    return Evaluator(encoding, jax.jit(rank_step), num_items, block)
+
+
+def _block() -> int:
+    return BLOCKS.get(jax.default_backend(), ACCELERATOR_BLOCK)

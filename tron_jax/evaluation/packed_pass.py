@@ -1,0 +1,168 @@
+"""The pass of an encoder over packed sessions: hidden states to rank, in chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tron_jax.data.packing import Position, abstract_ids, pack
+from tron_jax.evaluation import histories
+from tron_jax.evaluation.ranking import Chunk, ReadRows
+from tron_jax.models.encoder import Encoder
+
+
+class Stream(NamedTuple):
+    """Inputs that are encoded together.
+
+    Attributes:
+      items: [N] int32 inputs; 0 = padding.
+      session: [N] int32 sequence that the input belongs to.
+      position: [N] int32 place in the sequence as the encoder numbers it.
+      scored: [N] int32 indices of the inputs that are scored, then padding.
+      at: scalar int32, where in the chunk the hidden states of those go: to
+        chunk[at : at + N], whose padding the next stream overwrites.
+    """
+
+    items: Any
+    session: Any
+    position: Any
+    scored: Any
+    at: Any
+
+
+def make_encode_stream(
+    encoder: Encoder, read_rows: ReadRows
+) -> Callable[..., jax.Array]:
+    """Encodes a stream and puts the hidden states of its scored inputs into a chunk.
+
+    Args:
+      encoder: one that carries nothing.
+      read_rows: reads rows of the item table as of a step.
+
+    Returns:
+      The pure ``(hidden, params, table_state, step, stream) -> hidden``.
+    """
+
+    def encode_stream(
+        chunk: jax.Array, params: Any, table_state: Any, step: jax.Array, stream: Stream
+    ) -> jax.Array:
+        inputs = read_rows(table_state, stream.items, step)
+        # Float32 is not float32 on an accelerator otherwise.
+        with jax.default_matmul_precision("highest"):
+            hidden, _ = encoder.encode(
+                params, (), inputs, stream.session, stream.position
+            )
+        hidden = hidden[stream.scored].astype(chunk.dtype)
+        return lax.dynamic_update_slice_in_dim(chunk, hidden, stream.at, 0)
+
+    return encode_stream
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedPass:
+    """Sequences packed into streams, for an encoder that carries nothing.
+
+    Attributes:
+      encode: see ``make_encode_stream``; jitted, its chunk donated.
+      read_rows: reads rows of the item table as of a step.
+      max_session_length: the most inputs that the encoder takes.
+      position: numbering of the positions.
+      paper_batch_size: sessions a batch of the ``paper`` protocol.
+      stream_size: inputs encoded together.
+      chunk_size: predictions ranked together.
+    """
+
+    encode: jax.stages.Wrapped
+    read_rows: ReadRows
+    max_session_length: int
+    position: Position
+    paper_batch_size: int
+    stream_size: int
+    chunk_size: int
+
+    def lay_out(self, offsets: np.ndarray) -> histories.Layout:
+        """Plans the pass over a split with these offsets."""
+        return histories.lay_out(
+            offsets,
+            max_session_length=self.max_session_length,
+            paper_batch_size=self.paper_batch_size,
+        )
+
+    def chunks(
+        self,
+        sequences: histories.Sequences,
+        items: np.ndarray,
+        params: Any,
+        table_state: Any,
+        step: jax.Array,
+    ) -> Iterator[Chunk]:
+        """Encodes the sequences of a layout.
+
+        Args:
+          sequences: of the layout.
+          items: of the split, flat.
+          params: of the encoder.
+          table_state: of the item table.
+          step: scalar, the rows are read as of it.
+
+        Yields:
+          Every scored input once.
+        """
+        for streams in histories.chunks(sequences, self.stream_size, self.chunk_size):
+            hidden = self._empty(table_state)
+            labels = np.zeros(self.chunk_size, np.int32)
+            places, at = [], 0
+            for part in streams:
+                stream, of_scored = self._stream(part, items, at)
+                stream = jax.device_put(stream)
+                hidden = self.encode(hidden, params, table_state, step, stream)
+                labels[at : at + len(of_scored)] = of_scored
+                places.append(histories.ramps(part.place, part.scored))
+                at += len(of_scored)
+            yield Chunk(hidden, labels, np.concatenate(places))
+
+    def _stream(
+        self, sequences: histories.Sequences, items: np.ndarray, at: int
+    ) -> tuple[Stream, np.ndarray]:
+        """A stream on the host, and the labels of its scored inputs."""
+        batch = pack(
+            items,
+            sequences.start,
+            sequences.count,
+            size=self.stream_size,
+            pad_session=self.stream_size,
+            max_session_length=self.max_session_length,
+            position=self.position,
+        )
+        last = np.cumsum(sequences.count)
+        scored = histories.ramps(last - sequences.scored, sequences.scored)
+        padded = np.zeros(self.stream_size, np.int32)
+        padded[: len(scored)] = scored
+        inputs = (batch.items, batch.session, batch.position)
+        return Stream(*inputs, padded, np.int32(at)), batch.labels[scored]
+
+    def _empty(self, table_state: Any) -> jax.Array:
+        """Room for a chunk's hidden states, as wide as the item table."""
+        row = jax.eval_shape(
+            self.read_rows, table_state, abstract_ids(1), abstract_ids()
+        )
+        return _zeros(self.chunk_size, row.shape[1], row.dtype)
+
+    def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
+        """Traces the encoding of a stream; shapes will do."""
+        ids, scalar = abstract_ids(self.stream_size), abstract_ids()
+        stream = Stream(ids, ids, ids, ids, scalar)
+        hidden = jax.eval_shape(self._empty, table_state)
+        return self.encode.trace(hidden, params, table_state, scalar, stream)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _zeros(rows: int, width: int, dtype: Any) -> jax.Array:
+    return jnp.zeros((rows, width), dtype)

@@ -1,0 +1,147 @@
+"""The pass of an encoder that carries a state: hidden states to rank, in chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tron_jax.data.packing import abstract_ids
+from tron_jax.data.slots import lookup, make_schedule
+from tron_jax.evaluation import histories
+from tron_jax.evaluation.ranking import Chunk, ReadRows
+from tron_jax.models.encoder import Encoder
+
+
+class Steps(NamedTuple):
+    """Consecutive steps of the slots.
+
+    Attributes:
+      items: [T, slots] int32 inputs; 0 = an idle slot.
+      session: [T, slots] int32 slot; the number of slots where it is idle.
+      position: [T, slots] int32 place in the sequence, 0 where one starts.
+      count: scalar int32, how many of the T steps are to be made.
+      scored: [chunk] int32 indices in the flat T·slots of what is not idle, then
+        padding.
+    """
+
+    items: Any
+    session: Any
+    position: Any
+    count: Any
+    scored: Any
+
+
+def make_encode_steps(encoder: Encoder, read_rows: ReadRows) -> Callable[..., Any]:
+    """Encodes consecutive steps of slots whose state is carried on.
+
+    Args:
+      encoder: one that carries a state.
+      read_rows: reads rows of the item table as of a step.
+
+    Returns:
+      The pure ``(carry, params, table_state, step, steps) -> (hidden [chunk, hidden],
+      carry)``.
+    """
+
+    def encode_steps(
+        carry: Any, params: Any, table_state: Any, step: jax.Array, steps: Steps
+    ) -> tuple[jax.Array, Any]:
+        row = jax.eval_shape(read_rows, table_state, steps.items[0], step)
+        every = jnp.zeros((len(steps.items), *row.shape), row.dtype)
+
+        def encode(t: jax.Array, state: tuple[jax.Array, Any]):
+            every, carry = state
+            inputs = read_rows(table_state, steps.items[t], step)
+            # Float32 is not float32 on an accelerator otherwise.
+            with jax.default_matmul_precision("highest"):
+                hidden, carry = encoder.encode(
+                    params, carry, inputs, steps.session[t], steps.position[t]
+                )
+            return every.at[t].set(hidden.astype(every.dtype)), carry
+
+        every, carry = lax.fori_loop(0, steps.count, encode, (every, carry))
+        return every.reshape(-1, every.shape[-1])[steps.scored], carry
+
+    return encode_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class SlotPass:
+    """Sequences side by side in slots, for an encoder that carries a state.
+
+    Attributes:
+      paper_batch_size: None: the batches of ``paper`` are steps of as many events each,
+        so the mean of their means is that over events.
+      encode: see ``make_encode_steps``; jitted, its carry donated.
+      init_carry: () -> the carry before the first step; jitted.
+      max_session_length: inputs that ``paper`` keeps of a session, its last ones.
+      paper_slots: slots of the ``paper`` protocol.
+      num_slots: slots that encode together, of which no rank depends.
+      num_steps: T, steps a chunk.
+      chunk_size: predictions ranked together, at least those of T steps.
+    """
+
+    paper_batch_size: ClassVar[None] = None
+
+    encode: jax.stages.Wrapped
+    init_carry: Callable[[], Any]
+    max_session_length: int
+    paper_slots: int
+    num_slots: int
+    num_steps: int
+    chunk_size: int
+
+    def lay_out(self, offsets: np.ndarray) -> histories.Layout:
+        """Plans the pass over a split with these offsets."""
+        return histories.lay_out_for_slots(
+            offsets,
+            max_session_length=self.max_session_length,
+            paper_slots=self.paper_slots,
+        )
+
+    def chunks(
+        self,
+        sequences: histories.Sequences,
+        items: np.ndarray,
+        params: Any,
+        table_state: Any,
+        step: jax.Array,
+    ) -> Iterator[Chunk]:
+        """Encodes the sequences of a layout; see ``PackedPass.chunks``."""
+        start, counts, _, place = sequences
+        schedule = make_schedule(counts, self.num_slots)
+        carry = self.init_carry()
+        for first in range(0, schedule.steps, self.num_steps):
+            sequence, within = lookup(schedule, counts, first, self.num_steps)
+            busy = sequence >= 0
+            source = np.where(busy, start[sequence] + within, 0)
+            session = np.where(busy, np.arange(self.num_slots), self.num_slots)
+            scored, labels = np.zeros((2, self.chunk_size), np.int32)
+            cells = np.flatnonzero(busy)
+            scored[: len(cells)] = cells
+            labels[: len(cells)] = items[source[busy] + 1]
+            steps = Steps(
+                np.where(busy, items[source], 0),
+                session.astype(np.int32),
+                within.astype(np.int32),
+                np.int32(min(self.num_steps, schedule.steps - first)),
+                scored,
+            )
+            hidden, carry = self.encode(
+                carry, params, table_state, step, jax.device_put(steps)
+            )
+            yield Chunk(hidden, labels, (place[sequence] + within)[busy])
+
+    def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
+        """Traces the encoding of a chunk's steps; shapes will do."""
+        cells = abstract_ids(self.num_steps, self.num_slots)
+        scalar, scored = abstract_ids(), abstract_ids(self.chunk_size)
+        steps = Steps(cells, cells, cells, scalar, scored)
+        carry = jax.eval_shape(self.init_carry)
+        return self.encode.trace(carry, params, table_state, scalar, steps)

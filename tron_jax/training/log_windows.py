@@ -1,0 +1,198 @@
+"""What a training run logs, and when: windows of steps become lines of the log."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tron_jax.errors import UserError
+from tron_jax.memory import peak_memory
+from tron_jax.objectives.objective import Totals
+from tron_jax.reporting.metrics_writer import MetricsWriter
+
+Record = dict[str, Any]
+IN_FLIGHT = 2  # dispatches that may wait for the device; more would only hold memory
+
+
+class Plan(NamedTuple):
+    """When things happen, in steps; step k is the state after k updates.
+
+    Attributes:
+      steps_per_epoch: batches an epoch.
+      epochs: length of the run.
+      log_every: steps between two lines of the log, besides those at checkpoints.
+      save_every: steps between two checkpoints, besides those at an epoch's end.
+    """
+
+    steps_per_epoch: int
+    epochs: int
+    log_every: int
+    save_every: int
+
+    @property
+    def last(self) -> int:
+        """The step at which the run is complete."""
+        return self.steps_per_epoch * self.epochs
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether the state is evaluated."""
+        return step % self.steps_per_epoch == 0
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is due."""
+        return self.ends_epoch(step) or step % self.save_every == 0
+
+    def logs(self, step: int) -> bool:
+        """Whether a line of the log ends here."""
+        return self.saves(step) or step % self.log_every == 0
+
+    def saves_after(self, step: int) -> int:
+        """How many checkpoints are due after a step."""
+
+        def upto(step: int) -> int:
+            both = math.lcm(self.steps_per_epoch, self.save_every)
+            single = step // self.steps_per_epoch + step // self.save_every
+            return single - step // both
+
+        return upto(self.last) - upto(step)
+
+    def next_due(self, step: int) -> int:
+        """The first step after one at which anything is due."""
+        periods = (self.log_every, self.save_every, self.steps_per_epoch)
+        return min((step // period + 1) * period for period in periods)
+
+
+@dataclasses.dataclass
+class Window:
+    """The steps since the last line of the log, summed on the host in their order."""
+
+    loss: float = 0.0
+    events: float = 0.0
+    sessions: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class Recorder:
+    """Gathers the totals of steps and turns them into lines of the log.
+
+    Totals stay on the device until a line is written, which happens one dispatch late,
+    so that the host never waits for one that it has just made. They are those of single
+    steps, added up here in their order: how steps were gathered into dispatches, which
+    a resumed run does differently, must not show in the sums.
+    """
+
+    def __init__(self, writer: MetricsWriter, plan: Plan, info: Record):
+        """Goes on where the ``info`` of a checkpoint left off; {} at the start."""
+        self._writer = writer
+        self._plan = plan
+        self._window = Window(**info.get("window", {}))
+        self._elapsed = time.monotonic() - info.get("elapsed", 0.0)
+        self._pending: list[tuple[range, Totals, int]] = []
+        self._saving, self._saved = 0.0, 0
+        self.loss: float | None = None  # of the last line
+        self.due: int | None = None  # the step at which a window has ended
+        self.restart(0)
+
+    def restart(self, step: int) -> None:
+        """Starts the clock of the window anew: what came before is not training.
+
+        Args:
+          step: updates made by now.
+        """
+        self._clock = time.monotonic()
+        self._added = step  # up to which totals were taken
+
+    def add(self, step: int, totals: Totals, sessions: int) -> None:
+        """Takes the totals of what has been dispatched, and bounds how many wait.
+
+        Args:
+          step: updates made after it.
+          totals: of its one step, or an array with those of each, in front.
+          sessions: that its steps have begun.
+        """
+        self._pending.append((range(self._added + 1, step + 1), totals, sessions))
+        self._added = step
+        if len(self._pending) > IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
+
+    def add_saving(self, seconds: float, num_bytes: int) -> None:
+        """Notes time spent saving, and of how much; the next line tells it."""
+        self._saving += seconds
+        self._saved += num_bytes
+
+    def settle(self, upto: int) -> None:
+        """Fetches the totals of the steps up to one and sums them.
+
+        Raises:
+          UserError: where a loss is not finite, naming the step.
+        """
+        due = [entry for entry in self._pending if entry[0][-1] <= upto]
+        self._pending = self._pending[len(due) :]
+        fetched = jax.device_get([totals for _, totals, _ in due])
+        for (steps, _, sessions), totals in zip(due, fetched, strict=True):
+            losses, events = (np.atleast_1d(x).tolist() for x in totals)
+            for step, loss, count in zip(steps, losses, events, strict=False):
+                if not math.isfinite(loss):
+                    raise UserError(f"the loss of step {step} is not finite ({loss})")
+                self._window.loss += loss
+                self._window.events += count
+            self._window.sessions += sessions
+            self._window.steps += len(steps)
+        now = time.monotonic()
+        self._window.seconds += now - self._clock
+        self._clock = now
+
+    def write_line(self, step: int) -> None:
+        """Ends the window at a step and writes its line."""
+        self.settle(step)
+        window, self._window = self._window, Window()
+        seconds = max(window.seconds, 1e-9)
+        epochs = window.steps / self._plan.steps_per_epoch
+        self.loss = window.loss / max(window.events, 1)
+        peak = peak_memory()
+        self.write(
+            step,
+            {
+                "loss": self.loss,
+                "sessions_per_s": window.sessions / seconds,
+                "events_per_s": window.events / seconds,
+                "epochs_per_hour": 3600 * epochs / seconds,
+                "save_s": self._saving,
+                "save_gb": self._saved / 1e9,
+                "peak_memory_gb": (peak.device or peak.host) / 1e9,
+            },
+        )
+        self._saving, self._saved = 0.0, 0
+
+    def write_due(self) -> None:
+        """Writes the line of the window that has ended, if one has."""
+        if self.due is not None:
+            self.write_line(self.due)
+            self.due = None
+
+    def write(self, step: int, record: Record) -> None:
+        """Writes a line about the state of a step."""
+        epoch = step / self._plan.steps_per_epoch
+        about = {"step": step, "epoch": round(epoch, 6), "time": self.elapsed()}
+        self._writer.write(about | record)
+
+    def sync(self) -> None:
+        """Puts the log on disk."""
+        self._writer.sync()
+
+    def elapsed(self) -> float:
+        """Seconds since the run was first started, pauses left out."""
+        return time.monotonic() - self._elapsed
+
+    def info(self) -> Record:
+        """What a checkpoint must hold for the log to go on from it."""
+        return {
+            "window": dataclasses.asdict(self._window),
+            "elapsed": self.elapsed(),
+        }
