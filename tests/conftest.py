@@ -98,7 +98,7 @@ def stopped(tmp_path, _stopped) -> Path:
 
 def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
     """Sends this process a signal once a step of training has been dispatched."""
-    from tron_jax.training.loop import log_windows
+    from tron_jax.training import log_windows
 
     add = log_windows.Recorder.add
 

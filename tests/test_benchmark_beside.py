@@ -35,7 +35,7 @@ def test_beside_another_config_file(tmp_path, tiny_data, compilations, capfd):
     fields = {**tiny.FIELDS, **tiny.MODES["dense"]}
     lines = [f"    c.{name} = {value!r}" for name, value in fields.items()]
     other.write_text(
-        "from experiments.configs import fields\n"
+        "from experiments.configs import defaults as fields\n"
         "def get_config():\n    c = fields.default_config()\n"
         + "\n".join(lines)
         + "\n    return c\n"

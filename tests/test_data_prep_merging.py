@@ -12,7 +12,7 @@ from data_prep.console import Progress
 from data_prep.pipeline import merging
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.steps import Arranged
-from data_prep.prepared.checks import split_stream
+from data_prep.prepared import split_stream
 from data_prep.prepared.split_stream import SplitStream
 from data_prep.reading.columns import TIME
 from tron_jax.errors import UserError

@@ -233,7 +233,7 @@ def test_all_checkpoints_damaged(stopped, train):
 FULL_DISK = """
 import resource, sys
 from experiments import train
-from tron_jax.training.loop import loop
+from tron_jax.training import loop
 
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 run = loop.Loop.run

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from jax.experimental.compilation_cache import compilation_cache
 
-from data_prep.prepared.checks import writer
+from data_prep.prepared import writer
 from experiments import workdirs
 from experiments.assembly import run_parts
 from experiments.configs import smoke

@@ -5,9 +5,10 @@
 
 Makes a set with `data_prep.synthetic`, writes it out as a raw log with
 `experiments.benchmarks.raw_logs`, and prepares that log; each program is a process of
-its own. The table tells events/s (of clicks read), CPU seconds and the most memory resident, mapped
-files included, per stage; `load` is the machine's, before and after. Everything made
-lies in a folder beneath DIR (of the system if not given), which is removed.
+its own. The table tells events/s (of clicks read), CPU seconds and the most memory
+resident, mapped files included, per stage; `load` is the machine's, before and after.
+Everything made lies in a folder beneath DIR (of the system if not given), which is
+removed.
 """
 
 from __future__ import annotations
