@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from data_prep.clicks.batches import ClickBatch
 from data_prep.console import Progress
 from data_prep.disk import require_space, rows_need
 from data_prep.log_program import add_flags
 from data_prep.pipeline.finishing import Finished, Recipe, finish, tell, work_folder
-from data_prep.pipeline.parts import Batch, ItemCodes, Parts, Plan, plan_parts
+from data_prep.pipeline.parts import ItemCodes, PartPlan, Parts, plan_parts
 from data_prep.pipeline.preparation import Filters, Log
 from data_prep.pipeline.steps import SplitRule
 from data_prep.prepared.writer import new_folder, refuse_taken
@@ -135,10 +136,10 @@ def _check(values: flags.FlagValues) -> None:
 
 
 def _in_parts(
-    logs: Mapping[str, Iterable[Batch]],
+    logs: Mapping[str, Iterable[ClickBatch]],
     paths: dict[str, Path],
     folder: Path,
-    plan: Plan,
+    plan: PartPlan,
     progress: Progress,
 ) -> Log:
     """Gives the log and its test part the same item codes."""

@@ -10,7 +10,7 @@ from absl import flags
 from data_prep.console import Progress
 from data_prep.disk import require_space, rows_need
 from data_prep.pipeline.finishing import Finished, Recipe, finish, work_folder
-from data_prep.pipeline.parts import ItemCodes, Parts, Plan, plan_parts
+from data_prep.pipeline.parts import ItemCodes, PartPlan, Parts, plan_parts
 from data_prep.pipeline.preparation import Log
 from data_prep.prepared.writer import new_folder, refuse_taken
 from data_prep.reading.public_logs import (
@@ -120,7 +120,7 @@ class _Read(NamedTuple):
 def _read(
     source: Source,
     work: Path,
-    plan: Plan,
+    plan: PartPlan,
     skip_bad_rows: bool,
     progress: Progress,
     text: bool = False,

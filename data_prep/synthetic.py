@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from absl import flags
 
+from data_prep.clicks.batches import TIME
 from data_prep.console import Progress
 from data_prep.disk import require_space
 from data_prep.made_up.click_model import ClickModel, draw_clicks, make_click_model
@@ -24,7 +25,6 @@ from data_prep.pipeline.steps import DAY
 from data_prep.prepared.report import print_counts
 from data_prep.prepared.split_stream import SplitStream
 from data_prep.prepared.writer import new_folder, write_prepared
-from data_prep.reading.columns import TIME
 from tron_jax.console.program import run
 
 _CHUNK = 1 << 16  # sessions drawn together

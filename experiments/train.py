@@ -28,7 +28,7 @@ from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
 from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
-from tron_jax.training.log_windows import Plan, Recorder
+from tron_jax.training.log_windows import Recorder, TrainingPlan
 from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
 
 
@@ -62,7 +62,7 @@ def run(flag_values: flags.FlagValues) -> None:
 
 def _train(
     config: ConfigDict,
-    parts: run_parts.Parts,
+    parts: run_parts.RunParts,
     splits: dict[str, Sessions],
     fingerprint: str,
     metrics: Path,
@@ -73,7 +73,7 @@ def _train(
     restored = checkpoints.restore_newest(shapes)
     start, state, info = restored or (0, None, {})
     truncate_after(metrics, start)
-    plan = Plan(
+    plan = TrainingPlan(
         parts.batches.steps_per_epoch,
         config.train.epochs,
         config.train.log_every_steps,

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_prep.clicks.batches import TIME
 from data_prep.console import Progress
 from data_prep.pipeline import merging
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.steps import Arranged
 from data_prep.prepared import split_stream
 from data_prep.prepared.split_stream import SplitStream
-from data_prep.reading.columns import TIME
 from tron_jax.errors import UserError
 
 
@@ -131,7 +131,7 @@ WRITE = """
 import resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from data_prep.reading.columns import TIME
+from data_prep.clicks.batches import TIME
 from data_prep.prepared.split_stream import SplitStream
 from data_prep.prepared.writer import write_prepared
 

@@ -53,7 +53,7 @@ def example(**more):
 
 
 def run(objective, *steps, **more):
-    """Totals, and gradients by hidden states and rows, at each step (or at 0)."""
+    """LossTotals, and gradients by hidden states and rows, at each step (or at 0)."""
 
     @jax.jit
     def call(step, *arguments):

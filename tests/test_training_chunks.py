@@ -15,11 +15,11 @@ from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import SlotBatches
 from tron_jax.errors import UserError
-from tron_jax.objectives.objective import Totals
+from tron_jax.objectives.objective import LossTotals
 from tron_jax.reporting import metrics_writer
 from tron_jax.steps import TrainState, repeat
 from tron_jax.storage.checkpoints import Checkpoints
-from tron_jax.training.log_windows import Plan, Recorder
+from tron_jax.training.log_windows import Recorder, TrainingPlan
 from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
 
 EPOCHS, LOG_EVERY, SAVE_EVERY = 2, 10, 17
@@ -46,7 +46,7 @@ def make_train_step(bad=None):
         carry = jnp.where(batch.position == 0, 0.0, state.carry) + batch.items
         loss = jnp.abs(params) + 1e-3 * jnp.sum(carry)
         loss = loss if bad is None else jnp.where(step == bad, jnp.nan, loss)
-        totals = Totals(loss, jnp.sum(batch.weight))
+        totals = LossTotals(loss, jnp.sum(batch.weight))
         return TrainState(step, params, (), (), carry), totals
 
     return train_step
@@ -72,7 +72,7 @@ def train(workdir, steps_per_call, stop=lambda: False, bad=None, **plan):
     """Starts or resumes a run; returns its state and step."""
     batches = make_batches(steps_per_call)
     settings = {"log_every": LOG_EVERY, "save_every": SAVE_EVERY} | plan
-    plan = Plan(batches.steps_per_epoch, EPOCHS, **settings)
+    plan = TrainingPlan(batches.steps_per_epoch, EPOCHS, **settings)
     with (
         Checkpoints(workdir / "checkpoints") as checkpoints,
         metrics_writer.MetricsWriter(workdir / "metrics.jsonl") as writer,
@@ -154,7 +154,7 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path, bad):
 
 
 def test_the_next_thing_that_is_due():
-    plan = Plan(steps_per_epoch=10, epochs=2, log_every=4, save_every=7)
+    plan = TrainingPlan(steps_per_epoch=10, epochs=2, log_every=4, save_every=7)
     due = [plan.next_due(step) for step in range(20)]
     wanted = [min(s for s in range(step + 1, 21) if plan.logs(s)) for step in range(20)]
     assert due == wanted

@@ -17,10 +17,10 @@ from tron_jax.console.progress import Progress
 from tron_jax.data.packing import Batch, PackedBatches
 from tron_jax.data.sessions import Sessions
 from tron_jax.errors import UserError
-from tron_jax.objectives.objective import Totals
+from tron_jax.objectives.objective import LossTotals
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
-from tron_jax.training.log_windows import Plan, Recorder
+from tron_jax.training.log_windows import Recorder, TrainingPlan
 from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
 
 
@@ -45,7 +45,7 @@ def made_up_step(losses=lambda step: 1.5 + step):
     def train_step(state, batch):
         step = int(batch) + 1
         loss = 3 * losses(step)
-        return bump(state), Totals(np.float32(loss), np.float32(3))
+        return bump(state), LossTotals(np.float32(loss), np.float32(3))
 
     return train_step
 
@@ -80,20 +80,20 @@ def state(step=0):
 
 
 def test_plan():
-    plan = Plan(steps_per_epoch=10, epochs=2, log_every=4, save_every=6)
+    plan = TrainingPlan(steps_per_epoch=10, epochs=2, log_every=4, save_every=6)
     assert plan.last == 20
     steps = range(1, 21)
     assert [step for step in steps if plan.ends_epoch(step)] == [10, 20]
     assert [step for step in steps if plan.saves(step)] == [6, 10, 12, 18, 20]
     logs = [step for step in steps if plan.logs(step)]
     assert logs == [4, 6, 8, 10, 12, 16, 18, 20]
-    rare = Plan(steps_per_epoch=10, epochs=2, log_every=1000, save_every=1000)
+    rare = TrainingPlan(steps_per_epoch=10, epochs=2, log_every=1000, save_every=1000)
     assert [step for step in steps if rare.logs(step)] == [10, 20]
 
 
 def test_log(tmp_path, make_loop):
     """A line ends at multiples of log_every and at checkpoints, and sums its window."""
-    plan = Plan(steps_per_epoch=10, epochs=2, log_every=4, save_every=6)
+    plan = TrainingPlan(steps_per_epoch=10, epochs=2, log_every=4, save_every=6)
 
     def evaluate(state, step):
         assert state["step"] == step
@@ -164,7 +164,7 @@ class Device:
 
     def train_step(self, state, batch):
         self.newest = int(batch) + 1
-        return state, Totals(Watched(self.newest, self), Watched(self.newest, self))
+        return state, LossTotals(Watched(self.newest, self), Watched(self.newest, self))
 
     def fetched(self, step):
         if not self.plan.saves(self.newest):
@@ -178,7 +178,7 @@ class Device:
 
 
 def test_the_host_never_waits_for_the_step_that_runs(tmp_path, make_loop):
-    plan = Plan(steps_per_epoch=20, epochs=2, log_every=4, save_every=14)
+    plan = TrainingPlan(steps_per_epoch=20, epochs=2, log_every=4, save_every=14)
     device = Device(plan)
     make_loop(plan, device.train_step).run(state(), 0, never)
     # Lines are written one step late, those at checkpoints (14, 20, 28, 40) at once.
@@ -206,7 +206,7 @@ def test_the_host_never_waits_for_the_step_that_runs(tmp_path, make_loop):
     [(1, None), (10, 6), (12, 6), (13, 12), (18, 12)],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad, last_good, make_loop):
-    plan = Plan(steps_per_epoch=6, epochs=3, log_every=4, save_every=100)
+    plan = TrainingPlan(steps_per_epoch=6, epochs=3, log_every=4, save_every=100)
     train_step = made_up_step(lambda step: np.nan if step == bad else 1.0)
     loop = make_loop(plan, train_step)
     with pytest.raises(UserError) as caught:
@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad, last_good, make_
 
 
 def test_what_is_not_finite_is_not_saved_when_asked_to_stop(tmp_path, make_loop):
-    plan = Plan(steps_per_epoch=100, epochs=1, log_every=100, save_every=100)
+    plan = TrainingPlan(steps_per_epoch=100, epochs=1, log_every=100, save_every=100)
     loop = make_loop(plan, made_up_step(lambda step: np.inf))
     with pytest.raises(UserError, match=r"step 1 is not finite \(inf\)"):
         loop.run(state(), 0, lambda: True)
@@ -237,9 +237,9 @@ def test_a_state_that_is_not_finite_is_not_saved_though_its_loss_was(
 
     def train_step(state, batch):
         table = state["table"] if int(batch) < 11 else poison(state["table"])
-        return bump(state) | {"table": table}, Totals(np.float32(3), np.float32(3))
+        return bump(state) | {"table": table}, LossTotals(np.float32(3), np.float32(3))
 
-    plan = Plan(steps_per_epoch=6, epochs=3, log_every=4, save_every=100)
+    plan = TrainingPlan(steps_per_epoch=6, epochs=3, log_every=4, save_every=100)
     start = state() | {"table": jnp.ones(3)}
     with pytest.raises(UserError, match=r"state of step 12 .* checkpoint is .* step 6"):
         make_loop(plan, train_step).run(start, 0, never)
@@ -247,7 +247,7 @@ def test_a_state_that_is_not_finite_is_not_saved_though_its_loss_was(
 
 
 def test_stops_after_the_step_and_keeps_the_window(tmp_path, make_loop):
-    plan = Plan(steps_per_epoch=10, epochs=1, log_every=4, save_every=6)
+    plan = TrainingPlan(steps_per_epoch=10, epochs=1, log_every=4, save_every=6)
     answers = iter([False] * 6 + [True])
     loop = make_loop(plan, made_up_step())
     _, step = loop.run(state(), 0, lambda: next(answers))
@@ -286,7 +286,7 @@ def test_a_save_that_fails_in_the_background_stops_the_run(tmp_path, make_loop):
     checkpoints = SimpleNamespace(
         save=save, check=check, wait=check, latest_step=lambda: None
     )
-    plan = Plan(steps_per_epoch=100, epochs=1, log_every=100, save_every=4)
+    plan = TrainingPlan(steps_per_epoch=100, epochs=1, log_every=100, save_every=4)
     seen = []
     step = made_up_step()
 
@@ -301,7 +301,7 @@ def test_a_save_that_fails_in_the_background_stops_the_run(tmp_path, make_loop):
 
 
 def test_nothing_is_left_to_do(tmp_path, make_loop):
-    plan = Plan(steps_per_epoch=4, epochs=1, log_every=2, save_every=2)
+    plan = TrainingPlan(steps_per_epoch=4, epochs=1, log_every=2, save_every=2)
     _, step = make_loop(plan, made_up_step()).run(state(4), 4, never)
     assert step == 4
     assert not (tmp_path / "checkpoints").exists()
@@ -336,11 +336,11 @@ def test_one_trace_per_length_of_stream(tmp_path, make_loop):
     def train_step(state, batch):
         traced.append(batch.items.size)
         total = jnp.sum(batch.weight)
-        return {"step": state["step"] + 1}, Totals(total, total)
+        return {"step": state["step"] + 1}, LossTotals(total, total)
 
     compiled = compile_steps(train_step, jax.eval_shape(state), batches.shapes)
     assert sorted(traced) == batches.sizes
-    plan = Plan(batches.steps_per_epoch, 3, 10, 1000)
+    plan = TrainingPlan(batches.steps_per_epoch, 3, 10, 1000)
     loop = make_loop(plan, compiled)
     loop = dataclasses.replace(loop, batches=batches)
     met = {batches.at(step).items.size for step in range(plan.last)}
@@ -357,7 +357,7 @@ def test_one_trace_per_length_of_stream(tmp_path, make_loop):
 
 
 def test_uploads_within_a_step_are_caught(tmp_path, make_loop):
-    plan = Plan(steps_per_epoch=4, epochs=1, log_every=2, save_every=2)
+    plan = TrainingPlan(steps_per_epoch=4, epochs=1, log_every=2, save_every=2)
     jitted = jax.jit(lambda x, y: x + y)
 
     def train_step(state, batch):
@@ -369,7 +369,7 @@ def test_uploads_within_a_step_are_caught(tmp_path, make_loop):
 
 
 def test_metrics_are_readable_while_the_run_goes_on(tmp_path, make_loop):
-    plan = Plan(steps_per_epoch=4, epochs=1, log_every=2, save_every=100)
+    plan = TrainingPlan(steps_per_epoch=4, epochs=1, log_every=2, save_every=100)
     seen = []
 
     def train_step(state, batch):

@@ -12,9 +12,9 @@ from jax import lax
 
 from tron_jax import rng
 from tron_jax.data.packing import Batch
-from tron_jax.data.slots import Chunk
+from tron_jax.data.slots import StackedBatches
 from tron_jax.models.encoder import Encoder
-from tron_jax.objectives.objective import Objective, StepData, Totals
+from tron_jax.objectives.objective import LossTotals, Objective, StepData
 from tron_jax.optimizers.item_table import RowOptimizer
 from tron_jax.optimizers.touched import sum_rows, touch
 from tron_jax.sampling.negatives import Sampler
@@ -40,11 +40,13 @@ class TrainState(NamedTuple):
 
 
 # (state, batch, popularity) -> state and totals
-TrainStep = Callable[[TrainState, Batch, Popularity | None], tuple[TrainState, Totals]]
+TrainStep = Callable[
+    [TrainState, Batch, Popularity | None], tuple[TrainState, LossTotals]
+]
 
 # (state, chunk, popularity) -> state, and the totals of each step
 RepeatedStep = Callable[
-    [TrainState, Chunk, Popularity | None], tuple[TrainState, Totals]
+    [TrainState, StackedBatches, Popularity | None], tuple[TrainState, LossTotals]
 ]
 
 
@@ -77,7 +79,7 @@ def make_train_step(
 
     def train_step(
         state: TrainState, batch: Batch, popularity: Popularity | None = None
-    ) -> tuple[TrainState, Totals]:
+    ) -> tuple[TrainState, LossTotals]:
         with jax.named_scope("sampling"):
             candidates = sample(state.step, batch, popularity)
         with jax.named_scope("row_read"):
@@ -128,12 +130,12 @@ def repeat(train_step: TrainStep) -> RepeatedStep:
     """
 
     def repeated(
-        state: TrainState, chunk: Chunk, popularity: Popularity | None = None
-    ) -> tuple[TrainState, Totals]:
+        state: TrainState, chunk: StackedBatches, popularity: Popularity | None = None
+    ) -> tuple[TrainState, LossTotals]:
         def batch_of(i: jax.typing.ArrayLike) -> Batch:
             return jax.tree.map(lambda of_all: of_all[i], chunk.batches)
 
-        def one(i: jax.Array, made: tuple[TrainState, Totals]) -> Any:
+        def one(i: jax.Array, made: tuple[TrainState, LossTotals]) -> Any:
             state, totals = train_step(made[0], batch_of(i), popularity)
             return state, jax.tree.map(
                 lambda of_all, of_one: of_all.at[i].set(of_one), made[1], totals

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from data_prep.clicks.batches import plain_ids
 from data_prep.console import Progress
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.preparation import Counted, Filters, Log, prepare
@@ -13,7 +14,6 @@ from data_prep.pipeline.steps import SplitRule
 from data_prep.prepared.report import print_counts
 from data_prep.prepared.split_stream import SplitStream
 from data_prep.prepared.writer import write_prepared
-from data_prep.reading.columns import plain_ids
 from tron_jax.console.messages import warn
 
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from data_prep.clicks.batches import TIME, plain_ids
 from data_prep.console import Progress
 from data_prep.pipeline.steps import Arranged
 from data_prep.prepared.split_stream import SplitStream
-from data_prep.reading.columns import TIME, plain_ids
 
 BUFFER = 1 << 25  # bytes of sessions in memory: a block of every run, together
 

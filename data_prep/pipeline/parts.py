@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.clicks.batches import TIME, ClickBatch
 from data_prep.prepared.writer import text_of
-from data_prep.reading.columns import TIME
 
 PART_ROWS = 4_000_000  # events worked on together: some 100 bytes of memory each
 MEMORY_ROWS = 12_000_000  # events of a log whose parts stay in memory: 50 bytes each
@@ -22,20 +22,6 @@ MAX_PARTS = 255  # part numbers are uint8
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # spreads ids that are multiples of something
 _WEIGHTS = np.random.default_rng(0).integers(2**63, size=256, dtype=np.uint64)
-
-
-class Batch(NamedTuple):
-    """Rows of a raw log, one an event, in raw order.
-
-    session, item: [rows] raw ids, int64 or string throughout a log, each as it is or by
-    a dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
-    [rows] numbers.
-    """
-
-    session: pa.Array
-    item: pa.Array
-    time: np.ndarray | None = None
-    order: np.ndarray | None = None
 
 
 class Part(NamedTuple):
@@ -78,23 +64,25 @@ class ItemCodes:
         return 0 if self.ids is None else len(self.ids)
 
 
-class Plan(NamedTuple):
+class PartPlan(NamedTuple):
     """Into how many parts a log is cut, and whether they lie on disk."""
 
     count: int
     on_disk: bool
 
 
-def plan_parts(rows: int) -> Plan:
+def plan_parts(rows: int) -> PartPlan:
     """Decides by how many rows a log has, about."""
     count = max(1, min(MAX_PARTS, -(-rows // PART_ROWS)))
-    return Plan(count, rows > MEMORY_ROWS)
+    return PartPlan(count, rows > MEMORY_ROWS)
 
 
 class Parts:
     """The parts of a log: first appended to, batch by batch, then loaded one by one."""
 
-    def __init__(self, items: ItemCodes, folder: Path, name: str, plan: Plan) -> None:
+    def __init__(
+        self, items: ItemCodes, folder: Path, name: str, plan: PartPlan
+    ) -> None:
         """Prepares the parts; in memory, nothing is written to ``folder``."""
         self.rows = 0
         self.on_disk = plan.on_disk
@@ -107,7 +95,7 @@ class Parts:
         """How many parts there are, some possibly without rows."""
         return len(self._paths)
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: ClickBatch) -> None:
         """Adds the next rows of the log."""
         size = len(batch.session)
         columns = {

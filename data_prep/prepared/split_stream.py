@@ -8,8 +8,8 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from data_prep.clicks.batches import TIME
 from data_prep.prepared.writer import MAX_EVENTS, Split, text_of
-from data_prep.reading.columns import TIME
 from tron_jax.errors import UserError
 
 MAX_TEXT = 2**31 - 1  # bytes of text ids: their offsets are int32 too

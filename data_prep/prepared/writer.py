@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_prep.reading.columns import TIME
+from data_prep.clicks.batches import TIME
 from tron_jax.errors import UserError
 
 FORMAT = "tron-prepared-sessions"

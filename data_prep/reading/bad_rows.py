@@ -5,15 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from data_prep.pipeline.parts import Batch
+from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.public_logs import BadRows
 from tron_jax.errors import UserError
 
 Rows = list[bytes] | pa.Table  # lines, or rows of a table
-Parse = Callable[[Rows, int], Batch]  # of rows and the number of the first
+Parse = Callable[[Rows, int], ClickBatch]  # of rows and the number of the first
 
 
-def good_rows(parse: Parse, rows: Rows, first: int, bad: BadRows) -> Batch | None:
+def good_rows(parse: Parse, rows: Rows, first: int, bad: BadRows) -> ClickBatch | None:
     """Parses rows without those that cannot be parsed even by themselves.
 
     Args:
@@ -48,7 +48,7 @@ def _halved(parse: Parse, rows: Rows, first: int, bad: BadRows) -> Iterator[Rows
         yield rows
 
 
-def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+def ahead(batches: Iterator[ClickBatch]) -> Iterator[ClickBatch]:
     """Yields batches, the next one being made in a thread meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(next, batches, None)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from data_prep.clicks.batches import TIME, plain_ids
 from tron_jax.errors import UserError
 
-TIME = pa.timestamp("us", tz="UTC")
 TIME_UNITS = {"s": 1_000_000, "ms": 1_000}  # microseconds in one
 
 _YEAR_9999 = 253_402_300_800  # seconds since 1970
@@ -91,17 +91,6 @@ def _plain_ids(ids: pa.Array, place: Place) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise place.error(f"{ids.type} cannot be an id: {error}") from error
     return plain_ids(ids)
-
-
-def plain_ids(ids: pa.Array) -> pa.Array:
-    """Brings text ids to int64 where all are whole numbers as they would be printed."""
-    if pa.types.is_integer(ids.type):
-        return ids
-    try:
-        numbers = ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return ids
-    return numbers if numbers.cast(pa.string()).equals(ids) else ids
 
 
 def microseconds(column: pa.ChunkedArray, place: Place, unit: str) -> pa.Array:

@@ -7,8 +7,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.dataset
 
+from data_prep.clicks.batches import ClickBatch
 from data_prep.console import Progress
-from data_prep.pipeline.parts import Batch
 from data_prep.reading.bad_rows import Rows, ahead, good_rows
 from data_prep.reading.public_logs import BadRows
 from data_prep.reading.tables import (
@@ -42,7 +42,7 @@ class LogStream(Protocol):
 
     def batches(
         self, text: tuple[bool, bool], bad: BadRows, progress: Progress
-    ) -> Iterator[Batch]:
+    ) -> Iterator[ClickBatch]:
         """Yields the rows, every column checked, ids as text or as whole numbers."""
         ...
 
@@ -92,12 +92,12 @@ class _TextStream:
 
     def batches(
         self, text: tuple[bool, bool], bad: BadRows, progress: Progress
-    ) -> Iterator[Batch]:
+    ) -> Iterator[ClickBatch]:
         for batch in ahead(self._read(bad)):
             yield _typed(batch, text)
             progress.count("bytes", self._raw.bytes_read, self._raw.size)
 
-    def _read(self, bad: BadRows) -> Iterator[Batch]:
+    def _read(self, bad: BadRows) -> Iterator[ClickBatch]:
         for block in self._raw.bodies(self._log.header):
             batch = None
             try:
@@ -110,13 +110,13 @@ class _TextStream:
             if batch is not None:
                 yield batch
 
-    def _parse_lines(self, lines: Rows, first: int) -> Batch:
+    def _parse_lines(self, lines: Rows, first: int) -> ClickBatch:
         return self._parse(b"\n".join(lines), first)
 
-    def _parse(self, data: bytes, first: int) -> Batch:
+    def _parse(self, data: bytes, first: int) -> ClickBatch:
         if not data.strip(b" \r\n"):
             ids = pa.array([], pa.string()).dictionary_encode()
-            return Batch(ids, ids)
+            return ClickBatch(ids, ids)
         table = self._log.table(data, first)
         return checked(table, self._raw.path, self._columns, first, self._time_unit)
 
@@ -140,14 +140,14 @@ class _ParquetStream:
 
     def batches(
         self, text: tuple[bool, bool], bad: BadRows, progress: Progress
-    ) -> Iterator[Batch]:
+    ) -> Iterator[ClickBatch]:
         read = 0
         for batch in ahead(self._read(bad)):
             read += len(batch.session)
             yield _typed(batch, text)
             progress.count("rows", read, self.rows)
 
-    def _read(self, bad: BadRows) -> Iterator[Batch]:
+    def _read(self, bad: BadRows) -> Iterator[ClickBatch]:
         first = 1
         options = pyarrow.dataset.ParquetFragmentScanOptions(
             use_buffered_stream=True, pre_buffer=False
@@ -176,7 +176,7 @@ class _ParquetStream:
             what = str(error).splitlines()[0]
             raise UserError(f"{self._path}: not readable as Parquet: {what}") from error
 
-    def _parse(self, table: Rows, first: int) -> Batch:
+    def _parse(self, table: Rows, first: int) -> ClickBatch:
         return checked(table, self._path, self._columns, first, self._time_unit)
 
     def describe(self, role: str) -> list[dict[str, object]]:
@@ -189,7 +189,7 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def _typed(batch: Batch, text: tuple[bool, bool]) -> Batch:
+def _typed(batch: ClickBatch, text: tuple[bool, bool]) -> ClickBatch:
     if text[0]:
         batch = batch._replace(session=as_text(batch.session))
     return batch._replace(item=as_text(batch.item)) if text[1] else batch

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.pipeline.parts import Batch
+from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.json_lines import parse_json_lines
 from data_prep.reading.public_logs import Click, check_time, plain_id, times_in_range
 from data_prep.reading.text_files import Block
@@ -42,7 +42,7 @@ class Otto:
         like = first.startswith("{") and '"session"' in first and '"events"' in first
         return 0 if like else None
 
-    def parse(self, block: Block, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> ClickBatch | None:
         """Parses whole lines at once."""
         table = _read(block, pa.string() if text else pa.int64())
         if table is None:
@@ -69,7 +69,7 @@ class Otto:
             self.others[entry["values"]] += entry["counts"]
         distinct = np.count_nonzero(np.diff(parents, prepend=-1))
         self._count(len(lengths), int(np.count_nonzero(lengths == 0)), int(distinct))
-        return Batch(sessions.take(pa.array(parents)), aid.filter(clicked), times)
+        return ClickBatch(sessions.take(pa.array(parents)), aid.filter(clicked), times)
 
     def _count(self, sessions: int, empty: int, clicked: int) -> None:
         self.sessions += sessions

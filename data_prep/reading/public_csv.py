@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from data_prep.pipeline.parts import Batch
+from data_prep.clicks.batches import ClickBatch
 from data_prep.pipeline.steps import DAY
 from data_prep.reading.public_logs import Click, check_time, plain_id, times_in_range
 from data_prep.reading.text_files import Block
@@ -38,7 +38,7 @@ class Diginetica:
         self._columns = names
         return 1
 
-    def parse(self, block: Block, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> ClickBatch | None:
         """Parses whole lines at once."""
         types = {"timeframe": pa.int64(), "eventdate": pa.date32()}
         table = _read(block, ";", self._columns, types, ("sessionid", "itemid"), text)
@@ -88,7 +88,7 @@ class Yoochoose:
         self._columns = self._columns[: len(fields)]
         return 0
 
-    def parse(self, block: Block, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> ClickBatch | None:
         """Parses whole lines at once."""
         types = {"time": pa.timestamp("us", tz="UTC")}
         table = _read(block, ",", self._columns, types, ("session", "item"), text)
@@ -146,14 +146,16 @@ def _read(
     return table if table.num_rows == block.num_lines else None
 
 
-def _checked(table: pa.Table, ids: tuple[str, str], times: np.ndarray) -> Batch | None:
+def _checked(
+    table: pa.Table, ids: tuple[str, str], times: np.ndarray
+) -> ClickBatch | None:
     """Makes a batch where all ids are given and all times in range."""
     session, item = (table[name].combine_chunks() for name in ids)
     if session.null_count or item.null_count or not times_in_range(times):
         return None
     if pa.types.is_string(session.type) and not (_trimmed(session) and _trimmed(item)):
         return None
-    return Batch(session, item, times)
+    return ClickBatch(session, item, times)
 
 
 def _trimmed(ids: pa.Array) -> bool:

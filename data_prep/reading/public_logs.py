@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from data_prep.clicks.batches import ClickBatch
 from data_prep.console import Progress
-from data_prep.pipeline.parts import Batch
 from data_prep.reading.recognise import looks_like
 from data_prep.reading.text_files import Block, RawFile
 from tron_jax.console.messages import warn
@@ -42,7 +42,7 @@ class Format(Protocol):
         """How many lines to skip, given the first; None where it is no such file."""
         ...
 
-    def parse(self, block: Block, text: bool) -> Batch | None:
+    def parse(self, block: Block, text: bool) -> ClickBatch | None:
         """Parses whole lines at once, ids as text or whole numbers; None: cannot."""
         ...
 
@@ -83,7 +83,7 @@ def read_clicks(
     bad: BadRows,
     text: bool,
     progress: Progress,
-) -> Iterator[Batch]:
+) -> Iterator[ClickBatch]:
     """Yields a file's clicks in raw order.
 
     Args:
@@ -99,7 +99,7 @@ def read_clicks(
     """
     empty = True
     with ThreadPoolExecutor(1) as ahead:
-        pending: list[Future[Batch]] = []
+        pending: list[Future[ClickBatch]] = []
         for block in raw.bodies(check_head(raw, form)):
             pending.append(ahead.submit(_parse, raw, form, bad, block, text))
             if len(pending) > 1:
@@ -115,7 +115,9 @@ def read_clicks(
         raise UserError(f"{raw.path}: no clicks; expected {form.name}")
 
 
-def _parse(raw: RawFile, form: Format, bad: BadRows, block: Block, text: bool) -> Batch:
+def _parse(
+    raw: RawFile, form: Format, bad: BadRows, block: Block, text: bool
+) -> ClickBatch:
     """Parses a block at once, or line by line where that cannot be."""
     batch = form.parse(block, text)
     return _parse_lines(raw, form, bad, block, text) if batch is None else batch
@@ -138,7 +140,7 @@ def check_head(raw: RawFile, form: Format) -> int:
 
 def _parse_lines(
     raw: RawFile, form: Format, bad: BadRows, block: Block, text: bool
-) -> Batch:
+) -> ClickBatch:
     """Parses a block line by line."""
     clicks: list[Click] = []
     for number, line in enumerate(block.data.split(b"\n"), start=block.first_line):
@@ -160,7 +162,7 @@ def _decode(line: bytes) -> str:
         raise ValueError(f"invalid UTF-8 at byte {error.start + 1}") from error
 
 
-def _batch(clicks: list[Click], text: bool) -> Batch:
+def _batch(clicks: list[Click], text: bool) -> ClickBatch:
     columns = []
     for index in range(2):
         ids = pa.array([click[index] for click in clicks], pa.string())
@@ -173,7 +175,7 @@ def _batch(clicks: list[Click], text: bool) -> Batch:
                 raise TextIdsError from error
         columns.append(ids)
     times = np.array([click[2] for click in clicks], np.int64)
-    return Batch(columns[0], columns[1], times)
+    return ClickBatch(columns[0], columns[1], times)
 
 
 def plain_id(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.dataset
 
-from data_prep.pipeline.parts import Batch
+from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.columns import Place, microseconds, order_numbers, raw_ids
 from tron_jax.errors import UserError
 
@@ -29,7 +29,7 @@ class Columns(NamedTuple):
 
 def checked(
     table: pa.Table, path: Path, columns: Columns, first_row: int, time_unit: str
-) -> Batch:
+) -> ClickBatch:
     """Checks rows as they were read and brings each column to its type.
 
     Args:
@@ -47,7 +47,7 @@ def checked(
         return Place(path, column, first_row)
 
     session, item = (raw_ids(table[name], place(name)) for name in columns[:2])
-    batch = Batch(session, item)
+    batch = ClickBatch(session, item)
     if columns.time is not None:
         times = microseconds(table[columns.time], place(columns.time), time_unit)
         batch = batch._replace(time=times.cast(pa.int64()).to_numpy())

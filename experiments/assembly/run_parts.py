@@ -32,7 +32,7 @@ from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
 
 
-class Parts(NamedTuple):
+class RunParts(NamedTuple):
     """What a run is built of.
 
     Attributes:
@@ -77,7 +77,7 @@ def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
     return config
 
 
-def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
+def build(config: ConfigDict, num_items: int, train: Sessions) -> RunParts:
     """Builds the parts of a run from a config that has been checked and resolved."""
     model = MODELS[config.model.name](config, train)
     encoder = model.encoder
@@ -102,7 +102,7 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> Parts:
         carry = encoder.init_carry(config.train.batch_size)
         return TrainState(step, params, tx.init(params), item_tx.init(table), carry)
 
-    return Parts(
+    return RunParts(
         init,
         model.dispatched(train_step),
         model.batches,

@@ -99,7 +99,7 @@ def answers(measured: Run, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
     yield {"peak_bytes": peak.device or peak.host, **sizes}
 
 
-def _sizes(step: StepPrograms, parts: run_parts.Parts) -> dict[str, int]:
+def _sizes(step: StepPrograms, parts: run_parts.RunParts) -> dict[str, int]:
     return {
         "state_bytes": memory.size(jax.eval_shape(parts.init)),
         "temporary_bytes": max(map(_temp, step.by_shape.values())),

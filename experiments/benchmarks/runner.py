@@ -29,7 +29,7 @@ class Run(NamedTuple):
     """
 
     config: ConfigDict
-    parts: run_parts.Parts
+    parts: run_parts.RunParts
     splits: dict[str, Sessions]
     num_items: int
 
@@ -50,19 +50,19 @@ def build(config: ConfigDict, num_items: int, splits: dict[str, Sessions]) -> Ru
     return Run(config, parts, splits, num_items)
 
 
-def take(parts: run_parts.Parts, step: int) -> tuple[Any, int]:
+def take(parts: run_parts.RunParts, step: int) -> tuple[Any, int]:
     """What a dispatch trains on from a step on, and how many steps it makes."""
     return parts.batches.take(step, parts.batches.steps_per_epoch)
 
 
-def spread(parts: run_parts.Parts, num: int) -> list[int]:
+def spread(parts: run_parts.RunParts, num: int) -> list[int]:
     """Steps to measure at, spread over an epoch."""
     most = parts.batches.steps_per_epoch
     full = max(0, most - take(parts, 0)[1])  # where a dispatch is not cut short
     return [int(step) for step in np.linspace(0, full, num)]
 
 
-def commonest_shape(parts: run_parts.Parts, num: int) -> list[int]:
+def commonest_shape(parts: run_parts.RunParts, num: int) -> list[int]:
     """The first ``num`` steps of the shape that most of an epoch's first 64 have."""
     most = min(64, parts.batches.steps_per_epoch)
     shapes = {step: shape_of(take(parts, step)[0]) for step in range(most)}
@@ -70,7 +70,7 @@ def commonest_shape(parts: run_parts.Parts, num: int) -> list[int]:
     return [step for step, shape in shapes.items() if shape == commonest][:num]
 
 
-def compile_step(parts: run_parts.Parts, steps: Iterable[int]) -> StepPrograms:
+def compile_step(parts: run_parts.RunParts, steps: Iterable[int]) -> StepPrograms:
     """Compiles the train step for the shapes that some steps have."""
     return compile_steps(
         parts.train_step,
@@ -80,7 +80,7 @@ def compile_step(parts: run_parts.Parts, steps: Iterable[int]) -> StepPrograms:
     )
 
 
-def _one_of_each_shape(parts: run_parts.Parts, steps: Iterable[int]) -> list[Any]:
+def _one_of_each_shape(parts: run_parts.RunParts, steps: Iterable[int]) -> list[Any]:
     batches = [take(parts, step)[0] for step in steps]
     return list({shape_of(batch): batch for batch in batches}.values())
 
@@ -104,7 +104,7 @@ class Runner:
 
     def __init__(
         self,
-        parts: run_parts.Parts,
+        parts: run_parts.RunParts,
         step: StepPrograms,
         state: TrainState,
         at: Iterable[int],

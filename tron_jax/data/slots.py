@@ -106,7 +106,7 @@ def lookup(
     return np.where(busy, session, -1).T, np.where(busy, within, 0).T
 
 
-class Chunk(NamedTuple):
+class StackedBatches(NamedTuple):
     """The batches of consecutive steps, for one dispatch.
 
     Attributes:
@@ -155,10 +155,10 @@ class SlotBatches:
         return self.schedule.steps
 
     @property
-    def shapes(self) -> list[Chunk]:
+    def shapes(self) -> list[StackedBatches]:
         """The shapes of what ``take`` gives."""
         batches = abstract_batch(self.steps_per_call, self.batch_size)
-        return [Chunk(batches, abstract_ids())]
+        return [StackedBatches(batches, abstract_ids())]
 
     def sessions_before(self, step: int) -> int:
         """Sessions that the steps before one have started, over all epochs."""
@@ -166,7 +166,7 @@ class SlotBatches:
         started = int(np.searchsorted(self.schedule.first, step))
         return epoch * self.sessions.num_sessions + started
 
-    def take(self, step: int, until: int) -> tuple[Chunk, int]:
+    def take(self, step: int, until: int) -> tuple[StackedBatches, int]:
         """The next steps, as many as a dispatch runs.
 
         Args:
@@ -194,4 +194,4 @@ class SlotBatches:
             position=np.where(real, within, 0).astype(np.int32),
             weight=real.astype(np.float32),
         )
-        return Chunk(batches, np.int32(steps)), steps
+        return StackedBatches(batches, np.int32(steps)), steps

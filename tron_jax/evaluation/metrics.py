@@ -9,7 +9,7 @@ import numpy as np
 Ties = Literal["standard", "conservative"]
 
 
-class Totals(NamedTuple):
+class MetricSums(NamedTuple):
     """A metric before its mean, per batch.
 
     Attributes:
@@ -40,7 +40,7 @@ def ranks_of(higher: np.ndarray, equal: np.ndarray, ties: Ties) -> np.ndarray:
 
 def recall_at(
     ranks: np.ndarray, cutoff: int, batch: np.ndarray | None = None
-) -> Totals:
+) -> MetricSums:
     """Counts labels among the first ``cutoff`` items.
 
     Args:
@@ -49,12 +49,14 @@ def recall_at(
       batch: [events] the batch of each event, from 0 on; None = all in one.
 
     Returns:
-      Totals per batch.
+      MetricSums per batch.
     """
     return _totals((ranks <= cutoff).astype(np.float64), batch)
 
 
-def mrr_at(ranks: np.ndarray, cutoff: int, batch: np.ndarray | None = None) -> Totals:
+def mrr_at(
+    ranks: np.ndarray, cutoff: int, batch: np.ndarray | None = None
+) -> MetricSums:
     """Sums reciprocal ranks, 0 where the label is not among the first ``cutoff``.
 
     Args:
@@ -63,12 +65,12 @@ def mrr_at(ranks: np.ndarray, cutoff: int, batch: np.ndarray | None = None) -> T
       batch: [events] the batch of each event, from 0 on; None = all in one.
 
     Returns:
-      Totals per batch.
+      MetricSums per batch.
     """
     return _totals(np.where(ranks <= cutoff, 1.0 / ranks, 0.0), batch)
 
 
-def mean_of_means(totals: Totals) -> float:
+def mean_of_means(totals: MetricSums) -> float:
     """Mean over batches of the mean over events; one batch = the mean over events.
 
     Args:
@@ -83,7 +85,7 @@ def mean_of_means(totals: Totals) -> float:
     return float(np.mean(totals.sum[filled] / totals.count[filled]))
 
 
-def _totals(values: np.ndarray, batch: np.ndarray | None) -> Totals:
+def _totals(values: np.ndarray, batch: np.ndarray | None) -> MetricSums:
     if batch is None:
-        return Totals(values.sum(keepdims=True), np.array([len(values)]))
-    return Totals(np.bincount(batch, values), np.bincount(batch))
+        return MetricSums(values.sum(keepdims=True), np.array([len(values)]))
+    return MetricSums(np.bincount(batch, values), np.bincount(batch))

@@ -14,7 +14,7 @@ from jax import lax
 
 from tron_jax.data.packing import Position, abstract_ids, pack
 from tron_jax.evaluation import histories
-from tron_jax.evaluation.ranking import Chunk, ReadRows
+from tron_jax.evaluation.ranking import EncodedChunk, ReadRows
 from tron_jax.models.encoder import Encoder
 
 
@@ -102,7 +102,7 @@ class PackedPass:
         params: Any,
         table_state: Any,
         step: jax.Array,
-    ) -> Iterator[Chunk]:
+    ) -> Iterator[EncodedChunk]:
         """Encodes the sequences of a layout.
 
         Args:
@@ -126,7 +126,7 @@ class PackedPass:
                 labels[at : at + len(of_scored)] = of_scored
                 places.append(histories.ramps(part.place, part.scored))
                 at += len(of_scored)
-            yield Chunk(hidden, labels, np.concatenate(places))
+            yield EncodedChunk(hidden, labels, np.concatenate(places))
 
     def _stream(
         self, sequences: histories.Sequences, items: np.ndarray, at: int

@@ -18,7 +18,7 @@ EQUAL = 1 << 16  # what an equal item adds to a count, a higher one adding 1
 MAX_BLOCK = (1 << 15) - 1
 
 
-class Chunk(NamedTuple):
+class EncodedChunk(NamedTuple):
     """Predictions that are ranked together; every chunk of a pass has one shape.
 
     Attributes:

@@ -14,7 +14,7 @@ from jax import lax
 from tron_jax.data.packing import abstract_ids
 from tron_jax.data.slots import lookup, make_schedule
 from tron_jax.evaluation import histories
-from tron_jax.evaluation.ranking import Chunk, ReadRows
+from tron_jax.evaluation.ranking import EncodedChunk, ReadRows
 from tron_jax.models.encoder import Encoder
 
 
@@ -112,7 +112,7 @@ class SlotPass:
         params: Any,
         table_state: Any,
         step: jax.Array,
-    ) -> Iterator[Chunk]:
+    ) -> Iterator[EncodedChunk]:
         """Encodes the sequences of a layout; see ``PackedPass.chunks``."""
         start, counts, _, place = sequences
         schedule = make_schedule(counts, self.num_slots)
@@ -136,7 +136,7 @@ class SlotPass:
             hidden, carry = self.encode(
                 carry, params, table_state, step, jax.device_put(steps)
             )
-            yield Chunk(hidden, labels, (place[sequence] + within)[busy])
+            yield EncodedChunk(hidden, labels, (place[sequence] + within)[busy])
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
         """Traces the encoding of a chunk's steps; shapes will do."""

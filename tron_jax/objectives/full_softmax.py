@@ -11,9 +11,9 @@ from jax import lax
 
 from tron_jax.objectives.objective import (
     Gradients,
+    LossTotals,
     Objective,
     StepData,
-    Totals,
     mean_divisor,
 )
 
@@ -129,14 +129,14 @@ def make_full_softmax(
 
     def objective(
         data: StepData, hidden: jax.Array, rows: jax.Array
-    ) -> tuple[Gradients, Totals]:
+    ) -> tuple[Gradients, LossTotals]:
         batch, touched = data.batch, data.touched
         assert touched.ids is None, "full softmax is over the whole table"
         assert len(rows) == num_items + 1
         label_rows = rows[touched.labels]
         total = log_total(hidden, rows, block=block)
         losses = total - jnp.sum(hidden * label_rows, axis=1)
-        totals = Totals(jnp.sum(losses * batch.weight), jnp.sum(batch.weight))
+        totals = LossTotals(jnp.sum(losses * batch.weight), jnp.sum(batch.weight))
         weight = batch.weight / divisor(totals)
         by_hidden, by_rows = shares_backward(hidden, rows, total, weight, block=block)
         by_hidden -= weight[:, None] * label_rows

@@ -37,7 +37,7 @@ class StepData(NamedTuple):
     popularity: Popularity | None
 
 
-class Totals(NamedTuple):
+class LossTotals(NamedTuple):
     """What a step adds to the log, as sums.
 
     Attributes:
@@ -65,7 +65,7 @@ class Gradients(NamedTuple):
 MEANS = ("events", "batch")
 
 # (data, hidden [N, d], rows [R, d]) -> gradients and totals
-Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, Totals]]
+Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, LossTotals]]
 
 
 class Scored(NamedTuple):
@@ -90,7 +90,7 @@ class Scored(NamedTuple):
 Score = Callable[[StepData, jax.Array, jax.Array], Scored]
 
 # totals -> what the summed loss is divided by for the gradient
-Divisor = Callable[[Totals], jax.Array | int]
+Divisor = Callable[[LossTotals], jax.Array | int]
 
 
 def mean_divisor(mean_over: str, batch_size: int | None) -> Divisor:
@@ -173,7 +173,7 @@ def make_objective(
     """
     divisor = mean_divisor(mean_over, batch_size)
 
-    def mean_loss(data: StepData, scored: Scored) -> tuple[jax.Array, Totals]:
+    def mean_loss(data: StepData, scored: Scored) -> tuple[jax.Array, LossTotals]:
         batch, pos, neg = data.batch, scored.pos, scored.neg
         if log_q is not None:
             items = scoring.items_of(scored.columns, data.candidates, batch)
@@ -183,7 +183,7 @@ def make_objective(
             pos -= log_q.of_labels(data.popularity, batch.labels)
             neg -= log_q.of_candidates(data.popularity, items, columns)
         losses = loss_fn(pos, neg, scored.keep) * batch.weight
-        totals = Totals(jnp.sum(losses), jnp.sum(batch.weight))
+        totals = LossTotals(jnp.sum(losses), jnp.sum(batch.weight))
         return totals.loss / divisor(totals), totals
 
     def counted(step: jax.Array) -> jax.Array | None:
@@ -196,11 +196,11 @@ def make_objective(
 
     def objective(
         data: StepData, hidden: jax.Array, rows: jax.Array
-    ) -> tuple[Gradients, Totals]:
+    ) -> tuple[Gradients, LossTotals]:
         scored = score(data, hidden, rows)
         labels = data.touched.labels
 
-        def loss(pos: jax.Array, neg: jax.Array) -> tuple[jax.Array, Totals]:
+        def loss(pos: jax.Array, neg: jax.Array) -> tuple[jax.Array, LossTotals]:
             return mean_loss(data, scored._replace(pos=pos, neg=neg))
 
         (by_pos, by_neg), totals = jax.grad(loss, (0, 1), has_aux=True)(

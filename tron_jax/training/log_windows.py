@@ -12,14 +12,14 @@ import numpy as np
 
 from tron_jax.errors import UserError
 from tron_jax.memory import peak_memory
-from tron_jax.objectives.objective import Totals
+from tron_jax.objectives.objective import LossTotals
 from tron_jax.reporting.metrics_writer import MetricsWriter
 
 Record = dict[str, Any]
 IN_FLIGHT = 2  # dispatches that may wait for the device; more would only hold memory
 
 
-class Plan(NamedTuple):
+class TrainingPlan(NamedTuple):
     """When things happen, in steps; step k is the state after k updates.
 
     Attributes:
@@ -87,13 +87,13 @@ class Recorder:
     a resumed run does differently, must not show in the sums.
     """
 
-    def __init__(self, writer: MetricsWriter, plan: Plan, info: Record):
+    def __init__(self, writer: MetricsWriter, plan: TrainingPlan, info: Record):
         """Goes on where the ``info`` of a checkpoint left off; {} at the start."""
         self._writer = writer
         self._plan = plan
         self._window = Window(**info.get("window", {}))
         self._elapsed = time.monotonic() - info.get("elapsed", 0.0)
-        self._pending: list[tuple[range, Totals, int]] = []
+        self._pending: list[tuple[range, LossTotals, int]] = []
         self._saving, self._saved = 0.0, 0
         self.loss: float | None = None  # of the last line
         self.due: int | None = None  # the step at which a window has ended
@@ -108,7 +108,7 @@ class Recorder:
         self._clock = time.monotonic()
         self._added = step  # up to which totals were taken
 
-    def add(self, step: int, totals: Totals, sessions: int) -> None:
+    def add(self, step: int, totals: LossTotals, sessions: int) -> None:
         """Takes the totals of what has been dispatched, and bounds how many wait.
 
         Args:

@@ -14,21 +14,21 @@ import jax
 from tron_jax.console.progress import Progress, of_training
 from tron_jax.data.batches import Batches
 from tron_jax.data.packing import Batch
-from tron_jax.data.slots import Chunk
+from tron_jax.data.slots import StackedBatches
 from tron_jax.errors import UserError
 from tron_jax.memory import size, temporaries
-from tron_jax.objectives.objective import Totals
+from tron_jax.objectives.objective import LossTotals
 from tron_jax.sampling.popularity import Popularity
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.finite import all_finite
-from tron_jax.training.log_windows import Plan, Record, Recorder
+from tron_jax.training.log_windows import Record, Recorder, TrainingPlan
 
 # (state, step) -> lines about the state, and the score that "best" goes by
 Evaluate = Callable[[TrainState, int], tuple[list[Record], float | None]]
 
 # (state, batch or chunk of them) -> state and totals
-CompiledStep = Callable[[TrainState, Any], tuple[TrainState, Totals]]
+CompiledStep = Callable[[TrainState, Any], tuple[TrainState, LossTotals]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ class StepPrograms:
     more: tuple[Popularity, ...]
 
     def __call__(
-        self, state: TrainState, batch: Batch | Chunk
-    ) -> tuple[TrainState, Totals]:
+        self, state: TrainState, batch: Batch | StackedBatches
+    ) -> tuple[TrainState, LossTotals]:
         """Makes the step; the state is donated."""
         return self.by_shape[shape_of(batch)](state, batch, *self.more)
 
@@ -57,7 +57,7 @@ class StepPrograms:
 def compile_steps(
     train_step: TrainStep | RepeatedStep,
     state: TrainState,
-    batches: Sequence[Batch | Chunk],
+    batches: Sequence[Batch | StackedBatches],
     popularity: Popularity | None = None,
 ) -> StepPrograms:
     """Compiles the step for every shape of batch, or chunk, that a run will meet.
@@ -74,7 +74,7 @@ def compile_steps(
     jitted = jax.jit(train_step, donate_argnums=0)
     more = () if popularity is None else (popularity,)
 
-    def compiled(batch: Batch | Chunk) -> Any:
+    def compiled(batch: Batch | StackedBatches) -> Any:
         return jitted.lower(state, batch, *more).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -83,7 +83,7 @@ def compile_steps(
     return StepPrograms(by_shape, more)
 
 
-def shape_of(batch: Batch | Chunk) -> tuple[int, ...]:
+def shape_of(batch: Batch | StackedBatches) -> tuple[int, ...]:
     """What tells the programs of a step apart: the shape of a batch's arrays."""
     return jax.tree.leaves(batch)[0].shape
 
@@ -128,7 +128,7 @@ class Loop:
       progress: bar over the sessions of all epochs.
     """
 
-    plan: Plan
+    plan: TrainingPlan
     train_step: CompiledStep
     batches: Batches
     evaluate: Evaluate

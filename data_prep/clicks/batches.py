@@ -1,0 +1,33 @@
+"""Rows of a raw log as every reader gives them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+TIME = pa.timestamp("us", tz="UTC")
+
+
+class ClickBatch(NamedTuple):
+    """Rows of a raw log, one an event, in raw order.
+
+    session, item: [rows] raw ids, int64 or string throughout a log, each as it is or by
+    a dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
+    [rows] numbers.
+    """
+
+    session: pa.Array
+    item: pa.Array
+    time: np.ndarray | None = None
+    order: np.ndarray | None = None
+
+
+def plain_ids(ids: pa.Array) -> pa.Array:
+    """Brings text ids to int64 where all are whole numbers as they would be printed."""
+    if pa.types.is_integer(ids.type):
+        return ids
+    try:
+        numbers = ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return ids
+    return numbers if numbers.cast(pa.string()).equals(ids) else ids
