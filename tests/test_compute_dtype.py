@@ -213,7 +213,7 @@ def test_every_config_takes_a_step(config, tiny_data, compilations):
     batch, _ = parts.batches.take(0, 1)
     with tiny.compiled_once(compilations):
         before = jax.jit(parts.init)()
-        after, totals = jax.jit(parts.train_step)(before, batch, parts.popularity)
+        after, totals = jax.jit(parts.train_step)(before, batch, parts.constants)
     assert np.sum(totals.loss) > 0
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert old.dtype == new.dtype

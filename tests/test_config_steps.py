@@ -49,7 +49,7 @@ def test_takes_two_steps(name, dataset, tiny_data, compilations):
         for step in range(2):
             taken, steps = parts.batches.take(step, step + 1)
             assert steps == 1
-            state, totals = train_step(states[-1], taken, parts.popularity)
+            state, totals = train_step(states[-1], taken, parts.constants)
             states.append(jax.tree.map(np.asarray, state))
             batches.append(getattr(taken, "batches", taken))
             assert np.sum(totals.events) == np.sum(batches[-1].weight) > 0

@@ -39,7 +39,7 @@ def make_train_step(bad=None):
     Sums of such losses depend on the order of adding in their last bits.
     """
 
-    def train_step(state, batch, popularity=None):
+    def train_step(state, batch, constants):
         step = state.step + 1
         seen = jnp.sum(batch.weight * jnp.sin(batch.items + 0.1 * step))
         params = 0.9 * state.params + seen

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from experiments import checks
 from experiments.assembly import run_parts
+from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from experiments.benchmarks.timing import timed
 from tron_jax.data.sessions import Sessions
 from tron_jax.steps import TrainState
@@ -76,7 +77,7 @@ def compile_step(parts: run_parts.RunParts, steps: Iterable[int]) -> StepProgram
         parts.train_step,
         jax.eval_shape(parts.init),
         _one_of_each_shape(parts, steps),
-        jax.device_put(parts.popularity),
+        jax.device_put(parts.constants),
     )
 
 
@@ -143,8 +144,6 @@ def make_runner(run: Run, num: int) -> tuple[Runner, list[int]]:
 
 def num_candidates(run: Run) -> int:
     """Negatives of an event before selection."""
-    negatives = run.config.negatives
-    if run.config.loss.name == "full_softmax":
+    if run.config.loss.name == FULL_SOFTMAX:
         return run.num_items
-    drawn = negatives.num_uniform + negatives.num_popularity
-    return drawn + negatives.num_in_batch
+    return negative_sampling(run.config).num_candidates

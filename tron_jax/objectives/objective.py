@@ -16,7 +16,7 @@ from tron_jax.objectives.log_q import LogQ
 from tron_jax.objectives.losses import Loss
 from tron_jax.optimizers.touched import Touched
 from tron_jax.sampling.candidates import Candidates
-from tron_jax.sampling.popularity import Popularity
+from tron_jax.sampling.sources import Constants
 
 
 class StepData(NamedTuple):
@@ -27,14 +27,14 @@ class StepData(NamedTuple):
       batch: the events.
       candidates: their negatives.
       touched: where the items of the step are found among its rows.
-      popularity: of the items, where the loss asks for it.
+      constants: of the sources of negatives, where the loss asks for them.
     """
 
     step: jax.Array
     batch: Batch
     candidates: Candidates
     touched: Touched
-    popularity: Popularity | None
+    constants: Constants
 
 
 class LossTotals(NamedTuple):
@@ -180,8 +180,8 @@ def make_objective(
             columns = scored.columns
             if columns is None:
                 columns = jnp.arange(items.shape[1])
-            pos -= log_q.of_labels(data.popularity, batch.labels)
-            neg -= log_q.of_candidates(data.popularity, items, columns)
+            pos -= log_q.of_labels(data.constants, batch.labels)
+            neg -= log_q.of_candidates(data.constants, items, columns)
         losses = loss_fn(pos, neg, scored.keep) * batch.weight
         totals = LossTotals(jnp.sum(losses), jnp.sum(batch.weight))
         return totals.loss / divisor(totals), totals

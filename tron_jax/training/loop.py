@@ -18,7 +18,7 @@ from tron_jax.data.slots import StackedBatches
 from tron_jax.errors import UserError
 from tron_jax.memory import size, temporaries
 from tron_jax.objectives.objective import LossTotals
-from tron_jax.sampling.popularity import Popularity
+from tron_jax.sampling.sources import NO_CONSTANTS, Constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.finite import all_finite
@@ -37,17 +37,17 @@ class StepPrograms:
 
     Attributes:
       by_shape: of batch.
-      more: what the step takes besides state and batch.
+      constants: of the sources of negatives, which every step takes.
     """
 
     by_shape: dict[tuple[int, ...], jax.stages.Compiled]
-    more: tuple[Popularity, ...]
+    constants: Constants
 
     def __call__(
         self, state: TrainState, batch: Batch | StackedBatches
     ) -> tuple[TrainState, LossTotals]:
         """Makes the step; the state is donated."""
-        return self.by_shape[shape_of(batch)](state, batch, *self.more)
+        return self.by_shape[shape_of(batch)](state, batch, self.constants)
 
     def temporaries(self) -> int:
         """Returns the most bytes that a step holds beside state and batch."""
@@ -58,7 +58,7 @@ def compile_steps(
     train_step: TrainStep | RepeatedStep,
     state: TrainState,
     batches: Sequence[Batch | StackedBatches],
-    popularity: Popularity | None = None,
+    constants: Constants = NO_CONSTANTS,
 ) -> StepPrograms:
     """Compiles the step for every shape of batch, or chunk, that a run will meet.
 
@@ -66,21 +66,20 @@ def compile_steps(
       train_step: the pure step, or many in one dispatch.
       state: its state, or the shapes of it; the compiled steps donate it.
       batches: one of each shape, or the shapes.
-      popularity: of the items, where the step asks for it.
+      constants: of the sources of negatives.
 
     Returns:
       The step; one of another shape is a fault.
     """
     jitted = jax.jit(train_step, donate_argnums=0)
-    more = () if popularity is None else (popularity,)
 
     def compiled(batch: Batch | StackedBatches) -> Any:
-        return jitted.lower(state, batch, *more).compile()
+        return jitted.lower(state, batch, constants).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         shapes = map(shape_of, batches)
         by_shape = dict(zip(shapes, pool.map(compiled, batches), strict=True))
-    return StepPrograms(by_shape, more)
+    return StepPrograms(by_shape, constants)
 
 
 def shape_of(batch: Batch | StackedBatches) -> tuple[int, ...]:
