@@ -117,7 +117,7 @@ def by_hand(sessions, protocol, position, batch_size=128):
 def assert_same_ranks(ranks, expected):
     found = columns(ranks)
     np.testing.assert_array_equal(found[:, :3], expected[:, :3])
-    # Another packing rounds differently: two near items may swap places
+    # Another packing rounds differently: two near items may swap ranks
     assert np.abs(found[:, 3:] - expected[:, 3:]).max() <= 1
     assert (found == expected).all(axis=1).mean() > 0.99
 

@@ -44,7 +44,7 @@ def model():
         jax.jit(ENCODER.init)(jax.random.key(0)),
     )
     table = draw.normal(size=(NUM_ITEMS + 1, HIDDEN + 1)).astype(np.float32)
-    table[7:12] = table[20:25]  # every label among these has a tie
+    table[7:12] = table[20:25]  # each label among these has a tie
     return params, jnp.asarray(table)
 
 
@@ -66,7 +66,7 @@ def columns(ranks):
 
 
 def by_hand(sessions, protocol):
-    """Replays every session by itself, in the order of the split."""
+    """Replays each session by itself, in the order of the split."""
     params, table = (jax.tree.map(np.float64, part) for part in model())
     clicks = [
         sessions.items[start:end]
@@ -112,7 +112,7 @@ def test_ranks_against_one_session_at_a_time(protocol):
     np.testing.assert_array_equal(columns(ranks), expected)
     assert (ranks.equal > 0).sum() > 10  # of which ties are left
     if protocol == "paper":
-        # A step's events are averaged, and every step has as many.
+        # A step's events are averaged, and all steps have equally many.
         assert len(ranks.event) % PAPER_SLOTS == 0
         assert ranks.session.max() == 49
         assert len(ranks.event) < np.minimum(LENGTHS - 1, LONGEST).sum()

@@ -20,7 +20,7 @@ class EncodedChunk(NamedTuple):
     """Predictions that are ranked together; all chunks of a pass have one shape.
 
     Attributes:
-      hidden: [chunk, hidden] on the device; behind the predictions stands padding.
+      hidden: [chunk, hidden] on the device; padding follows the predictions.
       labels: [chunk] int32 item ids, likewise.
       rank_index: [predictions] index of each one's rank in the arrays of the layout.
     """
@@ -48,7 +48,7 @@ class EncodingPass(typing.Protocol):
           offsets: [sessions + 1] first event of each session, and the end of the last.
 
         Returns:
-          What is encoded, and which ranks each protocol takes from it.
+          What is encoded, and which ranks each protocol reads from it.
         """
         ...
 

@@ -68,7 +68,7 @@ def lay_out_for_packing(
     max_session_length: int,
     paper_batch_size: int = PAPER_BATCH_SIZE,
 ) -> Layout:
-    """Lays out both protocols for an encoder that takes so many inputs, all at once.
+    """Lays out both protocols for an encoder of a limited number of inputs at once.
 
     The first ``max_session_length`` inputs of a session are one sequence, as they are;
     each later one gets a window, the inputs up to it, of which the last is scored.

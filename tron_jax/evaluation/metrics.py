@@ -52,8 +52,8 @@ def mrr(ranks: np.ndarray, cutoff: int) -> np.ndarray:
 def ndcg(ranks: np.ndarray, cutoff: int) -> np.ndarray:
     """The normalised discounted cumulative gain, with the label alone relevant.
 
-    The best list has its one relevant item in front, for a gain of 1, so nothing is
-    left to divide by.
+    The best list has its one relevant item in front, for a gain of 1, so that
+    dividing by the best list's gain changes nothing.
 
     Args:
       ranks: [events] ranks of the labels, 1 = the best.
@@ -67,6 +67,7 @@ def ndcg(ranks: np.ndarray, cutoff: int) -> np.ndarray:
     return np.where(ranks <= cutoff, 1.0 / np.log2(1.0 + ranks), 0.0)
 
 
+# By name, in lower case.
 METRICS: dict[str, Metric] = {"recall": recall, "mrr": mrr, "ndcg": ndcg}
 
 # Other names under which a user may ask for a metric.

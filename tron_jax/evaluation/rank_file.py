@@ -1,7 +1,7 @@
 """The ranks of an evaluation: one per predicted event, in memory and ``ranks.parquet``.
 
-Every metric under every tie rule follows from them, and two runs can be compared event
-by event.
+Any metric under any tie rule follows from them, and two runs can be compared event by
+event.
 """
 
 from __future__ import annotations

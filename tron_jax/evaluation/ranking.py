@@ -58,9 +58,9 @@ def count_block(
     ids = ids[:, None]
     equal = jnp.where(scores == label_scores, EQUAL, 0)
     # One sum for both counts, as it costs the most after the matmul.
-    kind = jnp.where(scores <= label_scores, equal, 1)
-    kind = jnp.where((ids > 0) & (ids != labels), kind, 0)
-    total = jnp.sum(kind, axis=0, dtype=jnp.int32)
+    count = jnp.where(scores <= label_scores, equal, 1)
+    count = jnp.where((ids > 0) & (ids != labels), count, 0)
+    total = jnp.sum(count, axis=0, dtype=jnp.int32)
     return total % EQUAL, total // EQUAL
 
 

@@ -60,7 +60,7 @@ class MetricsWriter:
             raise self._unwritable(error) from error
 
     def sync(self) -> None:
-        """Puts the lines on disk, as must be before a checkpoint stands for them."""
+        """Forces the lines onto the disk, before a checkpoint relies on them."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
