@@ -15,6 +15,7 @@ from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from experiments.assembly.update_rules import ITEM_TABLES, OPTIMIZERS
 from tron_jax.data.packing import Order, Position
 from tron_jax.errors import UserError
+from tron_jax.evaluation.metrics import METRICS, OTHER_NAMES, canonical_name
 from tron_jax.models.gru4rec import STARTS
 from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
@@ -94,6 +95,7 @@ def check(config: ConfigDict) -> None:
         _check_loss,
         _check_model,
         _check_optimizer,
+        _check_eval,
     ):
         part(config)
 
@@ -274,6 +276,24 @@ def _check_optimizer(config: ConfigDict) -> None:
         optimizer.b1 >= optimizer.b2**1.5,
         f"optimizer.b1 is {optimizer.b1}",
         f"below optimizer.b2 ** 1.5 = {optimizer.b2**1.5:.6g}",
+    )
+
+
+def _check_eval(config: ConfigDict) -> None:
+    """Names and cut-offs; a config read back from JSON has lists for tuples."""
+    metrics, cutoffs = (_get(config, f"eval.{x}") for x in ("metrics", "cutoffs"))
+    for name in metrics:
+        try:
+            canonical_name(name)
+        except (KeyError, AttributeError):
+            known = ", ".join([*METRICS, *OTHER_NAMES])
+            raise UserError(
+                f"eval.metrics is {tuple(metrics)}; expected a tuple of: {known}"
+            ) from None
+    _refuse(
+        not all(type(cutoff) is int and cutoff > 0 for cutoff in cutoffs),
+        f"eval.cutoffs is {tuple(cutoffs)}",
+        "a tuple of whole numbers of at least 1",
     )
 
 

@@ -21,6 +21,8 @@ MAY_CHANGE = (
     "checkpoint.every_steps",
     "checkpoint.keep_last",
     "data.path",
+    "eval.cutoffs",
+    "eval.metrics",
     "train.epochs",
     "train.log_every_steps",
 )
@@ -44,6 +46,8 @@ ADDED = {
     "optimizer.epsilon_in_root": False,
     "optimizer.momentum": 0.0,
     "train.steps_per_call": 100,
+    "eval.cutoffs": (5, 10, 20),
+    "eval.metrics": ("recall", "mrr", "ndcg"),
 }
 # Fields that have another name now, with the new names of values that were renamed.
 RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {

@@ -12,15 +12,16 @@ from tron_jax.sampling.sources import SOURCES
 
 
 def test_every_field_is_checked():
-    """What is neither a choice, a range nor a path is a switch."""
+    """What is neither a choice, a range, a tuple nor a path is a switch."""
     switches = {
         "negatives.mask_hits",
         "negatives.mask_session",
         "negatives.deduplicate",
         "optimizer.epsilon_in_root",
     }
+    tuples = {"eval.metrics", "eval.cutoffs"}
     counts = {f"negatives.num_{source}" for source in SOURCES}
-    known = {*checks.CHOICES, *checks.RANGES, *counts, "data.path", *switches}
+    known = {*checks.CHOICES, *checks.RANGES, *counts, "data.path", *switches, *tuples}
     config = defaults.default_config()
     assert known == {f"{group}.{name}" for group in config for name in config[group]}
 

@@ -8,7 +8,7 @@ import pytest
 import reference_negatives as reference
 
 from tron_jax import rng
-from tron_jax.objectives import scoring
+from tron_jax.objectives import candidate_scores
 from tron_jax.sampling import candidates as candidates_
 from tron_jax.sampling import exclusion, sampler, sources
 from tron_jax.sampling.sampler import DRAWN_PER
@@ -235,7 +235,7 @@ def test_what_counts_equals_the_slow_loop(drawn_per, excluded):
     @jax.jit
     def count(candidates, batch):
         fewer = candidates_.without_repeats(candidates, batch)
-        kept = functools.partial(scoring.kept, batch=batch, mask_hits=masked)
+        kept = functools.partial(candidate_scores.kept, batch=batch, mask_hits=masked)
         return kept(candidates), kept(fewer)
 
     all_kept, fewer_kept = jax.tree.map(np.asarray, count(candidates, batch))
@@ -264,8 +264,8 @@ def test_candidates_of_one_kind_alone_are_deduplicated(num_uniform):
     @jax.jit
     def find(batch):
         candidates = sample(jnp.int32(0), batch)
-        keep = scoring.kept(candidates, batch, mask_hits=False)
-        return scoring.items_of(None, candidates, batch), keep
+        keep = candidate_scores.kept(candidates, batch, mask_hits=False)
+        return candidate_scores.items_of(candidates, batch), keep
 
     ids, keep = jax.tree.map(np.asarray, find(batch))
     for event in np.flatnonzero(batch.weight):
