@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.update_rules import OPTIMIZERS
 from tron_jax.errors import UserError
-from tron_jax.models.gru4rec import STARTS
+from tron_jax.models.gru4rec import INIT_BOUNDS
 from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
 from tron_jax.objectives.losses import LOSSES
@@ -18,7 +18,7 @@ from tron_jax.sampling.negatives import EXCLUDES, IN_BATCH_FROM, UNIFORM_STYLES
 
 CHOICES = {
     "model.name": tuple(MODELS),
-    "model.init": tuple(STARTS),
+    "model.init": tuple(INIT_BOUNDS),
     "model.compute_dtype": tuple(COMPUTE_DTYPES),
     "model.position": ("from_start", "from_end"),
     "negatives.uniform_style": tuple(UNIFORM_STYLES),

@@ -55,7 +55,7 @@ def make_step():
         others = (jnp.arange(SLOTS)[:, None] + jnp.arange(1, 3)) % SLOTS
         return Candidates(drawn, jnp.array(True), others, batch.weight[others] > 0)
 
-    tx, item_tx = optax.sgd(rate), item_table.adagrad(rate, epsilon=1e-10)
+    tx, item_tx = optax.sgd(rate), item_table.row_adagrad(rate, epsilon=1e-10)
     objective = make_objective(ssm, topk=5, mask_hits=True)
     train_step = make_train_step(
         ENCODER,

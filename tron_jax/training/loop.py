@@ -20,8 +20,8 @@ from tron_jax.memory import size, temporaries
 from tron_jax.objectives.objective import LossTotals
 from tron_jax.sampling.popularity import Popularity
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
+from tron_jax.storage.array_files import all_finite
 from tron_jax.storage.checkpoints import Checkpoints
-from tron_jax.storage.finite import all_finite
 from tron_jax.training.log_windows import Record, Recorder, TrainingPlan
 
 # (state, step) -> lines about the state, and the score that "best" goes by
