@@ -25,6 +25,7 @@ from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.log_q import make_log_q
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import Objective, make_objective
+from tron_jax.objectives.settings import Selection
 from tron_jax.sampling.negatives import Sampler, make_sampler
 from tron_jax.sampling.popularity import Popularity, make_popularity
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
@@ -160,10 +161,12 @@ def _objective(config: ConfigDict, num_items: int) -> Objective:
     )
     return make_objective(
         loss_fn,
-        topk=loss.topk,
-        mask_hits=negatives.mask_hits,
-        topk_start=loss.topk_start,
-        topk_steps=loss.topk_steps,
+        Selection(
+            topk=loss.topk,
+            topk_start=loss.topk_start,
+            topk_steps=loss.topk_steps,
+            mask_hits=negatives.mask_hits,
+        ),
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
         **mean,

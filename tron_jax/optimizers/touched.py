@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,23 @@ class Touched(NamedTuple):
     inputs: jax.Array
     labels: jax.Array
     drawn: jax.Array
+
+    def items(self, numbers: jax.Array) -> jax.Array:
+        """Item ids of row numbers [...]."""
+        return numbers if self.ids is None else self.ids[numbers]
+
+
+class RowGradient(NamedTuple):
+    """A gradient by touched rows, of which a step has several that are added up.
+
+    Attributes:
+      numbers: [...] row numbers, in any order and as often as it comes; None where
+        ``values`` are by all rows in order.
+      values: [..., hidden].
+    """
+
+    numbers: jax.Array | None
+    values: jax.Array
 
 
 def touch(
@@ -57,23 +75,24 @@ def touch(
     return Touched(ids, rows[0], rows[1], rows[2].reshape(drawn.shape))
 
 
-def sum_rows(num_rows: int, *parts: tuple[jax.Array | None, jax.Array]) -> jax.Array:
-    """Adds up gradients by row, in one scatter.
+def sum_rows(num_rows: int, gradients: Sequence[RowGradient]) -> jax.Array:
+    """Adds up gradients by row, those of single rows in one scatter.
 
     Args:
       num_rows: rows of the result.
-      *parts: pairs of row indices [...] and gradients [..., hidden]; or of None and
-        gradients [num_rows, hidden] of all rows.
+      gradients: at least one.
 
     Returns:
       [num_rows, hidden].
     """
-    hidden, dtype = parts[0][1].shape[-1], parts[0][1].dtype
-    some = [(row, gradients) for row, gradients in parts if row is not None]
-    dense = [gradients for row, gradients in parts if row is None]
-    total = sum(dense[1:], dense[0]) if dense else jnp.zeros((num_rows, hidden), dtype)
+    hidden, dtype = gradients[0].values.shape[-1], gradients[0].values.dtype
+    of_all = [values for numbers, values in gradients if numbers is None]
+    some = [(numbers, values) for numbers, values in gradients if numbers is not None]
+    total = (
+        sum(of_all[1:], of_all[0]) if of_all else jnp.zeros((num_rows, hidden), dtype)
+    )
     if not some:
         return total
-    rows = jnp.concatenate([row.reshape(-1) for row, _ in some])
-    gradients = jnp.concatenate([grad.reshape(-1, hidden) for _, grad in some])
-    return total.at[rows].add(gradients)
+    numbers = jnp.concatenate([numbers.reshape(-1) for numbers, _ in some])
+    values = jnp.concatenate([values.reshape(-1, hidden) for _, values in some])
+    return total.at[numbers].add(values)
