@@ -29,7 +29,8 @@ from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
-from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
+from tron_jax.training.loop import Loop, asked_to_stop
+from tron_jax.training.step_programs import compile_steps
 
 
 def main(argv: Sequence[str]) -> int:
@@ -131,13 +132,13 @@ def _check_room(
     saves: int,
     resumed: bool,
 ) -> None:
-    """Prints what the run needs of memory and disk, or refuses it."""
+    """Prints what the run needs of memory and disk, or raises if that is not free."""
     free = memory.free_memory()
     if free is not None and resumed:
-        free += needs.state  # is there already
+        free += needs.state  # already allocated
     dense = config.optimizer.item_table == "dense"
     print(preflight.check_memory(needs, free, dense=dense))
-    staging.clear(checkpoints.folder)  # a killed run's, before room is asked for
+    staging.clear(checkpoints.folder)  # what a killed run left must not count
     line = preflight.check_disk(
         needs.state,
         saves=saves,
@@ -149,7 +150,7 @@ def _check_room(
 
 
 def _spent(checkpoints: Checkpoints) -> str:
-    """What the run took, in a line."""
+    """A line of the memory that the run used and the speed of its checkpoints."""
     peak, saved = memory.peak_memory(), checkpoints.saved
     figures = [f"peak memory {readable(peak.host)}"]
     if peak.device is not None:
@@ -168,7 +169,12 @@ def _evaluate(
     state: TrainState,
     step: int,
 ) -> tuple[list[dict], float | None]:
-    """Both protocols on every split held out: printed, as lines, and as a score."""
+    """Evaluates each held-out split under both protocols, and prints the results.
+
+    Returns:
+      Lines of the log, and the score by which the best checkpoint is chosen: Recall@20
+      of validation, or else of test.
+    """
     lines: list[dict] = []
     scores: dict[str, float] = {}
     for split in sorted(splits.keys() - {"train"}):
