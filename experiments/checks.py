@@ -16,7 +16,7 @@ from experiments.assembly.update_rules import ITEM_TABLES, OPTIMIZERS
 from tron_jax.data.packing import Order, Position
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import METRICS, OTHER_NAMES, canonical_name
-from tron_jax.models.gru4rec import STARTS
+from tron_jax.models.gru4rec import INIT_BOUNDS
 from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
 from tron_jax.objectives.losses import LOSSES
@@ -29,7 +29,7 @@ from tron_jax.sampling.sources import IN_BATCH, SOURCES
 # The mappings themselves: a loss that is added to LOSSES is a choice at once.
 CHOICES: dict[str, Collection[str]] = {
     "model.name": MODELS,
-    "model.init": STARTS,
+    "model.init": INIT_BOUNDS,
     "model.compute_dtype": COMPUTE_DTYPES,
     "model.position": typing.get_args(Position),
     "negatives.drawn_per": DRAWN_PER,

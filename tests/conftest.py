@@ -10,10 +10,18 @@ import pytest
 
 # Tests that need several devices or the GPU start a process of their own.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile much and compute little, so LLVM need not optimise.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+# Tests compile much and compute little, so LLVM need not optimise, and XLA need not
+# generate fused loops by way of MLIR, which takes half of the time of a compilation.
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+# A shell that ignores SIGINT passes that on, to us and to the children of tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):

@@ -210,7 +210,7 @@ def test_ranks_are_the_same_for_the_same_state(config, tiny_data, compilations):
 @pytest.mark.parametrize("config", PUBLISHED)
 def test_every_config_takes_a_step(config, tiny_data, compilations):
     parts = built(get_config(config), tiny_data, "bfloat16")
-    batch, _ = parts.batches.take(0, 1)
+    batch, _ = parts.batches.dispatch_at(0, 1)
     with tiny.compiled_once(compilations):
         before = jax.jit(parts.init)()
         after, totals = jax.jit(parts.train_step)(before, batch, parts.constants)

@@ -47,7 +47,7 @@ def test_takes_two_steps(name, dataset, tiny_data, compilations):
         train_step = jax.jit(parts.train_step)
         states, batches = [jax.jit(parts.init)()], []
         for step in range(2):
-            taken, steps = parts.batches.take(step, step + 1)
+            taken, steps = parts.batches.dispatch_at(step, step + 1)
             assert steps == 1
             state, totals = train_step(states[-1], taken, parts.constants)
             states.append(jax.tree.map(np.asarray, state))

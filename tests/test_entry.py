@@ -34,9 +34,9 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_field_that_may_not_change(stopped, train, field, value, words):
     before = content(stopped)
     outcome = train(stopped, **{field: value})
-    may = "checkpoint.every_steps, checkpoint.keep_last, data.path, train.epochs, "
-    may += "train.log_every_steps may change"
-    tiny.assert_refused(outcome, str(stopped), *words, may)
+    others = "checkpoint.every_steps, checkpoint.keep_last, data.path, eval.cutoffs, "
+    others += "eval.metrics, train.epochs, train.log_every_steps may change"
+    tiny.assert_refused(outcome, str(stopped), *words, others)
     assert content(stopped) == before
 
 

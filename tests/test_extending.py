@@ -21,7 +21,7 @@ from tron_jax.objectives import losses
 from tron_jax.reporting import metrics_writer
 from tron_jax.sampling import sources
 from tron_jax.sampling.sampler import make_sampler
-from tron_jax.training.loop import compile_steps
+from tron_jax.training.step_programs import compile_steps, shape_of
 
 NUM_ITEMS, MOST_CLICKED = 3000, 1000
 
@@ -129,7 +129,10 @@ def test_a_toy_source_and_a_toy_loss(config):
     assert 0 < (counts[1:] < least).sum() < NUM_ITEMS - MOST_CLICKED
     batches = [parts.batches.at(step) for step in range(2)]
     train_step = compile_steps(
-        parts.train_step, jax.eval_shape(parts.init), batches, parts.constants
+        parts.train_step,
+        jax.eval_shape(parts.init),
+        list({shape_of(batch): batch for batch in batches}.values()),
+        parts.constants,
     )
     state = jax.jit(parts.init)()
     seen = []

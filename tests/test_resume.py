@@ -14,7 +14,7 @@ from experiments.assembly import run_parts
 from tron_jax.data.packing import abstract_batch
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import DamagedCheckpointError
-from tron_jax.training.loop import compile_steps
+from tron_jax.training.step_programs import compile_steps
 
 KILLED = """
 import os, signal, sys

@@ -20,7 +20,8 @@ from tron_jax.reporting import metrics_writer
 from tron_jax.steps import TrainState, repeat
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
-from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
+from tron_jax.training.loop import Loop, asked_to_stop
+from tron_jax.training.step_programs import compile_steps
 
 EPOCHS, LOG_EVERY, SAVE_EVERY = 2, 10, 17
 

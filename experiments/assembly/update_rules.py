@@ -45,7 +45,7 @@ def _adagrad(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
     }
     return (
         adagrad.adagrad(rate, **settings),
-        item_table.adagrad(rate, **settings),
+        item_table.row_adagrad(rate, **settings),
     )
 
 

@@ -12,25 +12,15 @@ from flax import linen as nn
 from tron_jax.data.packing import block_size
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
-from tron_jax.models.initial_table import draw_in_blocks
+from tron_jax.models.initializers import draw_in_blocks, uniform
 from tron_jax.models.precision import Dense, compute_dtype_of, divide
 
 LAYER_NORM_EPSILON = 1e-5
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def bias_like_torch(fan_in: int) -> nn.initializers.Initializer:
-    """U(±1/√fan_in), the start of a feed-forward bias in the published model."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def init(key, shape, dtype=jnp.float32, **_: Any) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 def with_block_before(x: jax.Array, fill: float) -> jax.Array:
-    """Puts in front of each block the one before it: [b, l, …] -> [b, 2·l, …]."""
+    """Prepends to each block the one before it: [b, l, …] -> [b, 2·l, …]."""
     first = jnp.full_like(x[:1], fill)
     return jnp.concatenate([jnp.concatenate([first, x[:-1]]), x], axis=1)
 
@@ -38,8 +28,8 @@ def with_block_before(x: jax.Array, fill: float) -> jax.Array:
 class Attention(nn.Module):
     """Causal attention within sessions, linear in the length of the stream.
 
-    The stream is cut into blocks no shorter than a session may be, so that a session
-    lies in at most two of them: each block attends to itself and the one before.
+    The stream is cut into blocks at least as long as the longest session, so that a
+    session lies in at most two of them: a block attends to itself and the one before.
     """
 
     num_heads: int
@@ -62,9 +52,9 @@ class Attention(nn.Module):
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         key, value = with_block_before(key, 0), with_block_before(value, 0)
         session = session.reshape(blocks, self.block)
-        place = jnp.arange(self.block)
-        before = jnp.arange(2 * self.block) <= place[:, None] + self.block
-        own = session[:, :, None] == with_block_before(session, -1)[:, None]
+        query_index = self.block + jnp.arange(self.block)
+        before = jnp.arange(2 * self.block) <= query_index[:, None]
+        same = session[:, :, None] == with_block_before(session, -1)[:, None]
         scale = math.sqrt(hidden // self.num_heads)
         scores = jnp.einsum(
             "bqhd,bkhd->bhqk",
@@ -72,7 +62,9 @@ class Attention(nn.Module):
             key,
             preferred_element_type=jnp.float32,  # what the softmax is taken of
         )
-        scores = jnp.where((own & before)[:, None], scores, jnp.finfo(scores.dtype).min)
+        scores = jnp.where(
+            (same & before)[:, None], scores, jnp.finfo(scores.dtype).min
+        )
         weights = Dropout(self.dropout)(nn.softmax(scores), train).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, hidden)
         out = Dense(hidden, dtype=self.dtype, kernel_init=uniform_fan_in, name="out")
@@ -96,7 +88,7 @@ class FeedForward(nn.Module):
                 width,
                 dtype=self.dtype,
                 kernel_init=uniform_fan_in,
-                bias_init=bias_like_torch(x.shape[-1]),
+                bias_init=uniform(1 / math.sqrt(x.shape[-1])),  # as torch.nn.Linear
                 name=name,
             )(x)
         return x
