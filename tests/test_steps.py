@@ -9,7 +9,7 @@ import reference
 from reference_negatives import make_sampler
 
 from tron_jax.data.packing import Batch, pack
-from tron_jax.models.sasrec import make_sasrec
+from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.losses import LossSettings, make_loss
 from tron_jax.objectives.objective import StepData, make_objective
@@ -44,12 +44,14 @@ def make_batch(seed=0, size=64, sessions=SESSIONS, order=None, items=ITEMS):
 
 def make_encoder(dropout=0.0):
     return make_sasrec(
-        hidden_size=HIDDEN,
-        num_layers=1,
-        num_heads=2,
-        feedforward_size=HIDDEN,
-        max_session_length=LIMIT,
-        dropout=dropout,
+        SASRecSettings(
+            hidden_size=HIDDEN,
+            num_layers=1,
+            num_heads=2,
+            feedforward_size=HIDDEN,
+            max_session_length=LIMIT,
+            dropout=dropout,
+        )
     )
 
 
