@@ -137,7 +137,7 @@ def _fault_of_config(config_flag: str, error: str, last_line: str) -> str | None
 
 
 def _unknown_field(config_flag: str, name: str) -> str | None:
-    """Names the fields that exist beside the first part of a path that does not."""
+    """Lists the fields of the group where a path first fails; None if it does not."""
     if hint := workdirs.hint_of_renamed(name.removeprefix("config.")):
         return hint
     argv = ["", config_flag]

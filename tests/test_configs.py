@@ -65,7 +65,7 @@ def test_smoke_builds():
     assert_builds(get_config("smoke"), 2000)
 
 
-# Values that design.md gives for all SASRec and TRON rows of Table 2.
+# What all SASRec and TRON rows of Table 2 share, by the paper and its code.
 TRANSFORMER = {
     "model.name": "sasrec",
     "model.hidden_size": 200,

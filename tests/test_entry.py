@@ -150,11 +150,11 @@ def test_a_wrong_argument(tmp_path, train, argument, words):
     ],
 )
 def test_a_wrong_command(tmp_path, capfd, argv, words):
-    places = {
+    paths = {
         "CONFIGS": str(tiny.ROOT / "experiments" / "configs"),
         "=W": f"={tmp_path / 'w'}",
     }
-    for name, path in places.items():
+    for name, path in paths.items():
         argv = [argument.replace(name, path) for argument in argv]
     status = train_program.main(["train", *argv])
     tiny.assert_refused((status, *capfd.readouterr()), *words)

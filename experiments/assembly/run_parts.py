@@ -72,7 +72,7 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
 
 
 def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
-    """Replaces what is left to us by what the data decide."""
+    """Replaces ``auto`` by what suits the number of items."""
     config = config.copy_and_resolve_references()
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"

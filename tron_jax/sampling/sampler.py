@@ -112,7 +112,7 @@ def make_sampler(
             for name, count in counts.items()
         ]
         candidates = Candidates(
-            *_beside_each_other(drawn, groups),
+            *_side_by_side(drawn, groups),
             *choose_positions(
                 key_of(IN_BATCH),
                 batch.session,
@@ -153,7 +153,7 @@ def _draw(
     return draw(key, shape, num_items, constants_of(name, constants), excluded)
 
 
-def _beside_each_other(
+def _side_by_side(
     drawn: list[tuple[jax.Array, jax.Array | bool]], groups: int
 ) -> tuple[jax.Array, jax.Array]:
     """[groups, k] ids of all sources, and a keep that broadcasts to them."""
