@@ -207,27 +207,22 @@ def _check_log_q(config: ConfigDict) -> None:
 
 def _check_full_softmax(config: ConfigDict) -> None:
     """No sampling, no selection: every item is scored."""
-    loss, negatives = config.loss, config.negatives
-    counts = negative_sampling(config).counts
-    for field, value in {
-        **{f"negatives.num_{name}": count for name, count in counts.items()},
-        "loss.topk": loss.topk,
-        "loss.topk_start": loss.topk_start,
-        "loss.topk_steps": loss.topk_steps,
-        "loss.penalty": loss.penalty,
-        "loss.elu": loss.elu,
-    }.items():
+    fields = [f"negatives.num_{name}" for name in negative_sampling(config).counts]
+    fields += ["loss.topk", "loss.topk_start", "loss.topk_steps"]
+    for field in (*fields, "loss.penalty", "loss.elu"):
+        value = _get(config, field)
         _refuse(
             value != 0, f"{field} is {value} with loss.name=full_softmax", f"{field}=0"
         )
+    logq = config.loss.logq
     _refuse(
-        loss.logq != "none",
-        f"loss.logq is {loss.logq} with loss.name=full_softmax, which samples nothing",
+        logq != "none",
+        f"loss.logq is {logq} with loss.name=full_softmax, which samples nothing",
         "loss.logq=none",
     )
     for field in ("mask_hits", "deduplicate"):
         _refuse(
-            negatives[field],
+            config.negatives[field],
             f"negatives.{field} is set with loss.name=full_softmax",
             f"negatives.{field}=false",
         )

@@ -107,12 +107,8 @@ def make_sampler(
         group_session = DRAWN_PER[settings.drawn_per](batch.session, num_sessions)
         excluded = EXCLUDES[settings.exclude](batch, members, group_session, num_items)
         groups = len(group_session)
-        drawn = [
-            _draw(name, key_of(name), (groups, count), num_items, constants, excluded)
-            for name, count in counts.items()
-        ]
         candidates = Candidates(
-            *_side_by_side(drawn, groups),
+            *_draw(counts, key_of, groups, num_items, constants, excluded),
             *choose_positions(
                 key_of(IN_BATCH),
                 batch.session,
@@ -141,28 +137,27 @@ def _check_names(settings: NegativeSampling) -> None:
 
 
 def _draw(
-    name: str,
-    key: jax.Array,
-    shape: tuple[int, int],
+    counts: dict[str, int],
+    key_of: Callable[[str], jax.Array],
+    groups: int,
     num_items: int,
     constants: Constants,
     excluded: Excluded | None,
-) -> tuple[jax.Array, jax.Array | bool]:
-    draw = SOURCES[name].draw
-    assert draw is not None, f"{name!r} draws nothing"
-    return draw(key, shape, num_items, constants_of(name, constants), excluded)
-
-
-def _side_by_side(
-    drawn: list[tuple[jax.Array, jax.Array | bool]], groups: int
 ) -> tuple[jax.Array, jax.Array]:
-    """[groups, k] ids of all sources, and a keep that broadcasts to them."""
-    if not drawn:
+    """[groups, k] ids from all sources, and a keep that broadcasts to them."""
+    if not counts:
         return jnp.zeros((groups, 0), jnp.int32), jnp.array(True)
-    ids, keeps = zip(*drawn, strict=True)
-    if len(drawn) == 1:
+    ids, keeps = [], []
+    for name, count in counts.items():
+        draw = SOURCES[name].draw
+        assert draw is not None, f"{name!r} draws nothing"
+        of_source = constants_of(name, constants)
+        drawn = draw(key_of(name), (groups, count), num_items, of_source, excluded)
+        ids.append(drawn[0])
+        keeps.append(drawn[1])
+    if len(ids) == 1:
         return ids[0], jnp.asarray(keeps[0])
     if all(keep is True for keep in keeps):
         return jnp.concatenate(ids, axis=1), jnp.array(True)
-    whole = [jnp.broadcast_to(k, i.shape) for i, k in zip(ids, keeps, strict=True)]
+    whole = [jnp.broadcast_to(k, i.shape) for k, i in zip(keeps, ids, strict=True)]
     return jnp.concatenate(ids, axis=1), jnp.concatenate(whole, axis=1)
