@@ -9,12 +9,11 @@ import pyarrow as pa
 import pytest
 
 from data_prep.clicks.batches import TIME
-from data_prep.console import Progress
 from data_prep.pipeline import merging
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.steps import Arranged
-from data_prep.prepared import split_stream
-from data_prep.prepared.split_stream import SplitStream
+from data_prep.prepared.flat_files import INT32_MAX, FlatFiles
+from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 
 
@@ -30,27 +29,27 @@ def random_sessions(seed, size, longest=6):
     ]
 
 
-def merge(folder, sessions, parts, timed=True, name=str, record=None):
+def merge(folder, sessions, parts, timed=True, name=str, record=None, limit=INT32_MAX):
     """Merges sessions that are dealt out to parts at random."""
     rng = np.random.default_rng(len(sessions))
     dealt = rng.integers(0, parts, len(sessions))
     with (
         contextlib.closing(Merger(folder, "train", parts)) as merger,
-        contextlib.closing(SplitStream(folder, "train")) as stream,
+        contextlib.closing(FlatFiles(folder, "train", limit)) as files,
     ):
         if record is not None:
-            stream.append = record
+            files.append = record
         for part in range(parts):
             chosen = [s for s, p in zip(sessions, dealt, strict=True) if p == part]
             chosen.sort(key=lambda s: s[:2] if timed else s[1])
             if chosen:
                 append(merger, chosen, timed, name)
         number = ItemNumbers(50)
-        merger.merge(stream, number, Progress())
+        merger.merge(files, number, Stages())
         merger.close()
-        split = stream.finish()
+        merged = files.finish()
     assert list(folder.iterdir()) == []
-    return split, number
+    return merged, number
 
 
 def append(merger, sessions, timed, name):
@@ -71,28 +70,28 @@ def append(merger, sessions, timed, name):
 def test_the_order_is_that_of_one_sort(tmp_path, monkeypatch, timed, parts, buffer):
     monkeypatch.setattr(merging, "BUFFER", buffer)
     sessions = random_sessions(parts, 400)
-    split, number = merge(tmp_path, sessions, parts, timed)
+    merged, number = merge(tmp_path, sessions, parts, timed)
     expected = sorted(sessions, key=lambda s: s[:2] if timed else s[1])
-    assert split.ids.to_pylist() == [s[2] for s in expected]
-    found = np.split(split.items, split.offsets[1:-1])
+    assert merged.ids.to_pylist() == [s[2] for s in expected]
+    found = np.split(merged.items, merged.offsets[1:-1])
     codes = number.codes()
     assert [codes[x - 1].tolist() for x in found] == [s[3] for s in expected]
     assert codes.tolist() == list(dict.fromkeys(i for s in expected for i in s[3]))
     if timed:
-        starts = split.start_time.cast(pa.int64()).to_pylist()
+        starts = merged.start_time.cast(pa.int64()).to_pylist()
         assert starts == [s[0] for s in expected]
     else:
-        assert split.start_time.null_count == len(sessions)
+        assert merged.start_time.null_count == len(sessions)
 
 
 def test_ids_are_text_if_one_is(tmp_path):
     sessions = random_sessions(0, 60)
     odd = sessions[7][2]
-    split, _ = merge(
+    merged, _ = merge(
         tmp_path, sessions, 5, name=lambda s: f"0{s}" if s == odd else str(s)
     )
-    assert split.ids.type == pa.string()
-    assert sorted(split.ids.to_pylist()) == sorted(
+    assert merged.ids.type == pa.string()
+    assert sorted(merged.ids.to_pylist()) == sorted(
         f"0{s[2]}" if s[2] == odd else str(s[2]) for s in sessions
     )
 
@@ -102,8 +101,8 @@ def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(merging, "BUFFER", 8000)
     sizes = []
 
-    def record(items, lengths, ids, starts):
-        sizes.append(4 * len(items) + 40 * len(ids))
+    def record(chunk):
+        sizes.append(4 * len(chunk.items) + 40 * len(chunk.ids))
 
     merge(tmp_path, random_sessions(1, 4000), 8, name=int, record=record)
     assert max(sizes) < 2 * 8000 + 8 * 100
@@ -114,17 +113,18 @@ def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
 def test_a_session_longer_than_a_block(tmp_path, monkeypatch):
     monkeypatch.setattr(merging, "BUFFER", 100)
     sessions = random_sessions(2, 30, longest=400)
-    split, _ = merge(tmp_path, sessions, 3)
+    merged, _ = merge(tmp_path, sessions, 3)
     lengths = [len(s[3]) for s in sorted(sessions, key=lambda s: s[:2])]
-    assert np.diff(split.offsets).tolist() == lengths
+    assert np.diff(merged.offsets).tolist() == lengths
 
 
-@pytest.mark.parametrize(("limit", "name"), [("MAX_EVENTS", int), ("MAX_TEXT", "a{}")])
-def test_more_than_a_split_can_hold(tmp_path, monkeypatch, limit, name):
-    monkeypatch.setattr(split_stream, limit, 100)
-    sessions = random_sessions(3, 90)
-    with pytest.raises(UserError, match=r"a split can hold 100 .* there are more"):
-        merge(tmp_path, sessions, 2, name=int if name is int else name.format)
+@pytest.mark.parametrize(
+    ("limit", "what"), [(100, "events"), (1000, "bytes of session ids")]
+)
+def test_more_than_a_split_can_hold(tmp_path, limit, what):
+    sessions = random_sessions(3, 90)  # of 2 to 5 events each
+    with pytest.raises(UserError, match=rf"can hold [0-9,]+ {what}; there are more"):
+        merge(tmp_path, sessions, 2, name="id of a session {}".format, limit=limit)
 
 
 WRITE = """
@@ -132,18 +132,19 @@ import resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from data_prep.clicks.batches import TIME
-from data_prep.prepared.split_stream import SplitStream
+from data_prep.prepared.flat_files import FlatFiles, SessionChunk
 from data_prep.prepared.writer import write_prepared
 
 folder = Path(sys.argv[1])
-streams = [SplitStream(folder, name) for name in ("train", "test")]
+train, test = FlatFiles(folder, "train"), FlatFiles(folder, "test")
 items, lengths = np.tile(np.array([1, 2], np.int32), 1 << 20), np.full(1 << 20, 2)
 for chunk in range(10):
-    ids = np.arange(chunk << 20, (chunk + 1) << 20)
-    streams[0].append(items, lengths, pa.array(ids), pa.array(ids).cast(TIME))
+    ids = pa.array(np.arange(chunk << 20, (chunk + 1) << 20))
+    train.append(SessionChunk(items, lengths, ids, ids.cast(TIME)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-splits = [stream.finish() for stream in streams]
-stats = write_prepared(folder, *splits, pa.array([5, 6]), {})
+sessions = train.finish(), test.finish()
+maps = [*train.maps, *test.maps]
+stats = write_prepared(folder, *sessions, pa.array([5, 6]), {}, maps)
 assert stats["train"]["events"] == 20 << 20
 print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
