@@ -20,8 +20,8 @@ from absl import flags
 from data_prep.made_up.profiles import PROFILES, Profile
 from data_prep.made_up.sessions import draw_model, draw_sessions
 from data_prep.pipeline.disk import require_space
-from data_prep.prepared.flat_files import FlatFiles
 from data_prep.prepared.report import print_counts
+from data_prep.prepared.sessions_writer import SessionsWriter
 from data_prep.prepared.writer import write_prepared
 from tron_jax.console.program import run
 from tron_jax.console.stages import Stages
@@ -74,23 +74,21 @@ def main(values: flags.FlagValues) -> None:
     try:
         with (
             new_folder(Path(values.out)) as folder,
-            closing(FlatFiles(folder, "train")) as train,
-            closing(FlatFiles(folder, "test")) as test,
+            closing(SessionsWriter(folder, "train")) as train,
+            closing(SessionsWriter(folder, "test")) as test,
         ):
             stages.stage("drawing what goes together")
             model = draw_model(num_items, values.seed)
-            for part, files in enumerate((train, test)):
+            for part, writer in enumerate((train, test)):
                 stages.stage(f"drawing {('train', 'test')[part]} sessions")
                 for chunk in draw_sessions(
                     model, profile, num_sessions, part, values.seed
                 ):
-                    files.append(chunk)
-                    stages.count("sessions", files.num_sessions, num_sessions[part])
+                    writer.append(chunk)
+                    stages.count("sessions", writer.num_sessions, num_sessions[part])
             stages.stage("writing")
-            sessions = train.finish(), test.finish()
             raw_ids = pa.array(np.arange(1, num_items + 1))
-            maps = [*train.maps, *test.maps]
-            stats = write_prepared(folder, *sessions, raw_ids, about, maps)
+            stats = write_prepared(folder, train, test, raw_ids, about)
     finally:
         stages.close()
     print_counts(stats, values.profile)

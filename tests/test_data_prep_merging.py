@@ -12,8 +12,9 @@ from data_prep.clicks.batches import TIME
 from data_prep.pipeline import merging
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.steps import Arranged
-from data_prep.prepared.flat_files import INT32_MAX, FlatFiles
+from data_prep.prepared.sessions_writer import INT32_MAX, SessionsWriter
 from tron_jax.console.stages import Stages
+from tron_jax.data.sessions import Sessions
 from tron_jax.errors import UserError
 
 
@@ -35,21 +36,24 @@ def merge(folder, sessions, parts, timed=True, name=str, record=None, limit=INT3
     dealt = rng.integers(0, parts, len(sessions))
     with (
         contextlib.closing(Merger(folder, "train", parts)) as merger,
-        contextlib.closing(FlatFiles(folder, "train", limit)) as files,
+        contextlib.closing(SessionsWriter(folder, "train", limit)) as writer,
     ):
         if record is not None:
-            files.append = record
+            writer.append = record
         for part in range(parts):
             chosen = [s for s, p in zip(sessions, dealt, strict=True) if p == part]
             chosen.sort(key=lambda s: s[:2] if timed else s[1])
             if chosen:
                 append(merger, chosen, timed, name)
         number = ItemNumbers(50)
-        merger.merge(files, number, Stages())
+        merger.merge(writer, number, Stages())
         merger.close()
-        merged = files.finish()
-    assert list(folder.iterdir()) == []
-    return merged, number
+        path = writer.write()
+    assert list(folder.iterdir()) == [path]
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    lists, ids, starts = (batch[name] for name in ("items", "session", "start_time"))
+    items, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    return Sessions(items, offsets, ids, starts), number
 
 
 def append(merger, sessions, timed, name):
@@ -132,19 +136,18 @@ import resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from data_prep.clicks.batches import TIME
-from data_prep.prepared.flat_files import FlatFiles, SessionChunk
+from data_prep.prepared.chunks import SessionChunk
+from data_prep.prepared.sessions_writer import SessionsWriter
 from data_prep.prepared.writer import write_prepared
 
 folder = Path(sys.argv[1])
-train, test = FlatFiles(folder, "train"), FlatFiles(folder, "test")
+train, test = SessionsWriter(folder, "train"), SessionsWriter(folder, "test")
 items, lengths = np.tile(np.array([1, 2], np.int32), 1 << 20), np.full(1 << 20, 2)
 for chunk in range(10):
     ids = pa.array(np.arange(chunk << 20, (chunk + 1) << 20))
     train.append(SessionChunk(items, lengths, ids, ids.cast(TIME)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-sessions = train.finish(), test.finish()
-maps = [*train.maps, *test.maps]
-stats = write_prepared(folder, *sessions, pa.array([5, 6]), {}, maps)
+stats = write_prepared(folder, train, test, pa.array([5, 6]), {})
 assert stats["train"]["events"] == 20 << 20
 print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """

@@ -54,7 +54,7 @@ def test_all_stages_of_a_log_are_shown(tmp_path, monkeypatch, capsys):
         f"100%  {size}/{size} bytes",
         "filtering and sorting  100%  2/2 parts",
         "putting sessions in order  100%  30/30 sessions",
-        "writing and hashing the set",
+        "writing the set",
     ):
         assert part in shown
     assert "\r\x1b[Kwarning: the test part is empty" in shown  # on a line of its own

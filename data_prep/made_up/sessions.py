@@ -8,7 +8,7 @@ import pyarrow as pa
 from data_prep.clicks.batches import DAY, TIME
 from data_prep.made_up.click_model import ClickModel, draw_clicks, make_click_model
 from data_prep.made_up.profiles import Profile
-from data_prep.prepared.flat_files import SessionChunk
+from data_prep.prepared.chunks import SessionChunk
 
 _START = 1_704_067_200_000_000  # 2024-01-01, microseconds since 1970
 

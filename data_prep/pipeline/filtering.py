@@ -15,9 +15,6 @@ from data_prep.pipeline.split import LatestTimes, SplitRule, latest_times, split
 from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 
-# Where events are counted, by index into the names of `_step_names`.
-_READ, _LONG, _FREQUENT, _LONG_AGAIN, _KNOWN, _LONG_OF_KNOWN = range(6)
-
 
 class Filters(NamedTuple):
     """What is too short or too rare to be kept."""
@@ -97,13 +94,13 @@ class _Filtering:
         train: Merger,
         test: Merger,
     ) -> None:
-        self.counts = _StepCounts(_step_names(filters), len(log.items))
-        self._log = log
+        num_items = len(log.items)
+        self.counts = _StepCounts(num_items)
+        self._log, self._rule = log, rule
         self._min_length, self._min_support = filters
-        self._rule = rule
         self._train, self._test = train, test
-        self._support = np.zeros(len(log.items), np.int64)
-        self._in_train = np.zeros(len(log.items), bool)
+        self._support = np.zeros(num_items, np.int64)
+        self._in_train = np.zeros(num_items, bool)
         self._latest = LatestTimes()
         self._test_parts = self.waiting("test")
 
@@ -112,9 +109,9 @@ class _Filtering:
         return SpilledParts(self._log.folder, name, self._log.train.on_disk)
 
     def drop_short_sessions(self, part: Part) -> Part:
-        self.counts.add(_READ, part.events)
+        self.counts.add("read", part.events)
         events = steps.keep_long_sessions(part.events, self._min_length)
-        self.counts.add(_LONG, events)
+        self.counts.add(f"sessions of at least {self._min_length} events", events)
         self._support += steps.count_items(events, len(self._support))
         return part._replace(events=events)
 
@@ -122,9 +119,9 @@ class _Filtering:
         events = part.events
         if self._min_support > 1:
             events = steps.keep_items(events, self._support >= self._min_support)
-        self.counts.add(_FREQUENT, events)
+        self.counts.add(f"items of at least {self._min_support} events", events)
         events = steps.keep_long_sessions(events, self._min_length)
-        self.counts.add(_LONG_AGAIN, events)
+        self.counts.add(f"sessions of at least {self._min_length} events again", events)
         if self._rule is not None:
             self._latest = latest_times(events, self._latest)
         return part._replace(events=events)
@@ -139,68 +136,58 @@ class _Filtering:
             train, test = split_late(part.events, self._rule, self._latest)
         if train.num_rows:
             self._in_train[train["item"].to_numpy()] = True
-            for step in (_KNOWN, _LONG_OF_KNOWN):
-                self.counts.add(step, train)
-            _arrange(part, train, self._train)
+            self._arrange(part._replace(events=train), self._train)
         if test.num_rows:
             self._test_parts.append(part._replace(events=test))
 
     def finish_test(self) -> None:
         """Drops from test what train lacks, and arranges it."""
         if not self._train.events:
-            left = self.counts.totals()[: _LONG_AGAIN + 1]
+            left = self.counts.totals()
             story = "; ".join(f"{c.step}: {c.sessions:,} sessions" for c in left)
             what = f"no session of {self._min_length} events is left to train on"
             raise UserError(f"{what} ({story})")
         for part in self._test_parts.read():
-            events = steps.keep_items(part.events, self._in_train)
-            self.counts.add(_KNOWN, events)
-            events = steps.keep_long_sessions(events, self._min_length)
-            self.counts.add(_LONG_OF_KNOWN, events)
-            if events.num_rows:
-                _arrange(part, events, self._test)
+            self._arrange(part, self._test)
 
-
-def _arrange(part: Part, events: pa.Table, merger: Merger) -> None:
-    merger.append(steps.arrange(events), part.session_ids, part.first_rows)
-
-
-def _step_names(filters: Filters) -> tuple[str, ...]:
-    length, support = filters
-    return (
-        "read",
-        f"sessions of at least {length} events",
-        f"items of at least {support} events",
-        f"sessions of at least {length} events again",
-        "test items that train has",
-        f"test sessions of at least {length} events again",
-    )
+    def _arrange(self, part: Part, merger: Merger) -> None:
+        """Keeps what train has, which of train is all, and gives it away in order."""
+        events = steps.keep_items(part.events, self._in_train)
+        self.counts.add("test items that train has", events)
+        events = steps.keep_long_sessions(events, self._min_length)
+        step = f"test sessions of at least {self._min_length} events again"
+        self.counts.add(step, events)
+        if events.num_rows:
+            merger.append(steps.arrange(events), part.session_ids, part.first_rows)
 
 
 class _StepCounts:
     """Counts what each step leaves, over all parts."""
 
-    def __init__(self, names: tuple[str, ...], num_items: int) -> None:
-        self._names = names
-        self._sessions, self._events = [0] * len(names), [0] * len(names)
-        self._items = np.zeros((len(names), num_items), bool)
-        # A step that drops nothing returns the very table it was given.
+    def __init__(self, num_items: int) -> None:
+        self._num_items = num_items
+        self._counts: dict[str, StepCount] = {}
+        self._occur: dict[str, np.ndarray] = {}  # [num_items] bool
         self._last: tuple[pa.Table, int, np.ndarray] | None = None
 
-    def add(self, step: int, events: pa.Table) -> None:
+    def add(self, step: str, events: pa.Table) -> None:
         """Adds a part as a step left it; its sessions are in no other part."""
+        # A step that drops nothing returns the very table it was given.
         if self._last is None or self._last[0] is not events:
             lengths = np.bincount(events["session"].to_numpy())
-            occurs = np.zeros(self._items.shape[1], bool)
-            occurs[events["item"].to_numpy()] = True
-            self._last = events, int(np.count_nonzero(lengths)), occurs
-        _, sessions, occurs = self._last
-        self._sessions[step] += sessions
-        self._events[step] += events.num_rows
-        self._items[step] |= occurs
+            occur = np.zeros(self._num_items, bool)
+            occur[events["item"].to_numpy()] = True
+            self._last = events, int(np.count_nonzero(lengths)), occur
+        _, sessions, occur = self._last
+        before = self._counts.get(step, StepCount(step, 0, 0, 0))
+        occur = self._occur[step] = self._occur.get(step, False) | occur
+        self._counts[step] = StepCount(
+            step,
+            before.sessions + sessions,
+            before.events + events.num_rows,
+            int(np.count_nonzero(occur)),
+        )
 
     def totals(self) -> list[StepCount]:
-        """Sums up."""
-        items = np.count_nonzero(self._items, axis=1).tolist()
-        columns = zip(self._names, self._sessions, self._events, items, strict=True)
-        return [StepCount(*column) for column in columns]
+        """Returns what was left after each step, in their order."""
+        return list(self._counts.values())

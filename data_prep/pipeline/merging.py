@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from data_prep.clicks.batches import TIME, plain_ids
 from data_prep.pipeline.steps import Arranged
-from data_prep.prepared.flat_files import FlatFiles, SessionChunk
+from data_prep.prepared.chunks import SessionChunk
+from data_prep.prepared.sessions_writer import SessionsWriter
 from tron_jax.console.stages import Stages
 
 BUFFER = 1 << 25  # bytes of sessions in memory: a block of every run, together
@@ -59,11 +60,13 @@ class Merger:
         self.events += len(part.items)
         self.sessions += len(ids)
 
-    def merge(self, files: FlatFiles, number: "ItemNumbers", stages: Stages) -> None:
+    def merge(
+        self, writer: SessionsWriter, number: "ItemNumbers", stages: Stages
+    ) -> None:
         """Streams the sessions in order of start, then of first appearance.
 
         Args:
-          files: where they go.
+          writer: where they go.
           number: turns item codes into the final numbers, met in this order.
           stages: told after each chunk.
         """
@@ -79,9 +82,8 @@ class Merger:
                     ids = ids.cast(pa.int64())
                 if not self._timed:
                     times = pa.nulls(len(ids), TIME)
-                files.append(
-                    SessionChunk(number(chunk.items), chunk.lengths, ids, times)
-                )
+                items = number(chunk.items)
+                writer.append(SessionChunk(items, chunk.lengths, ids, times))
                 done += len(ids)
                 stages.count("sessions", done, self.sessions)
 

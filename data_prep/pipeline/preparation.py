@@ -12,8 +12,8 @@ from data_prep.pipeline.filtering import Filters, StepCount, filter_and_split
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.parts import Log
 from data_prep.pipeline.split import SplitRule
-from data_prep.prepared.flat_files import FlatFiles
 from data_prep.prepared.report import print_counts
+from data_prep.prepared.sessions_writer import SessionsWriter
 from data_prep.prepared.writer import write_prepared
 from tron_jax.console.messages import warn
 from tron_jax.console.stages import Stages
@@ -72,27 +72,23 @@ def prepare_set(
     with (
         closing(Merger(log.folder, "train", num_parts)) as train,
         closing(Merger(log.folder, "test", num_parts)) as test,
-        closing(FlatFiles(folder, "train")) as train_files,
-        closing(FlatFiles(folder, "test")) as test_files,
+        closing(SessionsWriter(folder, "train")) as train_writer,
+        closing(SessionsWriter(folder, "test")) as test_writer,
     ):
         stages.stage("filtering and sorting")
         counts = filter_and_split(log, recipe.filters, recipe.rule, train, test, stages)
         number = ItemNumbers(len(log.items))
-        sessions = []
-        for merger, files in ((train, train_files), (test, test_files)):
+        for merger, writer in ((train, train_writer), (test, test_writer)):
             stages.stage("putting sessions in order")
-            merger.merge(files, number, stages)
+            merger.merge(writer, number, stages)
             merger.close()
-            sessions.append(files.finish())
         shutil.rmtree(log.folder)
         pa.default_memory_pool().release_unused()
-        stages.stage("writing and hashing the set")
+        stages.stage("writing the set")
         assert log.items.ids is not None
         raw_ids = plain_ids(log.items.ids).take(pa.array(number.codes()))
         about = _about(recipe, counts, sources)
-        maps = [*train_files.maps, *test_files.maps]
-        in_train, in_test = sessions
-        stats = write_prepared(folder, in_train, in_test, raw_ids, about, maps)
+        stats = write_prepared(folder, train_writer, test_writer, raw_ids, about)
     return PreparedSet(stats, counts)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.prepared.hashes import fingerprint, hash_set
-from data_prep.prepared.writer import count_clicks
+from data_prep.prepared.chunks import chunks_of
+from data_prep.prepared.hashes import SessionHashes, fingerprint, hash_set
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 
@@ -51,7 +51,14 @@ def check_hashes(data: PreparedData, catalogue: Catalogue) -> int:
     expected = data.stats.get("hashes")
     if not isinstance(expected, dict):
         raise UserError(f"{data.path / 'stats.json'}: no field 'hashes'")
-    found = hash_set(data.train, data.test, catalogue.raw_ids)
+    train, test = SessionHashes(), SessionHashes()
+    clicks = np.zeros(data.num_items + 1, np.int64)
+    for chunk in chunks_of(data.train):
+        train.update(chunk)
+        clicks += np.bincount(chunk.items, minlength=len(clicks))
+    for chunk in chunks_of(data.test):
+        test.update(chunk)
+    found = hash_set(train, test, catalogue.raw_ids)
     for name in sorted(found):
         if expected.get(name) != found[name]:
             what = f"{name} is not what its hash in stats.json says"
@@ -59,8 +66,7 @@ def check_hashes(data: PreparedData, catalogue: Catalogue) -> int:
     if fingerprint(data.num_items, found) != data.fingerprint:
         what = "the fingerprint in stats.json is not of this set"
         raise UserError(f"{data.path}: {what}")
-    clicks = count_clicks(data.train, data.num_items)
-    if (clicks != catalogue.train_events).any():
+    if (clicks[1:] != catalogue.train_events).any():
         what = "train_events of items.parquet are not those of train"
         raise UserError(f"{data.path}: {what}")
     return len(found)
