@@ -2,7 +2,7 @@
 
 python -m data_prep.show DIR [--plot=FILE.png] [--sessions=3] [--nocheck]
 
-Prints its counts (beside the paper's Table 1 where it is one of those sets), filters,
+Prints its counts (and, for a set of the paper, those of Table 1), filters,
 split and sources, session lengths and item popularity, and the first sessions with the
 user's own ids. Every array is compared with its hash in stats.json and those with the
 fingerprint; where one differs, that is an error.
@@ -78,7 +78,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def _print_making(stats: dict[str, Any]) -> None:
-    """Says how the set was made, as far as stats.json tells."""
+    """Says how the set was made, as far as stats.json says."""
     filters = stats.get("filters") or {}
     if filters:
         print(

@@ -5,7 +5,7 @@ python -m data_prep.synthetic --profile=diginetica|yoochoose|otto --out=DIR
 
 Without N, as many sessions and items as the real set has. --num_sessions counts train
 sessions; test sessions come on top, in the profile's ratio. Lengths are drawn from a
-log-normal law with the profile's mean and tail; what follows what is told in
+log-normal law with the profile's mean and tail; what follows what is described in
 data_prep/made_up/click_model.py. The same flags give the same set.
 """
 
@@ -37,21 +37,10 @@ def define_flags() -> flags.FlagValues:
         "profile", None, list(PROFILES), "which set to resemble", values, required=True
     )
     flags.DEFINE_string("out", None, "folder to write; new or empty", values, True)
-    flags.DEFINE_integer(
-        "num_sessions",
-        None,
-        "train sessions; the profile's if not given",
-        1,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "num_items",
-        None,
-        "items, clicked or not; the profile's if not given",
-        2,
-        _MAX_ITEMS,
-        flag_values=values,
-    )
+    meaning = "train sessions; the profile's if not given"
+    flags.DEFINE_integer("num_sessions", None, meaning, 1, flag_values=values)
+    meaning = "items, clicked or not; the profile's if not given"
+    flags.DEFINE_integer("num_items", None, meaning, 2, _MAX_ITEMS, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of all randomness", 0, flag_values=values)
     return values
 
@@ -95,7 +84,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def _bytes(profile: Profile, num_sessions: int, num_items: int) -> int:
-    """Disk that a set takes while it is written: flat files and then Arrow's."""
+    """Bytes of disk that a set needs while it is written: flat files, then Arrow's."""
     mean = 2 + np.exp(profile.log_mean + profile.log_sd**2 / 2)
     return round(num_sessions * (8 * mean + 28) + 32 * num_items)
 

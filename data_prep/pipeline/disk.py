@@ -13,7 +13,7 @@ _SPARE = 1 << 24
 
 
 def rows_need(rows: int, id_bytes: int = 8) -> int:
-    """Bytes that preparing so many rows takes at its peak, with ids of so many."""
+    """Bytes of disk that preparing so many rows needs, with session ids of so many."""
     return rows * (_ROW + id_bytes)
 
 

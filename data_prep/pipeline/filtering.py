@@ -52,7 +52,7 @@ def filter_and_split(
       rule: which sessions become test where the log has no test part; none if None.
       train: is given the train sessions.
       test: is given the test sessions.
-      stages: told after each part.
+      stages: shows how many parts are done.
 
     Returns:
       What was left of both together after each step.
@@ -136,7 +136,7 @@ class _Filtering:
             train, test = split_late(part.events, self._rule, self._latest)
         if train.num_rows:
             self._in_train[train["item"].to_numpy()] = True
-            self._arrange(part._replace(events=train), self._train)
+            self._arrange(part, train, train, self._train)
         if test.num_rows:
             self._test_parts.append(part._replace(events=test))
 
@@ -148,17 +148,19 @@ class _Filtering:
             what = f"no session of {self._min_length} events is left to train on"
             raise UserError(f"{what} ({story})")
         for part in self._test_parts.read():
-            self._arrange(part, self._test)
+            known = steps.keep_items(part.events, self._in_train)
+            long = steps.keep_long_sessions(known, self._min_length)
+            self._arrange(part, known, long, self._test)
 
-    def _arrange(self, part: Part, merger: Merger) -> None:
-        """Keeps what train has, which of train is all, and gives it away in order."""
-        events = steps.keep_items(part.events, self._in_train)
-        self.counts.add("test items that train has", events)
-        events = steps.keep_long_sessions(events, self._min_length)
+    def _arrange(
+        self, part: Part, known: pa.Table, long: pa.Table, merger: Merger
+    ) -> None:
+        """Counts what the last two steps left of a part, and gives it away in order."""
+        self.counts.add("test items that train has", known)
         step = f"test sessions of at least {self._min_length} events again"
-        self.counts.add(step, events)
-        if events.num_rows:
-            merger.append(steps.arrange(events), part.session_ids, part.first_rows)
+        self.counts.add(step, long)
+        if long.num_rows:
+            merger.append(steps.arrange(long), part.session_ids, part.first_rows)
 
 
 class _StepCounts:

@@ -68,7 +68,7 @@ class Merger:
         Args:
           writer: where they go.
           number: turns item codes into the final numbers, met in this order.
-          stages: told after each chunk.
+          stages: shows how many are done.
         """
         if self._writer is None:
             return

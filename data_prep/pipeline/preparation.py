@@ -20,7 +20,7 @@ from tron_jax.console.stages import Stages
 
 
 class Recipe(NamedTuple):
-    """How a set is made, as stats.json tells it.
+    """How a set is made, as stats.json describes it.
 
     rule: which sessions become test where the log has no test part; split: the same in
     words, or where else the test part is from.
@@ -60,7 +60,7 @@ def prepare_set(
       log: the raw log, which is used up.
       recipe: what to do with it.
       sources: the raw files.
-      stages: told of each stage.
+      stages: shows what is being done.
 
     Returns:
       What was written.
@@ -95,7 +95,7 @@ def prepare_set(
 def _about(
     recipe: Recipe, counts: list[StepCount], sources: list[dict[str, object]]
 ) -> dict[str, object]:
-    """Returns what stats.json tells of how the set was made."""
+    """Returns what stats.json says of how the set was made."""
     steps = [count._asdict() for count in counts]
     return {
         "name": recipe.name,

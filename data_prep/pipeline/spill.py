@@ -46,7 +46,7 @@ class SpilledParts:
 
 
 def spill(parts: Iterable[Part], waiting: SpilledParts) -> Iterator[Part]:
-    """Ends a pass: takes all parts in before the first is given out again."""
+    """Ends a pass: stores all parts, and then yields them for the next one."""
     for part in parts:
         waiting.append(part)
     return waiting.read()

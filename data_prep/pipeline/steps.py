@@ -101,7 +101,7 @@ def _sort(rank: np.ndarray, within: np.ndarray | None) -> np.ndarray:
     if int(rank[-1]).bit_length() + bits > 63:
         return order[np.lexsort((within, rank))]
     keys = (rank << bits) | within
-    sorted_order = np.argsort(keys)  # equal ones in any order, which is put right next
+    sorted_order = np.argsort(keys)  # equal ones in any order, set right below
     keys = keys[sorted_order]
     tied = np.cumsum(np.diff(keys, prepend=keys[0]) != 0)
     return order[_packed_sort(tied, sorted_order)]

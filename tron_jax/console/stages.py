@@ -16,7 +16,7 @@ _LABEL = 40  # characters of a stage's name that are shown, so that figures fit 
 
 
 class StageCost(NamedTuple):
-    """What a stage took; peak_bytes: most memory resident in it, None where unknown."""
+    """What a stage cost; peak_bytes: most memory resident in it, None where unknown."""
 
     stage: str
     seconds: float
@@ -25,7 +25,7 @@ class StageCost(NamedTuple):
 
 
 class Stages:
-    """Shows one stage after the other as a ``Progress``, and measures each."""
+    """Shows one stage after the other, each by a ``Progress``, and measures them."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Stages:
             self._progress.clear()
 
     def write_timings(self, path: Path, events: int) -> None:
-        """Ends the last stage and writes what each took, and for how many events."""
+        """Ends the last stage and writes what each cost, and for how many events."""
         self._end_stage()
         stages = [cost._asdict() for cost in self._costs]
         path.write_text(json.dumps({"events": events, "stages": stages}, indent=2))
