@@ -1,4 +1,8 @@
-"""A line on the terminal that says how far a program is, and nothing anywhere else."""
+"""A line on the terminal that says how far a program is, and nothing anywhere else.
+
+Our own, since tqdm raises where stderr is missing or gone, which would end a run that
+has lost its terminal, and leaves a thread running.
+"""
 
 from __future__ import annotations
 
