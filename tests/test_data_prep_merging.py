@@ -143,12 +143,12 @@ from data_prep.prepared.writer import write_prepared
 folder = Path(sys.argv[1])
 train, test = SessionsWriter(folder, "train"), SessionsWriter(folder, "test")
 items, lengths = np.tile(np.array([1, 2], np.int32), 1 << 20), np.full(1 << 20, 2)
-for chunk in range(10):
+for chunk in range(5):
     ids = pa.array(np.arange(chunk << 20, (chunk + 1) << 20))
     train.append(SessionChunk(items, lengths, ids, ids.cast(TIME)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 stats = write_prepared(folder, train, test, pa.array([5, 6]), {})
-assert stats["train"]["events"] == 20 << 20
+assert stats["train"]["events"] == 10 << 20
 print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
 
@@ -158,5 +158,5 @@ def test_a_set_is_written_without_holding_it(tmp_path):
     command = [sys.executable, "-c", WRITE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     size = (tmp_path / "train.arrow").stat().st_size
-    assert size > 280_000_000
-    assert int(done.stdout) < 150_000_000
+    assert size > 140_000_000
+    assert int(done.stdout) < 70_000_000
