@@ -24,8 +24,8 @@ WITHOUT_JAX = (
     "tron_jax.data.sessions",
     "tron_jax.reporting.plots",
 )
-# What each package of data_prep may import of data_prep besides itself. The files on top
-# of them are those a user runs, and may import all.
+# What each package of data_prep may import of data_prep besides itself. The files on
+# top, which a user runs, may import all of them.
 ARROWS = {
     "clicks": (),
     "prepared": ("clicks",),
