@@ -14,9 +14,9 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import log_program
-from data_prep.pipeline.finishing import Recipe, tell
-from data_prep.pipeline.preparation import Filters
-from data_prep.pipeline.steps import SplitRule
+from data_prep.pipeline.filtering import Filters
+from data_prep.pipeline.preparation import Recipe, print_summary
+from data_prep.pipeline.split import SplitRule
 from data_prep.reading.public_csv import Diginetica
 from tron_jax.console.program import run
 
@@ -37,7 +37,7 @@ def main(values: flags.FlagValues) -> None:
     """Reads, filters, splits, numbers and writes the log."""
     source = log_program.Source([Path(values.raw)], Diginetica, 28, RECIPE)
     done = log_program.prepare_files(source, values)
-    tell(done.finished, "diginetica")
+    print_summary(done.finished, "diginetica")
 
 
 if __name__ == "__main__":

@@ -18,20 +18,26 @@ import numpy as np
 from absl import flags
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.console import Progress
-from data_prep.disk import require_space, rows_need
 from data_prep.log_program import add_flags
-from data_prep.pipeline.finishing import Finished, Recipe, finish, tell, work_folder
-from data_prep.pipeline.parts import ItemCodes, PartPlan, Parts, plan_parts
-from data_prep.pipeline.preparation import Filters, Log
-from data_prep.pipeline.steps import SplitRule
-from data_prep.prepared.writer import new_folder, refuse_taken
+from data_prep.pipeline.disk import require_space, rows_need
+from data_prep.pipeline.filtering import Filters
+from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
+from data_prep.pipeline.preparation import (
+    PreparedSet,
+    Recipe,
+    prepare_set,
+    print_summary,
+    work_folder,
+)
+from data_prep.pipeline.split import SplitRule
 from data_prep.reading.columns import TIME_UNITS
 from data_prep.reading.formats import open_log
 from data_prep.reading.public_logs import BadRows
 from data_prep.reading.tables import Columns
 from tron_jax.console.program import run
+from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
+from tron_jax.files import new_folder, refuse_taken
 
 
 def define_flags() -> flags.FlagValues:
@@ -74,7 +80,7 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out)
     refuse_taken(out)
     paths = _paths(values)
-    progress = Progress(timed=values.timings is not None)
+    progress = Stages(timed=values.timings is not None)
     bad = BadRows(values.skip_bad_rows)
     try:
         finished = _prepare(values, paths, out, bad, progress)
@@ -83,7 +89,7 @@ def main(values: flags.FlagValues) -> None:
     finally:
         progress.close()
         bad.tell()
-    tell(finished)
+    print_summary(finished)
 
 
 def _prepare(
@@ -91,8 +97,8 @@ def _prepare(
     paths: dict[str, Path],
     out: Path,
     bad: BadRows,
-    progress: Progress,
-) -> Finished:
+    progress: Stages,
+) -> PreparedSet:
     """Prepares a log in parts, reading it in batches."""
     opened = {
         role: open_log(path, _columns(values), values.time_unit)
@@ -112,7 +118,7 @@ def _prepare(
         sources = [
             source for role, one in opened.items() for source in one.describe(role)
         ]
-        return finish(folder, log, _recipe(values), sources, progress)
+        return prepare_set(folder, log, _recipe(values), sources, progress)
 
 
 def _paths(values: flags.FlagValues) -> dict[str, Path]:
@@ -140,7 +146,7 @@ def _in_parts(
     paths: dict[str, Path],
     folder: Path,
     plan: PartPlan,
-    progress: Progress,
+    progress: Stages,
 ) -> Log:
     """Gives the log and its test part the same item codes."""
     items = ItemCodes()

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 from absl import flags
 
-from data_prep.console import Progress
-from data_prep.disk import require_space, rows_need
-from data_prep.pipeline.finishing import Finished, Recipe, finish, work_folder
-from data_prep.pipeline.parts import ItemCodes, PartPlan, Parts, plan_parts
-from data_prep.pipeline.preparation import Log
-from data_prep.prepared.writer import new_folder, refuse_taken
+from data_prep.pipeline.disk import require_space, rows_need
+from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
+from data_prep.pipeline.preparation import (
+    PreparedSet,
+    Recipe,
+    prepare_set,
+    work_folder,
+)
 from data_prep.reading.public_logs import (
     BadRows,
     Format,
@@ -21,6 +23,8 @@ from data_prep.reading.public_logs import (
     read_clicks,
 )
 from data_prep.reading.text_files import RawFile
+from tron_jax.console.stages import Stages
+from tron_jax.files import new_folder, refuse_taken
 
 
 class Source(NamedTuple):
@@ -39,7 +43,7 @@ class Source(NamedTuple):
 class Prepared(NamedTuple):
     """What was done: the written set, the reader of each file, and bad rows."""
 
-    finished: Finished
+    finished: PreparedSet
     forms: list[Format]
     bad: BadRows
 
@@ -87,7 +91,7 @@ def prepare_files(source: Source, values: flags.FlagValues) -> Prepared:
     rows = sum(raw.plain_size for raw in raws) // source.row_bytes
     plan = plan_parts(rows)
     require_space(out, rows_need(rows))
-    progress = Progress(timed=values.timings is not None)
+    progress = Stages(timed=values.timings is not None)
     try:
         with new_folder(out) as folder:
             work = work_folder(folder)
@@ -103,7 +107,7 @@ def prepare_files(source: Source, values: flags.FlagValues) -> Prepared:
                 raw.describe(role)
                 for raw, role in zip(log.raws, ("train", "test"), strict=False)
             ]
-            finished = finish(folder, log.log, source.recipe, described, progress)
+            finished = prepare_set(folder, log.log, source.recipe, described, progress)
         if values.timings is not None:
             progress.write_timings(Path(values.timings), finished.counts[0].events)
     finally:
@@ -122,7 +126,7 @@ def _read(
     work: Path,
     plan: PartPlan,
     skip_bad_rows: bool,
-    progress: Progress,
+    progress: Stages,
     text: bool = False,
 ) -> tuple[_Read, list[Format], BadRows]:
     """Reads all files into parts."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import log_program
-from data_prep.pipeline.finishing import Recipe, tell
-from data_prep.pipeline.preparation import Filters
+from data_prep.pipeline.filtering import Filters
+from data_prep.pipeline.preparation import Recipe, print_summary
 from data_prep.reading.otto_jsonl import Otto
 from tron_jax.console.messages import warn
 from tron_jax.console.program import run
@@ -48,7 +48,7 @@ def main(values: flags.FlagValues) -> None:
             warn(f"{file}: events of unknown type left out: {kinds}")
     read, long = done.finished.counts[:2]
     print(f"sessions of one click left out: {read.sessions - long.sessions:,}")
-    tell(done.finished, "otto")
+    print_summary(done.finished, "otto")
 
 
 def _find(folder: Path) -> list[Path]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import log_program
-from data_prep.pipeline.finishing import Recipe, tell
-from data_prep.pipeline.preparation import Filters
-from data_prep.pipeline.steps import SplitRule
+from data_prep.pipeline.filtering import Filters
+from data_prep.pipeline.preparation import Recipe, print_summary
+from data_prep.pipeline.split import SplitRule
 from data_prep.reading.public_csv import Yoochoose
 from tron_jax.console.program import run
 
@@ -36,7 +36,7 @@ def main(values: flags.FlagValues) -> None:
     """Reads, filters, splits, numbers and writes the log."""
     source = log_program.Source([Path(values.raw)], Yoochoose, 36, RECIPE)
     done = log_program.prepare_files(source, values)
-    tell(done.finished, "yoochoose")
+    print_summary(done.finished, "yoochoose")
 
 
 if __name__ == "__main__":

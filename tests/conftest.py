@@ -93,6 +93,7 @@ def _stopped(tmp_path_factory, tiny_data, compilations) -> Path:
     workdir = tmp_path_factory.mktemp("stopped") / "run"
     with tiny.compiled_once(compilations), pytest.MonkeyPatch.context() as patch:
         signal_at(patch, signal.SIGTERM, 33)
+        without_plot(patch)
         assert train.main(tiny.command(workdir, tiny_data)) == 0
     return workdir
 
@@ -118,12 +119,21 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
     patch.setattr(log_windows.Recorder, "add", added)
 
 
+def without_plot(patch: pytest.MonkeyPatch) -> None:
+    """Spares a run its picture, which takes as long as fifty steps."""
+    from tron_jax.reporting import plots
+
+    patch.setattr(plots, "plot_run", lambda metrics, picture: True)
+
+
 @pytest.fixture
-def train(tiny_data, compilations, capfd):
+def train(tiny_data, compilations, capfd, monkeypatch):
     """Runs the training program: ``(workdir, mode, **fields) -> status, out, err``."""
     import tiny
 
     from experiments import train
+
+    without_plot(monkeypatch)
 
     def call(workdir, mode="rows", *arguments, data=tiny_data, **fields):
         capfd.readouterr()

@@ -12,7 +12,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from data_prep import diginetica, disk, events, otto, synthetic, yoochoose
+from data_prep import diginetica, events, otto, synthetic, yoochoose
 from data_prep.pipeline import parts
 from data_prep.reading import text_files
 from tron_jax.console.program import run
@@ -219,7 +219,7 @@ def test_too_little_is_left(capsys, tmp_path):
 
 def test_disk_too_small(capsys, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     folder = write(tmp_path, "otto", OTTO)
     assert status_of("otto", folder, tmp_path / "made" / "out") == 1
     line = capsys.readouterr().err

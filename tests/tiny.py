@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -11,10 +13,14 @@ import numpy as np
 import pyarrow as pa
 from jax.experimental.compilation_cache import compilation_cache
 
-from data_prep.prepared import writer
+from data_prep.clicks.batches import TIME
+from data_prep.prepared.chunks import SessionChunk
+from data_prep.prepared.sessions_writer import SessionsWriter
+from data_prep.prepared.writer import write_prepared
 from experiments import workdirs
 from experiments.assembly import run_parts
 from experiments.configs import smoke
+from tron_jax.files import new_folder
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -56,7 +62,7 @@ def write_data(
     """Prepares sessions of 2 to 5 clicks, each item followed by one of three others."""
     draw = np.random.default_rng(seed)
 
-    def split(first, count):
+    def split(writer, first, count):
         lengths = draw.integers(2, 6, count)
         offsets = np.cumsum([0, *lengths]).astype(np.int32)
         items = np.empty(offsets[-1], np.int32)
@@ -67,13 +73,18 @@ def write_data(
                 item = (item + draw.choice([1, 7, 20])) % NUM_ITEMS
         starts = pa.array((first + np.arange(count)) * 10**6, pa.int64())
         ids = pa.array(first + np.arange(count))
-        return writer.Split(items, offsets, ids, starts.cast(writer.TIME))
+        writer.append(SessionChunk(items, lengths, ids, starts.cast(TIME)))
 
     about = {"name": "tiny", "filters": {}, "split": {}, "sources": []}
-    with writer.new_folder(Path(folder)) as partial:
-        train, test = split(0, train_sessions), split(train_sessions, test_sessions)
+    with (
+        new_folder(Path(folder)) as partial,
+        contextlib.closing(SessionsWriter(partial, "train")) as train,
+        contextlib.closing(SessionsWriter(partial, "test")) as test,
+    ):
+        split(train, 0, train_sessions)
+        split(test, train_sessions, test_sessions)
         raw_ids = pa.array(np.arange(1, NUM_ITEMS + 1))
-        writer.write_prepared(partial, train, test, raw_ids, about)
+        write_prepared(partial, train, test, raw_ids, about)
     return Path(folder)
 
 
@@ -150,6 +161,43 @@ def assert_refused(outcome, *words):
 
 
 @contextlib.contextmanager
+def largest_file(size):
+    """Makes the disk look full to this process: no file may be larger."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+_built = {}
+_build = run_parts.build
+
+
+def build_once(config, num_items, train):
+    """``run_parts.build``, whose pure functions are the same for equal configs.
+
+    So JAX traces and lowers them once for all runs of this process; batches and counts
+    of clicks are made anew.
+    """
+    parts = _build(config, num_items, train)
+    fields = config.to_dict()
+    del fields["data"], fields["checkpoint"]
+    fields["train"] = {
+        name: value
+        for name, value in fields["train"].items()
+        if name not in ("epochs", "log_every_steps")
+    }
+    clicks = (train.items.tobytes(), train.offsets.tobytes())
+    key = (json.dumps(fields, sort_keys=True), num_items, *map(hash, clicks))
+    first = _built.setdefault(key, parts)
+    return parts._replace(
+        init=first.init, train_step=first.train_step, evaluator=first.evaluator
+    )
+
+
+@contextlib.contextmanager
 def compiled_once(folder):
     """Lets programs that run in here, and their children, share what they compile."""
     settings = {
@@ -161,9 +209,11 @@ def compiled_once(folder):
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+    run_parts.build = build_once
     try:
         yield
     finally:
+        run_parts.build = _build
         for name, value in before.items():
             del os.environ[name.upper()]
             jax.config.update(name, value)

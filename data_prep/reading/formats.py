@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.console import Progress
 from data_prep.reading.bad_rows import Rows, ahead, good_rows
 from data_prep.reading.public_logs import BadRows
 from data_prep.reading.tables import (
@@ -23,6 +22,7 @@ from data_prep.reading.tables import (
 )
 from data_prep.reading.text_files import RawFile
 from data_prep.reading.text_logs import CsvLog, JsonLog, TextLog
+from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 
 _ROWS = 1 << 20  # of Parquet, read together
@@ -41,7 +41,7 @@ class LogStream(Protocol):
     text_ids: tuple[bool, bool]
 
     def batches(
-        self, text: tuple[bool, bool], bad: BadRows, progress: Progress
+        self, text: tuple[bool, bool], bad: BadRows, progress: Stages
     ) -> Iterator[ClickBatch]:
         """Yields the rows, every column checked, ids as text or as whole numbers."""
         ...
@@ -91,7 +91,7 @@ class _TextStream:
         self.id_bytes, self.text_ids = log.id_bytes, log.text_ids
 
     def batches(
-        self, text: tuple[bool, bool], bad: BadRows, progress: Progress
+        self, text: tuple[bool, bool], bad: BadRows, progress: Stages
     ) -> Iterator[ClickBatch]:
         for batch in ahead(self._read(bad)):
             yield _typed(batch, text)
@@ -139,7 +139,7 @@ class _ParquetStream:
             self.id_bytes = head.nbytes // max(1, len(head)) + 1
 
     def batches(
-        self, text: tuple[bool, bool], bad: BadRows, progress: Progress
+        self, text: tuple[bool, bool], bad: BadRows, progress: Stages
     ) -> Iterator[ClickBatch]:
         read = 0
         for batch in ahead(self._read(bad)):

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from data_prep.clicks.batches import ClickBatch
-from data_prep.pipeline.steps import DAY
+from data_prep.clicks.batches import DAY, ClickBatch
 from data_prep.reading.public_logs import Click, check_time, plain_id, times_in_range
 from data_prep.reading.text_files import Block
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.console import Progress
 from data_prep.reading.recognise import looks_like
 from data_prep.reading.text_files import Block, RawFile
 from tron_jax.console.messages import warn
+from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 
 YEAR_9999 = 253_402_300_800_000_000  # microseconds since 1970
@@ -82,7 +82,7 @@ def read_clicks(
     form: Format,
     bad: BadRows,
     text: bool,
-    progress: Progress,
+    progress: Stages,
 ) -> Iterator[ClickBatch]:
     """Yields a file's clicks in raw order.
 

@@ -23,12 +23,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from absl import flags
 
-from data_prep.console import Progress
-from data_prep.disk import require_space
-from data_prep.pipeline.steps import DAY
-from data_prep.prepared.writer import new_folder
+from data_prep.clicks.batches import DAY
+from data_prep.pipeline.disk import require_space
 from tron_jax.console.program import run
+from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
+from tron_jax.files import new_folder
 
 _CHUNK = 1 << 16  # sessions written together
 _PAUSE = 60.0  # seconds between clicks, on average
@@ -64,20 +64,21 @@ def main(values: flags.FlagValues) -> None:
     events = sum(_offsets(batch)[-1] - _offsets(batch)[0] for batch in batches)
     require_space(out, int(events) * _ROW_BYTES[values.format])
     names = FILES[values.format]
-    progress = Progress()
+    stages = Stages()
     try:
         with new_folder(out) as folder:
             key = np.random.default_rng(values.seed)
             for number, batch in enumerate(batches):
                 path = folder / names[min(number, len(names) - 1)]
+                stages.stage(f"writing {path.name}")
                 with path.open("ab") as file:
                     if values.format == "diginetica" and not number:
                         file.write(b"sessionId;userId;itemId;timeframe;eventdate\n")
                     for done, clicks in _clicks(batch, raw_ids, key):
                         WRITERS[values.format](file, clicks, key)
-                        progress.count("sessions", done, batch.num_rows)
+                        stages.count("sessions", done, batch.num_rows)
     finally:
-        progress.close()
+        stages.close()
 
 
 def _open(data: Path, name: str) -> pa.RecordBatch:
