@@ -64,19 +64,25 @@ def make_old(workdir):
     (workdir / "config.json").write_text(json.dumps(content))
 
 
-def test_an_old_run_resumes(stopped, tiny_runs, train):
+@pytest.fixture
+def unbroken(tiny_runs):
+    """The run that was not stopped; made before ``train`` changes what a run does."""
+    return tiny_runs("rows")
+
+
+def test_an_old_run_resumes(unbroken, stopped, train):
     make_old(stopped)
     status, out, err = train(stopped)
     assert (status, err) == (0, "")
     assert "resuming at step 33" in out
-    tiny.assert_same_run(stopped, tiny_runs("rows"))
+    tiny.assert_same_run(stopped, unbroken)
     found = json.loads((stopped / "config.json").read_text())
     assert found["negatives"]["drawn_per"] == "batch"
     assert "uniform_style" not in found["negatives"]
 
 
 def test_checkpoints_may_come_at_other_steps_when_a_run_resumes(
-    tmp_path, stopped, tiny_data, tiny_runs, train
+    tmp_path, unbroken, stopped, tiny_data, train
 ):
     """And more of them may stay; the training itself is the same."""
     moved = tmp_path / "moved"
@@ -91,7 +97,7 @@ def test_checkpoints_may_come_at_other_steps_when_a_run_resumes(
     assert (status, err) == (0, "")
     steps = [step for step in Checkpoints(stopped / "checkpoints").steps() if step > 33]
     assert steps == [36, 42, 48, 50]
-    tiny.assert_same_bits(tiny.saved(stopped)[0], tiny.saved(tiny_runs("rows"))[0])
+    tiny.assert_same_bits(tiny.saved(stopped)[0], tiny.saved(unbroken)[0])
     found = json.loads((stopped / "config.json").read_text())
     assert found["checkpoint"] == {"every_steps": 6, "keep_last": 4}
     ends = [line["step"] for line in tiny.lines(stopped) if "loss" in line]
