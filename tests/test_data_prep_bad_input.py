@@ -14,6 +14,9 @@ import pytest
 from data_prep import events, synthetic
 from tron_jax.console.program import run
 
+# A child process ignores what its parent does, as under `sh -c "trap '' INT; …"`.
+RESTORE_SIGINT = "import signal, sys;"
+RESTORE_SIGINT += "signal.signal(signal.SIGINT, signal.default_int_handler);"
 GOOD = "session,item,time\n" + "".join(f"{i // 3},{i % 3},{i}\n" for i in range(30))
 
 
@@ -231,7 +234,10 @@ def test_disk_full(capsys, logs, program, limit):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_leaves_nothing(tmp_path, signum):
     out = tmp_path / "made" / "out"
-    command = [sys.executable, "-m", "data_prep.synthetic", "--profile=otto"]
+    code = RESTORE_SIGINT + "from data_prep import synthetic as s;"
+    code += "from tron_jax.console.program import run;"
+    code += "sys.exit(run(s.main, s.define_flags()))"
+    command = [sys.executable, "-c", code, "--profile=otto"]
     with subprocess.Popen(
         [*command, f"--out={out}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

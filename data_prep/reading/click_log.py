@@ -1,0 +1,69 @@
+"""A raw log as its readers offer it, whatever its format."""
+
+import contextlib
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from data_prep.clicks.batches import ClickBatch
+from data_prep.reading.bad_rows import BadRows
+
+# Told how far reading is: what is counted (plural), how many are done, and of how many.
+Count = Callable[[str, int, int], None]
+
+
+class ReadSizes(NamedTuple):
+    """How much of a log is read at once: bytes of text, or rows of Parquet."""
+
+    text_bytes: int = 1 << 25
+    parquet_rows: int = 1 << 20
+
+
+class TextIdsError(Exception):
+    """Ids were read as whole numbers, and some are not."""
+
+
+class ClickLog(Protocol):
+    """A raw log that is read batch by batch.
+
+    path: the file or folder; rows: how many it has, rather too many than too few;
+    id_bytes: what the id of a session takes, about; text_items: whether the ids of
+    items are text, not whole numbers, as far as the beginning of the log shows.
+    """
+
+    path: Path
+    rows: int
+    id_bytes: int
+    text_items: bool
+
+    def batches(self, text: bool, bad: BadRows, count: Count) -> Generator[ClickBatch]:
+        """Yields the log's clicks in raw order, from its beginning at every call.
+
+        Args:
+          text: whether to read the ids of items as text even where they are numbers.
+          bad: what to do with malformed rows.
+          count: told after each batch.
+
+        Raises:
+          UserError: where the log is malformed.
+          TextIdsError: where ids turn out to be text that were taken for numbers.
+        """
+        ...
+
+    def describe(self, role: str) -> list[dict[str, object]]:
+        """Returns role, name, size and hash of each file, once they were read."""
+        ...
+
+
+def read_ahead(batches: Generator[ClickBatch]) -> Generator[ClickBatch]:
+    """Yields batches, while a thread already makes the next one.
+
+    It is done with ``batches`` when it ends, however it ends: what is left for the
+    garbage collector to close may wait for a thread while a lock of threads is held.
+    """
+    with contextlib.closing(batches), ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, batches, None)
+        while (batch := pending.result()) is not None:
+            pending = pool.submit(next, batches, None)
+            yield batch
