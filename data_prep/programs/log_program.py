@@ -15,7 +15,7 @@ from data_prep.pipeline.parts import ItemCodes, PartPlan, Parts, plan_parts
 from data_prep.pipeline.preparation import Log
 from data_prep.prepared.writer import new_folder, refuse_taken
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError
+from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError, read_ahead
 from tron_jax.errors import UserError
 
 
@@ -85,7 +85,11 @@ def prepare_logs(
     try:
         with new_folder(out) as folder:
             log = _read(logs, folder, sizes.plan(rows), bad, progress)
-            sources = [s for role, one in logs.items() for s in one.describe(role)]
+            sources: list[dict[str, object]] = [
+                {"role": role, **file}
+                for role, one in logs.items()
+                for file in one.describe()
+            ]
             finished = finish(folder, log, recipe, sources, progress)
         if values.timings is not None:
             progress.write_timings(Path(values.timings), finished.counts[0].events)
@@ -129,11 +133,12 @@ def _read_as(
         progress.stage(f"reading {log.path}")
         with (
             contextlib.closing(parts[role]),
-            contextlib.closing(log.batches(text, bad, progress.count)) as batches,
+            contextlib.closing(read_ahead(log.batches(text, bad))) as batches,
         ):
             for batch in batches:
                 if len(batch.session):
                     parts[role].append(batch)
+                progress.count(*log.progress())
         if role == "train" and not parts[role].rows:
             raise UserError(f"{log.path}: no rows; expected one row an event")
     return Log(parts["train"], parts.get("test"), items, work)

@@ -1,16 +1,13 @@
 """A raw log as its readers offer it, whatever its format."""
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
-
-# Told how far reading is: what is counted (plural), how many are done, and of how many.
-Count = Callable[[str, int, int], None]
 
 
 class ReadSizes(NamedTuple):
@@ -37,13 +34,12 @@ class ClickLog(Protocol):
     id_bytes: int
     text_items: bool
 
-    def batches(self, text: bool, bad: BadRows, count: Count) -> Generator[ClickBatch]:
+    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks in raw order, from its beginning at every call.
 
         Args:
           text: whether to read the ids of items as text even where they are numbers.
           bad: what to do with malformed rows.
-          count: told after each batch.
 
         Raises:
           UserError: where the log is malformed.
@@ -51,8 +47,12 @@ class ClickLog(Protocol):
         """
         ...
 
-    def describe(self, role: str) -> list[dict[str, object]]:
-        """Returns role, name, size and hash of each file, once they were read."""
+    def progress(self) -> tuple[str, int, int]:
+        """Returns what is counted (plural), how many were read, and of how many."""
+        ...
+
+    def describe(self) -> list[dict[str, object]]:
+        """Returns name, size and hash of each file, once they were read."""
         ...
 
 

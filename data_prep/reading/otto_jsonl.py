@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.click_log import Count
 from data_prep.reading.json_log import parse_json_lines
 from data_prep.reading.public_log import (
     Click,
@@ -40,11 +39,11 @@ class OttoLog(PublicLog):
         """Judges by names only: the line may turn out malformed later."""
         return first.startswith("{") and '"session"' in first and '"events"' in first
 
-    def batches(self, text: bool, bad: BadRows, count: Count) -> Generator[ClickBatch]:
+    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks and counts what is left out."""
         self.other_events: Counter[str] = Counter()
         self.sessions = self.empty = self.unclicked = 0
-        yield from super().batches(text, bad, count)
+        yield from super().batches(text, bad)
 
     def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
         table = _read(block, id_type)

@@ -9,7 +9,7 @@ import pyarrow.dataset
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows, Rows, parse_good_rows
-from data_prep.reading.click_log import Count, ReadSizes, read_ahead
+from data_prep.reading.click_log import ReadSizes
 from data_prep.reading.columns import LogColumns, to_clicks
 from tron_jax.errors import UserError
 
@@ -36,28 +36,23 @@ class ParquetLog:
             kind = kind.value_type
         return not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
-    def batches(self, text: bool, bad: BadRows, count: Count) -> Generator[ClickBatch]:
+    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks, as a ``ClickLog`` does."""
-        done = 0
-        for batch in read_ahead(self._parsed(text, bad)):
-            done += len(batch.session)
-            yield batch
-            count("rows", done, self.rows)
 
-    def _parsed(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
         def parse(table: Rows, first: int) -> ClickBatch:
             return to_clicks(table, self.path, self._columns, first, text)
 
-        first = 1
+        self._rows_read = 0
         try:
             for table in self._tables():
+                first = self._rows_read + 1
                 try:
                     batch = parse(table, first)
                 except UserError:
                     batch = parse_good_rows(parse, table, first, bad)
+                self._rows_read += len(table)
                 if batch is not None:
                     yield batch
-                first += len(table)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise _unreadable(self.path, error) from error
 
@@ -78,8 +73,12 @@ class ParquetLog:
             if len(rows):
                 yield _without_dictionaries(pa.Table.from_batches([rows]))
 
-    def describe(self, role: str) -> list[dict[str, object]]:
-        """Returns role, name, size and hash of each file."""
+    def progress(self) -> tuple[str, int, int]:
+        """Returns how many rows were read, and of how many."""
+        return "rows", self._rows_read, self.rows
+
+    def describe(self) -> list[dict[str, object]]:
+        """Returns name, size and hash of each file."""
         files = [self.path]
         if self.path.is_dir():
             files = sorted(file for file in self.path.rglob("*") if file.is_file())
@@ -89,9 +88,7 @@ class ParquetLog:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             name = file.relative_to(self.path.parent).as_posix()
             size = file.stat().st_size
-            described.append(
-                {"role": role, "file": name, "bytes": size, "sha256": digest}
-            )
+            described.append({"file": name, "bytes": size, "sha256": digest})
         return described
 
 

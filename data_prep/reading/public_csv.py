@@ -57,17 +57,17 @@ class DigineticaLog(PublicLog):
 
     def _parse_line(self, line: str) -> list[Click]:
         fields = dict(zip(self._columns, _split(line, ";", self._columns), strict=True))
-        day = fields["eventdate"].strip()
+        day, timeframe = fields["eventdate"].strip(), fields["timeframe"]
         try:
             date = datetime.date.fromisoformat(day)
-        except ValueError as error:
-            what = f"eventdate {day!r} is no date such as 2016-05-09"
-            raise ValueError(what) from error
+        except ValueError:
+            message = f"eventdate {day!r} is no date such as 2016-05-09"
+            raise ValueError(message) from None
         try:
-            ms = int(fields["timeframe"])
-        except ValueError as error:
-            what = f"timeframe {fields['timeframe']!r} is no number of milliseconds"
-            raise ValueError(what) from error
+            ms = int(timeframe)
+        except ValueError:
+            message = f"timeframe {timeframe!r} is no number of milliseconds"
+            raise ValueError(message) from None
         if ms < 0:
             raise ValueError(f"timeframe {ms} out of range, below 0")
         time = check_time(((date - _EPOCH.date()).days * _DAY_MS + ms) * 1000)
@@ -104,9 +104,9 @@ class YoochooseLog(PublicLog):
         session, time, item, *_ = _split(line, ",", self._columns)
         try:
             moment = datetime.datetime.fromisoformat(time.strip())
-        except ValueError as error:
-            what = f"{time!r} is no time such as 2014-04-07T10:51:09.277Z"
-            raise ValueError(what) from error
+        except ValueError:
+            message = f"{time!r} is no time such as 2014-04-07T10:51:09.277Z"
+            raise ValueError(message) from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC)
         microseconds = check_time((moment - _EPOCH) // _MICROSECOND)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.click_log import Count, ReadSizes, TextIdsError
+from data_prep.reading.click_log import ReadSizes, TextIdsError
 from data_prep.reading.recognise import recognise
 from data_prep.reading.text_files import Block, TextFile
 from data_prep.reading.text_log import TextLog
@@ -64,10 +64,10 @@ class PublicLog(TextLog):
     def _parse_line(self, line: str) -> list[Click]:
         """Parses one line; raises ValueError with what is wrong."""
 
-    def batches(self, text: bool, bad: BadRows, count: Count) -> Generator[ClickBatch]:
+    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks; refuses a log without any."""
         empty = True
-        for batch in super().batches(text, bad, count):
+        for batch in super().batches(text, bad):
             empty = empty and not len(batch.session)
             yield batch
         if empty:

@@ -69,10 +69,8 @@ class TextFile:
     def head(self, size: int = 4096) -> bytes:
         """Returns the first bytes of the text, decompressed."""
         with self.path.open("rb") as raw:
-            try:
-                return self._decompressed(raw).read(size).removeprefix(_BYTE_ORDER_MARK)
-            except (EOFError, OSError, zlib.error) as error:
-                raise self._unreadable(error) from error
+            head = self._read(self._decompressed(raw), size)
+        return head.removeprefix(_BYTE_ORDER_MARK)
 
     def blocks(self, header: bool) -> Generator[Block]:
         """Yields the file's lines in blocks, but for blocks that are blank.
@@ -98,11 +96,11 @@ class TextFile:
         line = 1
         with self.path.open("rb") as raw, ThreadPoolExecutor(1) as ahead:
             file = self._decompressed(_Observed(raw, self._note_read))
-            pending = ahead.submit(self._read, file)
+            pending = ahead.submit(self._read, file, self._block_bytes)
             rest = b""
             begun = False
             while data := pending.result():
-                pending = ahead.submit(self._read, file)
+                pending = ahead.submit(self._read, file, self._block_bytes)
                 if not begun:
                     data = data.removeprefix(_BYTE_ORDER_MARK)
                     begun = True
@@ -129,28 +127,21 @@ class TextFile:
             return raw
         return pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
 
-    def _read(self, file: Any) -> bytes:
+    def _read(self, file: Any, size: int) -> bytes:
         try:
-            return file.read(self._block_bytes)
-        except (EOFError, OSError, zlib.error) as error:
-            raise self._unreadable(error) from error
+            return file.read(size)
+        except EOFError as error:
+            problem = "gzip, but cut off before its end"
+            raise UserError(f"{self.path}: {problem}") from error
+        except (OSError, zlib.error) as error:
+            codec = self._codec or "gzip"
+            problem = f"damaged {codec}" if self._compressed else "cannot be read"
+            raise UserError(f"{self.path}: {problem}: {error}") from error
 
-    def _unreadable(self, error: Exception) -> UserError:
-        if isinstance(error, EOFError):
-            return UserError(f"{self.path}: gzip, but cut off before its end")
-        what = (
-            f"damaged {self._codec or 'gzip'}" if self._compressed else "cannot be read"
-        )
-        return UserError(f"{self.path}: {what}: {error}")
-
-    def describe(self, role: str) -> dict[str, object]:
-        """Names the file for stats.json, once its blocks were read to the end."""
-        return {
-            "role": role,
-            "file": self.path.name,
-            "bytes": self.size,
-            "sha256": self._digest.hexdigest(),
-        }
+    def describe(self) -> dict[str, object]:
+        """Returns name, size and hash, once the blocks were read to the end."""
+        digest = self._digest.hexdigest()
+        return {"file": self.path.name, "bytes": self.size, "sha256": digest}
 
     def _note_read(self, data: bytes) -> None:
         """Counts and hashes bytes as they lie in the file."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows, Rows, parse_good_rows
-from data_prep.reading.click_log import Count, ReadSizes, read_ahead
+from data_prep.reading.click_log import ReadSizes
 from data_prep.reading.columns import LogColumns, to_clicks
 from data_prep.reading.text_files import COMPRESSIONS, Block, TextFile
 from tron_jax.errors import UserError
@@ -40,13 +40,8 @@ class TextLog(abc.ABC):
         self.rows = rows
         self._file = file
 
-    def batches(self, text: bool, bad: BadRows, count: Count) -> Generator[ClickBatch]:
+    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks, as a ``ClickLog`` does."""
-        for batch in read_ahead(self._parsed(text, bad)):
-            yield batch
-            count("bytes", self._file.bytes_read, self._file.size)
-
-    def _parsed(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
         with contextlib.closing(self._file.blocks(self.header)) as blocks:
             for block in blocks:
                 batch = self._parse_block(block, text, bad)
@@ -57,9 +52,13 @@ class TextLog(abc.ABC):
     def _parse_block(self, block: Block, text: bool, bad: BadRows) -> ClickBatch | None:
         """Parses whole lines; None where they hold no click."""
 
-    def describe(self, role: str) -> list[dict[str, object]]:
-        """Returns role, name, size and hash of the file, once it was read."""
-        return [self._file.describe(role)]
+    def progress(self) -> tuple[str, int, int]:
+        """Returns how many bytes of the file were read, and of how many."""
+        return "bytes", self._file.bytes_read, self._file.size
+
+    def describe(self) -> list[dict[str, object]]:
+        """Returns name, size and hash of the file, once it was read."""
+        return [self._file.describe()]
 
 
 class TableLog(TextLog):
