@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from data_prep.pipeline.finishing import tell
+from data_prep.pipeline.preparation import print_summary
 from data_prep.programs import public_sets
 from data_prep.programs.log_program import LOG_SIZES, LogSizes
 from tron_jax.console.program import run
@@ -24,7 +24,7 @@ define_flags = functools.partial(public_sets.define_flags, "diginetica")
 def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     """Reads, filters, splits, numbers and writes the log."""
     finished, _ = public_sets.prepare("diginetica", values, sizes)
-    tell(finished, "diginetica")
+    print_summary(finished, "diginetica")
 
 
 if __name__ == "__main__":

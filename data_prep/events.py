@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from data_prep.pipeline.finishing import Recipe, tell
-from data_prep.pipeline.preparation import Filters
-from data_prep.pipeline.steps import SplitRule
+from data_prep.pipeline.filtering import Filters
+from data_prep.pipeline.preparation import Recipe, print_summary
+from data_prep.pipeline.split import SplitRule
 from data_prep.programs.log_program import (
     LOG_SIZES,
     LogSizes,
@@ -78,7 +78,7 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
         for role, path in paths.items()
         if path is not None
     }
-    tell(prepare_logs(logs, _recipe(values), values, sizes))
+    print_summary(prepare_logs(logs, _recipe(values), values, sizes))
 
 
 def _check(values: flags.FlagValues) -> None:

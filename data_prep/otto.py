@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from data_prep.pipeline.finishing import tell
+from data_prep.pipeline.preparation import print_summary
 from data_prep.programs import public_sets
 from data_prep.programs.log_program import LOG_SIZES, LogSizes
 from data_prep.reading.otto_jsonl import OttoLog
@@ -33,7 +33,7 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
         _print_left_out(log)
     read, long = finished.counts[:2]
     print(f"sessions of one click left out: {read.sessions - long.sessions:,}")
-    tell(finished, "otto")
+    print_summary(finished, "otto")
 
 
 def _print_left_out(log: OttoLog) -> None:

@@ -2,7 +2,7 @@
 
 python -m data_prep.show DIR [--plot=FILE.png] [--sessions=3] [--nocheck]
 
-Prints its counts (beside the paper's Table 1 where it is one of those sets), filters,
+Prints its counts (and, for a set of the paper, those of Table 1), filters,
 split and sources, session lengths and item popularity, and the first sessions with the
 user's own ids. Every array is compared with its hash in stats.json and those with the
 fingerprint; where one differs, that is an error.
@@ -10,23 +10,23 @@ fingerprint; where one differs, that is an error.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from data_prep.prepared.checks import Prepared, check, open_prepared
+from data_prep.prepared.checks import Catalogue, check_hashes, read_catalogue
 from data_prep.prepared.histograms import (
     Histogram,
-    as_picture,
     as_text,
+    draw,
     item_popularity,
     session_lengths,
 )
 from data_prep.prepared.report import TABLE_1, print_counts
-from data_prep.prepared.writer import Split
 from tron_jax.console.program import run
+from tron_jax.data.sessions import PreparedData, Sessions, open_prepared
+from tron_jax.errors import UserError
+from tron_jax.reporting.plots import save
 
 _LONGEST = 12  # items of a session that are printed
 
@@ -51,26 +51,26 @@ def with_flag(argv: Sequence[str]) -> list[str]:
     folders = [argument for argument in rest if not argument.startswith("-")]
     if len(folders) != 1:
         return [program, *rest]
-    place = rest.index(folders[0])
-    return [program, *rest[:place], f"--data={folders[0]}", *rest[place + 1 :]]
+    index = rest.index(folders[0])
+    return [program, *rest[:index], f"--data={folders[0]}", *rest[index + 1 :]]
 
 
 def main(values: flags.FlagValues) -> None:
     """Prints and checks a set."""
-    data = open_prepared(Path(values.data))
+    data = open_prepared(values.data)
+    catalogue = read_catalogue(data)
     names = [name for name in TABLE_1 if name in data.stats.get("name", "").split()]
     print(f"{data.path}: {data.stats.get('name', 'unnamed')}")
     print_counts(data.stats, names[0] if names else None)
     _print_making(data.stats)
-    checked = check(data) if values.check else 0
-    drawn = _histograms(data)
-    for histogram in drawn:
+    checked = check_hashes(data, catalogue) if values.check else 0
+    histograms = _histograms(data, catalogue)
+    for histogram in histograms:
         print(f"\n{as_text(histogram)}")
-    for name, split in (("train", data.train), ("test", data.test)):
-        _print_sessions(data, name, split, values.sessions)
+    for name, sessions in (("train", data.train), ("test", data.test)):
+        _print_sessions(name, sessions, catalogue, values.sessions)
     if values.plot is not None:
-        as_picture(drawn, Path(values.plot))
-        print(f"\nhistograms written to {values.plot}")
+        _plot(histograms, values.plot)
     if checked:
         print(
             f"\nwhole: {checked} arrays match their hashes, and those the fingerprint"
@@ -78,7 +78,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def _print_making(stats: dict[str, Any]) -> None:
-    """Says how the set was made, as far as stats.json tells."""
+    """Says how the set was made, as far as stats.json says."""
     filters = stats.get("filters") or {}
     if filters:
         print(
@@ -101,27 +101,38 @@ def _print_making(stats: dict[str, Any]) -> None:
         print("made up:", ", ".join(f"{k} {v}" for k, v in stats["made"].items()))
 
 
-def _histograms(data: Prepared) -> list[Histogram]:
-    drawn = []
-    for name, split in (("train", data.train), ("test", data.test)):
-        if len(split.ids):
-            drawn.append(session_lengths(np.diff(split.offsets), name))
-    return [*drawn, item_popularity(data.train_events)]
+def _histograms(data: PreparedData, catalogue: Catalogue) -> list[Histogram]:
+    histograms = [
+        session_lengths(sessions.lengths, name)
+        for name, sessions in (("train", data.train), ("test", data.test))
+        if sessions.num_sessions
+    ]
+    return [*histograms, item_popularity(catalogue.train_events)]
 
 
-def _print_sessions(data: Prepared, name: str, split: Split, count: int) -> None:
+def _plot(histograms: list[Histogram], path: str) -> None:
+    size = (8, 3 * len(histograms))
+    if not save(path, lambda figure: draw(figure, histograms), size):
+        what = "--plot needs matplotlib: pip install 'tron-jax[plots]'"
+        raise UserError(what)
+    print(f"\nhistograms written to {path}")
+
+
+def _print_sessions(
+    name: str, sessions: Sessions, catalogue: Catalogue, count: int
+) -> None:
     """Prints the first sessions: start, id and items, all as in the raw log."""
-    count = min(count, len(split.ids))
+    count = min(count, sessions.num_sessions)
     if not count:
         return
     print(f"\nfirst {name} sessions: start (UTC), id, items")
     for row in range(count):
-        start = split.start_time[row].as_py()
+        start = sessions.start_time[row].as_py()
         when = "unknown" if start is None else f"{start:%Y-%m-%d %H:%M:%S}"
-        items = split.items[split.offsets[row] : split.offsets[row + 1]]
-        shown = [str(data.raw_ids[int(item) - 1]) for item in items[:_LONGEST]]
+        items = sessions.items[sessions.offsets[row] : sessions.offsets[row + 1]]
+        shown = [str(catalogue.raw_ids[int(item) - 1]) for item in items[:_LONGEST]]
         more = f" … ({len(items):,} in all)" if len(items) > _LONGEST else ""
-        print(f"  {when}  {split.ids[row]}:  {' '.join(shown)}{more}")
+        print(f"  {when}  {sessions.ids[row]}:  {' '.join(shown)}{more}")
 
 
 if __name__ == "__main__":

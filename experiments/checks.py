@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.update_rules import OPTIMIZERS
 from tron_jax.errors import UserError
+from tron_jax.evaluation.metrics import METRICS, OTHER_NAMES, canonical_name
 from tron_jax.models.gru4rec import STARTS
 from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
@@ -85,7 +86,13 @@ def check(config: ConfigDict) -> None:
         if not (inside and math.isfinite(value)):
             limit = "" if highest is None else f" and at most {highest}"
             raise UserError(f"{field} is {value}; expected at least {lowest}{limit}")
-    for part in (_check_negatives, _check_loss, _check_model, _check_optimizer):
+    for part in (
+        _check_negatives,
+        _check_loss,
+        _check_model,
+        _check_optimizer,
+        _check_eval,
+    ):
         part(config)
 
 
@@ -244,6 +251,24 @@ def _check_optimizer(config: ConfigDict) -> None:
         optimizer.b1 >= optimizer.b2**1.5,
         f"optimizer.b1 is {optimizer.b1}",
         f"below optimizer.b2 ** 1.5 = {optimizer.b2**1.5:.6g}",
+    )
+
+
+def _check_eval(config: ConfigDict) -> None:
+    """Names and cut-offs; a config read back from JSON has lists for tuples."""
+    metrics, cutoffs = (_get(config, f"eval.{x}") for x in ("metrics", "cutoffs"))
+    for name in metrics:
+        try:
+            canonical_name(name)
+        except (KeyError, AttributeError):
+            known = ", ".join([*METRICS, *OTHER_NAMES])
+            raise UserError(
+                f"eval.metrics is {tuple(metrics)}; expected a tuple of: {known}"
+            ) from None
+    _refuse(
+        not all(type(cutoff) is int and cutoff > 0 for cutoff in cutoffs),
+        f"eval.cutoffs is {tuple(cutoffs)}",
+        "a tuple of whole numbers of at least 1",
     )
 
 

@@ -4,7 +4,12 @@
         [--split=test|validation] [--data=DIR]
 
 Without --step each protocol takes its own checkpoint: `paper` the best one, `exact` the
-latest (or the best on validation, where the run held some out).
+latest (or the best on validation, where the run held some out). Metrics and cut-offs
+are those of the run's config; training again with --config.eval.metrics or
+--config.eval.cutoffs changes them there, even after the last epoch.
+
+The table is printed and written to RUN/evaluation.json, the rank of each prediction to
+RUN/ranks.parquet (of validation: evaluation_validation.json, ranks_validation.parquet).
 """
 
 from __future__ import annotations
@@ -14,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import entry, workdirs
-from experiments.assembly import run_parts
+from experiments.assembly import evaluating, run_parts
 from tron_jax.errors import UserError
-from tron_jax.evaluation import protocols as rank_files
-from tron_jax.evaluation.protocols import PROTOCOLS, Protocol, Ranks, format_summaries
+from tron_jax.evaluation import rank_file
+from tron_jax.evaluation.metrics import BEST_KEY, title
+from tron_jax.evaluation.protocols import PROTOCOLS
+from tron_jax.evaluation.rank_file import Ranks
+from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -71,20 +78,23 @@ def run(flag_values: flags.FlagValues) -> None:
     run_parts.use_compilation_cache()
     parts = run_parts.build(config, data.num_items, splits["train"])
     shapes = jax.eval_shape(parts.init)
-    ranked: dict[int, tuple[Ranks, dict[Protocol, Any]]] = {}
-    for step in sorted({step for step, _ in chosen.values()}):
-        state, _ = checkpoints.restore(step, shapes)
-        ranked[step] = run_parts.evaluate(
-            parts.evaluator, state, step, splits[split], split
-        )
+    metrics = evaluating.reported_metrics(config)
     steps = {protocol: step for protocol, (step, _) in chosen.items()}
-    summaries = {p: ranked[step][1][p] for p, step in steps.items()}
-    columns = zip(*(ranked[step][0].of(p) for p, step in steps.items()), strict=True)
-    ranks = Ranks(*(np.concatenate(column) for column in columns))
+    evaluations: dict[int, evaluating.Evaluation] = {}
+    for step in sorted({*steps.values()}):
+        state, _ = checkpoints.restore(step, shapes)
+        evaluations[step] = evaluating.evaluate(
+            parts.evaluator, state, step, splits[split], split=split, metrics=metrics
+        )
+    ranks = {name: evaluations[step].ranks[name] for name, step in steps.items()}
+    summaries = {
+        name: evaluations[step].summaries[name] for name, step in steps.items()
+    }
     _write(workdir, split, ranks, splits[split].ids, steps, summaries)
     print(
         format_summaries(
             summaries,
+            keys=metrics.by_key,
             steps=steps,
             chosen_by={protocol: rule for protocol, (_, rule) in chosen.items()},
             position=config.model.position,
@@ -94,7 +104,7 @@ def run(flag_values: flags.FlagValues) -> None:
 
 def choose(
     asked: str | None, config: ConfigDict, checkpoints: Checkpoints
-) -> dict[Protocol, tuple[int, str]]:
+) -> dict[str, tuple[int, str]]:
     """The checkpoint of each protocol, and in a few words why that one.
 
     Raises:
@@ -110,14 +120,18 @@ def choose(
     latest_choice = (latest, "latest")
     best = checkpoints.best_step()
     if best is not None:
-        best_choice = (best, f"best, the highest Recall@20 on {judge}")
+        best_choice = (best, f"best, the highest {title(BEST_KEY)} on {judge}")
     elif asked == "best":
         raise UserError(f"no checkpoint in {checkpoints.folder} was evaluated yet")
     else:
         best_choice = (latest, "latest, as none was evaluated yet")
     if asked is None:
-        exact = best_choice if validated else latest_choice
-        return {"paper": best_choice, "exact": exact}
+        return {
+            name: best_choice
+            if validated or protocol.checkpoint == "best"
+            else latest_choice
+            for name, protocol in PROTOCOLS.items()
+        }
     if asked in ("best", "latest"):
         return dict.fromkeys(
             PROTOCOLS, best_choice if asked == "best" else latest_choice
@@ -130,18 +144,18 @@ def choose(
 def _write(
     workdir: Path,
     split: str,
-    ranks: Ranks,
+    ranks: dict[str, Ranks],
     session_ids: Any,
-    steps: dict[Protocol, int],
-    summaries: dict[Protocol, Any],
+    steps: dict[str, int],
+    summaries: dict[str, Any],
 ) -> None:
     """Writes ranks.parquet and evaluation.json, under names of their own off test."""
     suffix = "" if split == "test" else f"_{split}"
     summary = workdir / f"evaluation{suffix}.json"
     path = workdir / f"ranks{suffix}.parquet"
     try:
-        summary.unlink(missing_ok=True)  # it must never stand beside other ranks
-        rank_files.save(path, ranks, session_ids)
+        summary.unlink(missing_ok=True)  # it must never lie beside other ranks
+        rank_file.save(path, ranks, session_ids)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     lines = [

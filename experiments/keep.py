@@ -1,10 +1,23 @@
-"""Keeps what is worth keeping of a finished run, small and free of the data's ids.
+"""Copies what is worth committing of a finished run into a small folder.
 
+    python -m experiments.evaluate --workdir=RUN
     python -m experiments.keep --workdir=RUN --out=experiments/results/DATA/CONFIG
 
-Run `experiments.evaluate` first. Kept are config.json without data.path, metrics.jsonl,
-evaluation.json, the plot, and ranks.npz: `higher` and `equal` of the exact ranks, in
-test order, so that figures can be recomputed and runs compared event by event.
+A workdir is too large for a repository (checkpoints) and holds what must not be
+published (ids of sessions, paths of a machine). The folder, some hundred kilobytes, has
+what it takes to check and repeat the result:
+
+    config.json      all settings, the versions used and the data's fingerprint;
+                     data.path is emptied
+    metrics.jsonl    loss and metrics over the whole run
+    evaluation.json  the last evaluation, in both protocols
+    plot.png         the picture of the run, where matplotlib drew one
+    ranks.npz        of each test prediction under `exact`, in test order: how many
+                     items scored `higher` than the label, and how many `equal` to it
+
+From ranks.npz any metric at any cut-off follows (rank = 1 + higher + equal), and two
+runs on the same data can be compared prediction by prediction. Refused are a run that
+was not evaluated at its last checkpoint, and a folder that exists.
 """
 
 from __future__ import annotations

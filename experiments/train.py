@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +15,13 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import checks, entry, preflight, workdirs
-from experiments.assembly import run_parts
+from experiments.assembly import evaluating, run_parts
 from tron_jax import files, memory
 from tron_jax.console.messages import readable
 from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluation.evaluator import Evaluator
-from tron_jax.evaluation.protocols import PROTOCOLS, format_summaries
 from tron_jax.reporting import plots
 from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
-from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
@@ -111,7 +107,13 @@ def _train(
             plan,
             train_step,
             parts.batches,
-            functools.partial(_evaluate, config, parts.evaluator, splits),
+            functools.partial(
+                evaluating.evaluate_held_out,
+                parts.evaluator,
+                splits,
+                evaluating.reported_metrics(config),
+                config.model.position,
+            ),
             checkpoints,
             {"fingerprint": fingerprint},
             Recorder(writer, plan, info),
@@ -159,32 +161,6 @@ def _spent(checkpoints: Checkpoints) -> str:
         rate = readable(written / seconds)
         figures.append(f"{len(saved)} checkpoints written at {rate}/s")
     return ", ".join(figures)
-
-
-def _evaluate(
-    config: ConfigDict,
-    evaluator: Evaluator,
-    splits: dict[str, Sessions],
-    state: TrainState,
-    step: int,
-) -> tuple[list[dict], float | None]:
-    """Both protocols on every split held out: printed, as lines, and as a score."""
-    lines: list[dict] = []
-    scores: dict[str, float] = {}
-    for split in sorted(splits.keys() - {"train"}):
-        _, summaries = run_parts.evaluate(evaluator, state, step, splits[split], split)
-        text = format_summaries(
-            summaries,
-            steps=dict.fromkeys(PROTOCOLS, step),
-            chosen_by=dict.fromkeys(PROTOCOLS, "the state being trained"),
-            position=config.model.position,
-        )
-        with contextlib.suppress(OSError):  # a lost terminal must not end the run
-            print(text, flush=True)
-        found = [summary for summary in summaries.values() if summary]
-        lines += found
-        scores[split] = found[0]["recall@20"]  # of paper, or of exact where that is n/a
-    return lines, scores.get("validation", scores.get("test"))
 
 
 def _plot(metrics: Path, picture: Path) -> None:

@@ -16,9 +16,16 @@ from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 from tron_jax.files import replacing
 
-MAY_CHANGE = ("data.path", "train.epochs", "train.log_every_steps")
+MAY_CHANGE = (
+    *("data.path", "train.epochs", "train.log_every_steps"),
+    *("eval.cutoffs", "eval.metrics"),
+)
 # Fields that runs of older versions lack, with what those did.
-ADDED = {"model.compute_dtype": "float32"}
+ADDED = {
+    "model.compute_dtype": "float32",
+    "eval.cutoffs": (5, 10, 20),
+    "eval.metrics": ("recall", "mrr", "ndcg"),
+}
 CONFIG = "config.json"
 LOCK = ".lock"
 
@@ -72,7 +79,7 @@ def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
         made_with["fingerprint"]  # or it is not ours
         for field, value in ADDED.items():
             group, name = field.split(".")
-            content[group].setdefault(name, value)
+            content.setdefault(group, {}).setdefault(name, value)
         config = ConfigDict(content)
         checks.check(config)
         return config, made_with

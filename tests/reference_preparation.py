@@ -1,4 +1,4 @@
-"""The paper's preparation in plain Python, straight from design.md §2."""
+"""The paper's preparation in plain Python, written for being read."""
 
 import gzip
 import json

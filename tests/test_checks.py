@@ -8,14 +8,15 @@ from tron_jax.errors import UserError
 
 
 def test_every_field_is_checked():
-    """What is neither a choice, a range nor a path is a switch."""
+    """What is neither a choice, a range, a tuple nor a path is a switch."""
     switches = {
         "negatives.mask_hits",
         "negatives.mask_session",
         "negatives.deduplicate",
         "optimizer.epsilon_in_root",
     }
-    known = {*checks.CHOICES, *checks.RANGES, "data.path", *switches}
+    tuples = {"eval.metrics", "eval.cutoffs"}
+    known = {*checks.CHOICES, *checks.RANGES, "data.path", *switches, *tuples}
     config = defaults.default_config()
     assert known == {f"{group}.{name}" for group in config for name in config[group]}
 

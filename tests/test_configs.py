@@ -17,7 +17,7 @@ FOLDER = tiny.ROOT / "experiments" / "configs"
 PUBLISHED = sorted(
     path.stem
     for path in FOLDER.glob("*.py")
-    if path.stem not in ("__init__", "fields", "smoke")
+    if path.stem not in ("__init__", "defaults", "smoke")
 )
 NUM_ITEMS = {"diginetica": 43_097, "yoochoose": 37_483, "otto": 1_855_603}
 

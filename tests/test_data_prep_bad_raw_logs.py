@@ -15,7 +15,7 @@ import pytest
 from log_sizes import small_sizes
 from test_data_prep_bad_input import RESTORE_SIGINT
 
-from data_prep import diginetica, disk, events, otto, synthetic, yoochoose
+from data_prep import diginetica, events, otto, synthetic, yoochoose
 from data_prep.pipeline import parts
 from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
@@ -221,7 +221,7 @@ def test_too_little_is_left(capsys, tmp_path):
 
 def test_disk_too_small(capsys, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     folder = write(tmp_path, "otto", OTTO)
     assert status_of("otto", folder, tmp_path / "made" / "out") == 1
     line = capsys.readouterr().err

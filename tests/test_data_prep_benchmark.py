@@ -83,7 +83,7 @@ def test_benchmark(tmp_path, capsys):
         "reading",
         "filtering and sorting",
         "putting sessions in order",
-        "writing and hashing the set",
+        "writing the set",
     ]
     assert figures["events"] > 1000
     assert all(stage["peak_bytes"] > 1e7 for stage in figures["stages"])

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from data_prep.clicks.batches import TIME
-from data_prep.console import Progress
 from data_prep.pipeline import merging
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.steps import Arranged
-from data_prep.prepared import split_stream
-from data_prep.prepared.split_stream import SplitStream
+from data_prep.prepared.sessions_writer import INT32_MAX, SessionsWriter
+from tron_jax.console.stages import Stages
+from tron_jax.data.sessions import Sessions
 from tron_jax.errors import UserError
 
 
@@ -30,27 +30,30 @@ def random_sessions(seed, size, longest=6):
     ]
 
 
-def merge(folder, sessions, parts, timed=True, name=str, record=None):
+def merge(folder, sessions, parts, timed=True, name=str, record=None, limit=INT32_MAX):
     """Merges sessions that are dealt out to parts at random."""
     rng = np.random.default_rng(len(sessions))
     dealt = rng.integers(0, parts, len(sessions))
     with (
         contextlib.closing(Merger(folder, "train", parts)) as merger,
-        contextlib.closing(SplitStream(folder, "train")) as stream,
+        contextlib.closing(SessionsWriter(folder, "train", limit)) as writer,
     ):
         if record is not None:
-            stream.append = record
+            writer.append = record
         for part in range(parts):
             chosen = [s for s, p in zip(sessions, dealt, strict=True) if p == part]
             chosen.sort(key=lambda s: s[:2] if timed else s[1])
             if chosen:
                 append(merger, chosen, timed, name)
         number = ItemNumbers(50)
-        merger.merge(stream, number, Progress())
+        merger.merge(writer, number, Stages())
         merger.close()
-        split = stream.finish()
-    assert list(folder.iterdir()) == []
-    return split, number
+        path = writer.write()
+    assert list(folder.iterdir()) == [path]
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    lists, ids, starts = (batch[name] for name in ("items", "session", "start_time"))
+    items, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    return Sessions(items, offsets, ids, starts), number
 
 
 def append(merger, sessions, timed, name):
@@ -71,28 +74,28 @@ def append(merger, sessions, timed, name):
 def test_the_order_is_that_of_one_sort(tmp_path, monkeypatch, timed, parts, buffer):
     monkeypatch.setattr(merging, "BUFFER", buffer)
     sessions = random_sessions(parts, 400)
-    split, number = merge(tmp_path, sessions, parts, timed)
+    merged, number = merge(tmp_path, sessions, parts, timed)
     expected = sorted(sessions, key=lambda s: s[:2] if timed else s[1])
-    assert split.ids.to_pylist() == [s[2] for s in expected]
-    found = np.split(split.items, split.offsets[1:-1])
+    assert merged.ids.to_pylist() == [s[2] for s in expected]
+    found = np.split(merged.items, merged.offsets[1:-1])
     codes = number.codes()
     assert [codes[x - 1].tolist() for x in found] == [s[3] for s in expected]
     assert codes.tolist() == list(dict.fromkeys(i for s in expected for i in s[3]))
     if timed:
-        starts = split.start_time.cast(pa.int64()).to_pylist()
+        starts = merged.start_time.cast(pa.int64()).to_pylist()
         assert starts == [s[0] for s in expected]
     else:
-        assert split.start_time.null_count == len(sessions)
+        assert merged.start_time.null_count == len(sessions)
 
 
 def test_ids_are_text_if_one_is(tmp_path):
     sessions = random_sessions(0, 60)
     odd = sessions[7][2]
-    split, _ = merge(
+    merged, _ = merge(
         tmp_path, sessions, 5, name=lambda s: f"0{s}" if s == odd else str(s)
     )
-    assert split.ids.type == pa.string()
-    assert sorted(split.ids.to_pylist()) == sorted(
+    assert merged.ids.type == pa.string()
+    assert sorted(merged.ids.to_pylist()) == sorted(
         f"0{s[2]}" if s[2] == odd else str(s[2]) for s in sessions
     )
 
@@ -102,8 +105,8 @@ def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(merging, "BUFFER", 8000)
     sizes = []
 
-    def record(items, lengths, ids, starts):
-        sizes.append(4 * len(items) + 40 * len(ids))
+    def record(chunk):
+        sizes.append(4 * len(chunk.items) + 40 * len(chunk.ids))
 
     merge(tmp_path, random_sessions(1, 4000), 8, name=int, record=record)
     assert max(sizes) < 2 * 8000 + 8 * 100
@@ -114,17 +117,18 @@ def test_what_is_in_memory_is_bounded(tmp_path, monkeypatch):
 def test_a_session_longer_than_a_block(tmp_path, monkeypatch):
     monkeypatch.setattr(merging, "BUFFER", 100)
     sessions = random_sessions(2, 30, longest=400)
-    split, _ = merge(tmp_path, sessions, 3)
+    merged, _ = merge(tmp_path, sessions, 3)
     lengths = [len(s[3]) for s in sorted(sessions, key=lambda s: s[:2])]
-    assert np.diff(split.offsets).tolist() == lengths
+    assert np.diff(merged.offsets).tolist() == lengths
 
 
-@pytest.mark.parametrize(("limit", "name"), [("MAX_EVENTS", int), ("MAX_TEXT", "a{}")])
-def test_more_than_a_split_can_hold(tmp_path, monkeypatch, limit, name):
-    monkeypatch.setattr(split_stream, limit, 100)
-    sessions = random_sessions(3, 90)
-    with pytest.raises(UserError, match=r"a split can hold 100 .* there are more"):
-        merge(tmp_path, sessions, 2, name=int if name is int else name.format)
+@pytest.mark.parametrize(
+    ("limit", "what"), [(100, "events"), (1000, "bytes of session ids")]
+)
+def test_more_than_a_split_can_hold(tmp_path, limit, what):
+    sessions = random_sessions(3, 90)  # of 2 to 5 events each
+    with pytest.raises(UserError, match=rf"can hold [0-9,]+ {what}; there are more"):
+        merge(tmp_path, sessions, 2, name="id of a session {}".format, limit=limit)
 
 
 WRITE = """
@@ -132,19 +136,19 @@ import resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from data_prep.clicks.batches import TIME
-from data_prep.prepared.split_stream import SplitStream
+from data_prep.prepared.chunks import SessionChunk
+from data_prep.prepared.sessions_writer import SessionsWriter
 from data_prep.prepared.writer import write_prepared
 
 folder = Path(sys.argv[1])
-streams = [SplitStream(folder, name) for name in ("train", "test")]
+train, test = SessionsWriter(folder, "train"), SessionsWriter(folder, "test")
 items, lengths = np.tile(np.array([1, 2], np.int32), 1 << 20), np.full(1 << 20, 2)
-for chunk in range(10):
-    ids = np.arange(chunk << 20, (chunk + 1) << 20)
-    streams[0].append(items, lengths, pa.array(ids), pa.array(ids).cast(TIME))
+for chunk in range(5):
+    ids = pa.array(np.arange(chunk << 20, (chunk + 1) << 20))
+    train.append(SessionChunk(items, lengths, ids, ids.cast(TIME)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-splits = [stream.finish() for stream in streams]
-stats = write_prepared(folder, *splits, pa.array([5, 6]), {})
-assert stats["train"]["events"] == 20 << 20
+stats = write_prepared(folder, train, test, pa.array([5, 6]), {})
+assert stats["train"]["events"] == 10 << 20
 print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
 
@@ -154,5 +158,5 @@ def test_a_set_is_written_without_holding_it(tmp_path):
     command = [sys.executable, "-c", WRITE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     size = (tmp_path / "train.arrow").stat().st_size
-    assert size > 280_000_000
-    assert int(done.stdout) < 150_000_000
+    assert size > 140_000_000
+    assert int(done.stdout) < 70_000_000

@@ -9,6 +9,8 @@ import pytest
 
 from data_prep import synthetic
 from data_prep.made_up.click_model import make_click_model
+from data_prep.made_up.profiles import PROFILES
+from data_prep.made_up.sessions import draw_model, draw_sessions
 from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
@@ -83,16 +85,21 @@ def test_same_flags_same_set(demo, tmp_path):
     assert make(tmp_path / "seed", *args).fingerprint != demo.fingerprint
 
 
-def test_chunks_do_not_repeat_each_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_CHUNK", 1000)
-    data = make(tmp_path / "a", "--num_sessions=3000", "--num_items=500")
-    lengths = data.train.lengths
-    assert (lengths[:1000] != lengths[1000:2000]).any()
-    times = data.train.start_time.cast("int64").to_numpy()
+def test_chunks_go_on_where_the_last_one_ends():
+    model = draw_model(500, seed=0)
+    train, test = (
+        list(draw_sessions(model, PROFILES["otto"], (3000, 400), part, 0, 1000))
+        for part in (0, 1)
+    )
+    assert [len(chunk.lengths) for chunk in train + test] == [1000, 1000, 1000, 400]
+    assert (train[0].lengths != train[1].lengths).any()
+    chunks = train + test
+    ids, times = (
+        np.concatenate([column.cast("int64") for column in columns])
+        for columns in ([c.ids for c in chunks], [c.start_time for c in chunks])
+    )
+    assert ids.tolist() == list(range(3400))
     assert (np.diff(times) > 0).all()
-    assert times[-1] < data.test.start_time.cast("int64")[0].as_py()
-    assert len(data.test.ids) == data.test.num_sessions
-    assert data.train.ids.to_pylist() == list(range(3000))
 
 
 def test_fingerprint_is_what_format_md_says(demo):

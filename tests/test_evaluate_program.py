@@ -1,5 +1,7 @@
 """A checkpoint alone is enough to evaluate a run."""
 
+import contextlib
+import io
 import json
 import shutil
 
@@ -8,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
+from experiments import evaluate as program
 from tron_jax.data.sessions import open_prepared
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
@@ -29,19 +32,34 @@ def column(out, name):
     return cells[1:]
 
 
-def test_each_protocol_takes_its_own_checkpoint(stopped, evaluate):
-    status, out, err = evaluate(stopped)
-    assert (status, err) == (0, "")
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, _stopped, compilations):
+    """A run that was evaluated, to be read only, and what was printed."""
+    workdir = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(_stopped, workdir)
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        tiny.compiled_once(compilations),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        assert program.main(["evaluate", f"--workdir={workdir}"]) == 0
+    assert err.getvalue() == ""
+    return workdir, out.getvalue()
+
+
+def test_each_protocol_takes_its_own_checkpoint(evaluated):
+    workdir, out = evaluated
     assert column(out, "test") == ["paper", "exact"]
     assert column(out, "step") == ["25", "33"]
     assert "checkpoint (paper): best, the highest Recall@20 on test" in out
     assert "checkpoint (exact): latest" in out
     assert "reveal" not in out
-    paper, exact = json.loads((stopped / "evaluation.json").read_text())
-    assert paper == line_of(stopped, 25, "paper")
+    paper, exact = json.loads((workdir / "evaluation.json").read_text())
+    assert paper == line_of(workdir, 25, "paper")
     assert (exact["step"], exact["protocol"]) == (33, "exact")
     # Not what training wrote at step 25: the state has moved on.
-    before = line_of(stopped, 25, "exact")
+    before = line_of(workdir, 25, "exact")
     assert exact["events"] == before["events"]
     assert exact["mrr@20"] != before["mrr@20"]
 
@@ -67,16 +85,16 @@ def test_both_protocols_at_one_step(stopped, evaluate, asked, step, rule):
         assert found == [line_of(stopped, 25, name) for name in ("paper", "exact")]
 
 
-def test_metrics_follow_from_the_ranks(stopped, tiny_data, evaluate):
-    _, out, _ = evaluate(stopped)
-    table = pq.read_table(stopped / "ranks.parquet")
+def test_metrics_follow_from_the_ranks(evaluated, tiny_data):
+    workdir, out = evaluated
+    table = pq.read_table(workdir / "ranks.parquet")
     assert table.column_names == [
         *("protocol", "session", "event", "label", "higher", "equal")
     ]
     ranks = {name: table[name].to_numpy() for name in table.column_names}
     test = open_prepared(tiny_data).test
     printed = dict(zip(("paper", "exact"), column(out, "Recall@20"), strict=True))
-    found = json.loads((stopped / "evaluation.json").read_text())
+    found = json.loads((workdir / "evaluation.json").read_text())
 
     exact = ranks["protocol"] == "exact"
     assert exact.sum() == test.num_events - test.num_sessions
@@ -85,6 +103,9 @@ def test_metrics_follow_from_the_ranks(stopped, tiny_data, evaluate):
     assert found[1]["recall@20"] == pytest.approx(recall, rel=1e-12)
     assert found[1]["mrr@20"] == pytest.approx(mrr, rel=1e-12)
     assert printed["exact"] == f"{recall:.4f}"
+    ndcg = np.mean(np.where(rank <= 20, 1 / np.log2(1 + rank), 0))
+    assert found[1]["ndcg@20"] == pytest.approx(ndcg, rel=1e-12)
+    assert column(out, "NDCG@20")[1] == f"{ndcg:.4f}"
 
     # Two whole batches of 128 sessions; the 44 sessions left are out.
     paper = ranks["protocol"] == "paper"
@@ -95,39 +116,76 @@ def test_metrics_follow_from_the_ranks(stopped, tiny_data, evaluate):
     assert found[0]["recall@20"] == pytest.approx(recall, rel=1e-12)
     assert printed["paper"] == f"{recall:.4f}"
 
-    # Every label stands where it says.
+    # The labels are the clicks that they are said to be.
     ids = {session.as_py(): row for row, session in enumerate(test.ids)}
     rows = np.array([ids[session] for session in ranks["session"]])
     where = test.offsets[rows] + ranks["event"]
     np.testing.assert_array_equal(ranks["label"], test.items[where])
 
 
-def test_nothing_but_the_checkpoint_and_config_is_needed(stopped, evaluate):
-    _, before, _ = evaluate(stopped)
+def test_nothing_but_the_checkpoint_and_config_is_needed(stopped, evaluated, evaluate):
     (stopped / "metrics.jsonl").unlink()
-    (stopped / "ranks.parquet").unlink()
     config = (stopped / "config.json").read_bytes()
     status, after, _ = evaluate(stopped)
-    assert (status, after) == (0, before)
+    assert (status, after) == (0, evaluated[1])
     assert (stopped / "config.json").read_bytes() == config
     assert Checkpoints(stopped / "checkpoints").steps() == [25, 28, 33]
 
 
-def test_data_that_has_moved(stopped, tmp_path, tiny_data, evaluate):
-    _, before, _ = evaluate(stopped)
+def test_data_that_has_moved(stopped, evaluated, tmp_path, tiny_data, evaluate):
     shutil.copytree(tiny_data, tmp_path / "moved")
     content = json.loads((stopped / "config.json").read_text())
     content["data"]["path"] = None  # as results are committed
     (stopped / "config.json").write_text(json.dumps(content))
     tiny.assert_refused(evaluate(stopped), "data.path is not set")
     status, after, _ = evaluate(stopped, f"--data={tmp_path / 'moved'}")
-    assert (status, after) == (0, before)
+    assert (status, after) == (0, evaluated[1])
 
 
-def test_positions_that_reveal_the_end_are_told(stopped, evaluate):
+def test_positions_that_reveal_the_end_are_named(stopped, evaluate):
     content = json.loads((stopped / "config.json").read_text())
     content["model"]["position"] = "from_end"
     (stopped / "config.json").write_text(json.dumps(content))
     status, out, _ = evaluate(stopped, "--step=latest")
     assert status == 0
     assert "positions reveal how many clicks" in out
+
+
+def test_a_run_from_before_metrics_could_be_chosen(stopped, evaluated, evaluate):
+    content = json.loads((stopped / "config.json").read_text())
+    del content["eval"]
+    (stopped / "config.json").write_text(json.dumps(content))
+    status, out, _ = evaluate(stopped)
+    assert (status, out) == (0, evaluated[1])
+
+
+def test_metrics_chosen_after_training(stopped, train, evaluate):
+    """The config's metrics may change on resume; the best checkpoint stays the best."""
+    chosen = {"eval__metrics": "('HitRate','ndcg')", "eval__cutoffs": "(50,1)"}
+    status, _, err = train(stopped, **chosen)
+    assert (status, err) == (0, "")
+    keys = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in (1, 20, 50)]
+    last = line_of(stopped, 50, "exact")
+    assert list(last)[4:] == keys
+    status, out, _ = evaluate(stopped, "--step=latest")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[3:-2]] == [
+        *("Recall@1", "Recall@20", "Recall@50", "NDCG@1", "NDCG@20", "NDCG@50")
+    ]
+    assert json.loads((stopped / "evaluation.json").read_text())[1] == last
+    assert last["ndcg@1"] == last["recall@1"] <= last["ndcg@20"] <= last["recall@20"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("metrics", "('recall','auc')", "expected a tuple of: recall, mrr, ndcg, hit"),
+        ("cutoffs", "(5,0)", "(5, 0); expected a tuple of whole numbers of at least 1"),
+        ("cutoffs", "(1.5,)", "(1.5,); expected a tuple of whole numbers"),
+        ("cutoffs", "ten", "('ten',); expected a tuple of whole numbers"),
+    ],
+)
+def test_metrics_that_make_no_sense(tmp_path, train, field, value, message):
+    outcome = train(tmp_path / "run", **{f"eval__{field}": value})
+    tiny.assert_refused(outcome, f"eval.{field} is ", message)
+    assert not (tmp_path / "run").exists()

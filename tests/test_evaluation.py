@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -8,9 +9,11 @@ import pytest
 import reference
 
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluation import protocols as ranks_lib
+from tron_jax.evaluation import protocols
 from tron_jax.evaluation.evaluator import make_evaluator
-from tron_jax.evaluation.histories import chunks, lay_out
+from tron_jax.evaluation.histories import lay_out_for_packing
+from tron_jax.evaluation.metrics import reported
+from tron_jax.evaluation.packed_pass import chunks_of_streams
 from tron_jax.models.sasrec import make_sasrec
 from tron_jax.optimizers.item_table import deferred_adam
 
@@ -30,7 +33,7 @@ def read_rows(table, ids, step):
 
 
 @functools.cache
-def evaluator(position="from_start", read_rows=read_rows, **options):
+def evaluator(read_rows=read_rows, **options):
     """One per test module: they compile once."""
     options = {"stream_size": 256, "chunk_size": 600, "block": 128} | options
     return make_evaluator(
@@ -38,9 +41,16 @@ def evaluator(position="from_start", read_rows=read_rows, **options):
         read_rows,
         num_items=NUM_ITEMS,
         max_session_length=LONGEST,
-        position=position,
+        position="from_start",
         **options,
     )
+
+
+def numbered(position):
+    """The same programs, with positions of the other kind."""
+    made = evaluator()
+    encoding = dataclasses.replace(made.encoding, position=position)
+    return dataclasses.replace(made, encoding=encoding)
 
 
 @functools.cache
@@ -78,7 +88,7 @@ def rank_by_hand(hidden, label):
 
 
 def columns(ranks):
-    return np.stack([*ranks[1:]], axis=1)
+    return np.stack(ranks, axis=1)
 
 
 def by_hand(sessions, protocol, position, batch_size=128):
@@ -107,7 +117,7 @@ def by_hand(sessions, protocol, position, batch_size=128):
 def assert_same_ranks(ranks, expected):
     found = columns(ranks)
     np.testing.assert_array_equal(found[:, :3], expected[:, :3])
-    # Another packing rounds differently: two near items may swap places
+    # Another packing rounds differently: two near items may swap ranks
     assert np.abs(found[:, 3:] - expected[:, 3:]).max() <= 1
     assert (found == expected).all(axis=1).mean() > 0.99
 
@@ -118,15 +128,15 @@ def test_both_protocols_against_one_sequence_at_a_time(position):
     lengths[[3, 100, 269]] = [51, 52, 130]
     lengths[200] = 57
     sessions = make_sessions(lengths, before=31)
-    ranks = evaluator(position)(*model(), 0, sessions)
-    assert_same_ranks(ranks.of("exact"), by_hand(sessions, "exact", position))
-    assert_same_ranks(ranks.of("paper"), by_hand(sessions, "paper", position))
+    ranks = numbered(position)(*model(), 0, sessions)
+    assert_same_ranks(ranks["exact"], by_hand(sessions, "exact", position))
+    assert_same_ranks(ranks["paper"], by_hand(sessions, "paper", position))
 
 
 @pytest.mark.parametrize("position", ["from_start", "from_end"])
 def test_session_of_130_clicks_against_129_forward_passes(position):
     sessions = make_sessions([130], seed=1)
-    ranks = evaluator(position)(*model(), 0, sessions).of("exact")
+    ranks = numbered(position)(*model(), 0, sessions)["exact"]
     np.testing.assert_array_equal(ranks.event, np.arange(1, 130))
     expected = []
     for i in range(129):
@@ -143,7 +153,7 @@ def test_session_of_130_clicks_against_129_forward_passes(position):
 def test_paper_leaves_out_the_last_partial_batch_and_cuts_to_the_end():
     sessions = make_sessions([2] * 127 + [130] + [3] * 5)
     ranks = evaluator()(*model(), 0, sessions)
-    paper, exact = ranks.of("paper"), ranks.of("exact")
+    paper, exact = ranks["paper"], ranks["exact"]
     assert len(paper.event) == 127 + 50
     assert len(exact.event) == 127 + 129 + 10
     assert paper.session.max() == 127
@@ -153,17 +163,24 @@ def test_paper_leaves_out_the_last_partial_batch_and_cuts_to_the_end():
     assert paper.higher[-1] == exact.higher[127 + 128]
 
 
+def summary(ranks, protocol):
+    return protocols.summarise(
+        ranks[protocol], protocol, split="test", reported=reported([], [])
+    )
+
+
 def test_below_one_batch_of_sessions_paper_is_not_available():
     ranks = evaluator()(*model(), 0, make_sessions([2] * 127))
-    assert len(ranks.of("paper").event) == 0
-    assert ranks_lib.summarise(ranks, "paper", split="test") is None
-    assert ranks_lib.summarise(ranks, "exact", split="test")["events"] == 127
+    assert len(ranks["paper"].event) == 0
+    assert summary(ranks, "paper") is None
+    assert summary(ranks, "exact")["events"] == 127
 
 
 def test_an_empty_split_has_no_ranks():
     ranks = evaluator()(*model(), 0, make_sessions([]))
-    assert all(len(column) == 0 for column in ranks)
-    assert ranks_lib.summarise(ranks, "exact", split="test") is None
+    for protocol in ("paper", "exact"):
+        assert all(len(column) == 0 for column in ranks[protocol])
+        assert summary(ranks, protocol) is None
 
 
 @pytest.mark.portable
@@ -173,8 +190,9 @@ def test_ranks_depend_neither_on_the_offsets_nor_on_the_sizes_of_the_pass():
     later = Sessions(
         whole.items, whole.offsets[20:], whole.ids[20:], whole.start_time[20:]
     )
-    at_once = columns(evaluator()(*model(), 0, whole))
-    part = columns(evaluator(chunk_size=4096, stream_size=1024)(*model(), 0, later))
+    at_once = columns(evaluator()(*model(), 0, whole)["exact"])
+    other_sizes = evaluator(chunk_size=4096, stream_size=1024)
+    part = columns(other_sizes(*model(), 0, later)["exact"])
     at_once = at_once[at_once[:, 0] >= 20]
     np.testing.assert_array_equal(part[:, 0] + 20, at_once[:, 0])
     np.testing.assert_array_equal(part[:, 1:3], at_once[:, 1:3])
@@ -196,39 +214,42 @@ def test_rows_asleep_are_evaluated_as_of_now_and_left_as_they_are():
         state = update(state, ids, rows, gradients[ids], jnp.int32(step))
     before = jax.tree.map(np.array, (params, state))
     sessions = make_sessions([9] * 40)
-    found = evaluator(read_rows=awake)(params, state, 40, sessions)
+    found = evaluator(read_rows=awake)(params, state, 40, sessions)["exact"]
     dense = read(state, jnp.arange(NUM_ITEMS + 1), jnp.int32(40)).values
-    expected = evaluator()(params, dense, 0, sessions)
+    expected = evaluator()(params, dense, 0, sessions)["exact"]
     assert (columns(found) == columns(expected)).all(axis=1).mean() > 0.98
-    asleep = evaluator()(params, state.table, 0, sessions)
+    asleep = evaluator()(params, state.table, 0, sessions)["exact"]
     assert (columns(found) == columns(asleep)).all(axis=1).mean() < 0.9
     jax.tree.map(np.testing.assert_array_equal, before, (params, state))
 
 
-def test_progress_is_told_and_nothing_compiles_twice():
-    sessions, told = make_sessions([12] * 150), []
+def test_progress_is_reported_and_nothing_compiles_twice():
+    sessions, reports = make_sessions([12] * 150), []
     evaluate = evaluator()
     evaluate(*model(), 0, sessions)
     traced = evaluate.encoding.encode._cache_size(), evaluate.rank_step._cache_size()
     with jax.transfer_guard("disallow"):
         evaluate(
-            *model(), jax.device_put(np.int32(1)), sessions, lambda *n: told.append(n)
+            *model(),
+            jax.device_put(np.int32(1)),
+            sessions,
+            lambda *n: reports.append(n),
         )
         evaluate(*model(), 2, make_sessions([5, 130]))
     assert (
         evaluate.encoding.encode._cache_size(),
         evaluate.rank_step._cache_size(),
     ) == traced
-    assert told[-1] == (1650, 1650)
-    assert len(told) > 2
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert reports[-1] == (1650, 1650)
+    assert len(reports) > 2
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
 
 
 def test_chunks_hold_every_sequence_once_and_fit():
     lengths = np.random.default_rng(8).integers(1, 140, 300)
     offsets = 17 + np.cumsum([0, *lengths])
-    layout = lay_out(offsets, max_session_length=LONGEST)
-    dealt = list(chunks(layout.sequences, 128, 640))
+    layout = lay_out_for_packing(offsets, max_session_length=LONGEST)
+    dealt = list(chunks_of_streams(layout.sequences, 128, 640))
     for chunk in dealt:
         assert all(stream.count.sum() <= 128 for stream in chunk)
         before_last = sum(stream.scored.sum() for stream in chunk[:-1])
@@ -236,15 +257,11 @@ def test_chunks_hold_every_sequence_once_and_fit():
     for i, column in enumerate(layout.sequences):
         joined = np.concatenate([stream[i] for chunk in dealt for stream in chunk])
         np.testing.assert_array_equal(joined, column)
-    places = np.concatenate(
-        [
-            place + np.arange(scored)
-            for place, scored in zip(
-                layout.sequences.place, layout.sequences.scored, strict=True
-            )
-        ]
+    _, _, scored, rank_index = layout.sequences
+    written = [at + np.arange(n) for at, n in zip(rank_index, scored, strict=True)]
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate(written)), np.arange(layout.num_ranks)
     )
-    np.testing.assert_array_equal(np.sort(places), np.arange(layout.size))
 
 
 def test_both_steps_lower_for_accelerators_with_a_full_float32_matmul():

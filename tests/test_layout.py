@@ -1,6 +1,8 @@
-"""The directions in which the packages may import each other ."""
+"""The directions in which the packages may import each other."""
 
 import ast
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,13 +10,31 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = ("tron_jax", "experiments", "data_prep")
-# What the files of a folder must not import. The packages meet at a ConfigDict and at
-# the prepared data set's format; a config stops at experiments.train.
+# What the files of a folder must not import. A config stops at experiments.train. Of
+# tron_jax, data_prep may import what needs no JAX; nothing goes the other way.
 BANNED = {
     "tron_jax": ("experiments", "data_prep", "ml_collections"),
-    "data_prep": ("experiments", "jax"),
+    "data_prep": ("experiments", "jax", "flax", "optax", "orbax"),
     "experiments/configs": ("tron_jax", "data_prep", "jax"),
 }
+WITHOUT_JAX = (
+    "tron_jax.errors",
+    "tron_jax.files",
+    "tron_jax.console",
+    "tron_jax.data.sessions",
+    "tron_jax.reporting.plots",
+)
+# What each package of data_prep may import of data_prep besides itself. The files on
+# top, which a user runs, may import all of them.
+ARROWS = {
+    "clicks": (),
+    "prepared": ("clicks",),
+    "made_up": ("clicks", "prepared"),
+    "pipeline": ("clicks", "prepared"),
+    "reading": ("clicks",),
+    "programs": ("clicks", "prepared", "pipeline", "reading"),
+}
+PROGRAMS = ("events", "diginetica", "yoochoose", "otto", "synthetic", "show")
 # Only the models know Flax, and only the files of arrays know Orbax.
 AT_HOME = {"flax": "tron_jax/models/", "orbax": "tron_jax/storage/array_files.py"}
 
@@ -48,6 +68,54 @@ def test_packages_stay_apart(folder):
         if any(within(module, banned) for banned in BANNED[folder])
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_data_prep_imports_nothing_upwards(package):
+    allowed = [f"data_prep.{name}" for name in (package, *ARROWS[package])]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in sources(f"data_prep/{package}")
+        for line, module in imports(path)
+        if within(module, "data_prep")
+        and not any(within(module, name) for name in allowed)
+    ]
+    assert wrong == []
+
+
+def test_data_prep_imports_only_what_is_listed():
+    folders = {path.parent.name for path in sources("data_prep")} - {"data_prep"}
+    assert folders <= set(ARROWS)
+    used = {
+        module
+        for path in sources("data_prep")
+        for _, module in imports(path)
+        if within(module, "tron_jax")
+    }
+    allowed = {m for m in used for name in WITHOUT_JAX if within(m, name)}
+    assert used - allowed == set()
+
+
+# Prints the help of a program, and then what of some libraries that has loaded.
+PRINT_HELP = """
+import runpy, sys
+del sys.argv[0]
+try:
+    runpy.run_module(f"data_prep.{sys.argv[0]}", run_name="__main__", alter_sys=True)
+except SystemExit as stop:
+    assert not stop.code
+names = {"jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "experiments"}
+print("loaded:", *names.intersection(name.partition(".")[0] for name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_data_prep_needs_no_jax(program):
+    command = [sys.executable, "-c", PRINT_HELP, program, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"python -m data_prep.{program}" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded:"
 
 
 @pytest.mark.parametrize("library", AT_HOME)

@@ -7,7 +7,7 @@ import pytest
 import reference_negatives as reference
 
 from tron_jax import rng
-from tron_jax.objectives import scoring
+from tron_jax.objectives import candidate_scores
 from tron_jax.sampling import candidates as candidates_
 from tron_jax.sampling import exclusion, negatives
 from tron_jax.sampling.popularity import make_popularity
@@ -226,7 +226,7 @@ def test_what_counts_equals_the_slow_loop(style, excluded, pool, masked):
     def count(batch, popularity):
         every = sample(jnp.int32(1), batch, popularity)
         fewer = candidates_.without_repeats(every, batch)
-        kept = functools.partial(scoring.kept, batch=batch, mask_hits=masked)
+        kept = functools.partial(candidate_scores.kept, batch=batch, mask_hits=masked)
         return every, kept(every), kept(fewer)
 
     every, all_kept, fewer_kept = jax.tree.map(
@@ -248,8 +248,8 @@ def test_candidates_of_one_kind_alone_are_deduplicated(num_uniform):
     batch = reference.make_batch(7)
     alone = {"num_uniform": num_uniform, "num_in_batch": 0 if num_uniform else 20}
     candidates = drawn_by(batch, deduplicate=True, **alone)
-    keep = np.asarray(scoring.kept(candidates, batch, mask_hits=False))
-    ids = np.asarray(scoring.items_of(None, candidates, batch))
+    keep = np.asarray(candidate_scores.kept(candidates, batch, mask_hits=False))
+    ids = np.asarray(candidate_scores.items_of(candidates, batch))
     for event in np.flatnonzero(batch.weight):
         kept = ids[event, keep[event]]
         assert 0 < len(kept) == len(set(kept.tolist())) < len(ids[event])

@@ -7,7 +7,7 @@ import pytest
 from reference_negatives import PLAIN
 from test_steps import ITEMS, SESSIONS, assert_trees_close, make_batch
 
-from tron_jax.objectives import scoring, selection
+from tron_jax.objectives import candidate_scores, selection
 from tron_jax.objectives.log_q import make_log_q
 from tron_jax.objectives.losses import LOSSES, make_loss
 from tron_jax.objectives.objective import (
@@ -16,6 +16,7 @@ from tron_jax.objectives.objective import (
     mean_divisor,
     topk_at,
 )
+from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers.touched import sum_rows, touch
 from tron_jax.sampling.negatives import make_sampler
 from tron_jax.sampling.popularity import make_popularity
@@ -59,7 +60,7 @@ def run(objective, *steps, **more):
     def call(step, *arguments):
         *about, hidden, rows = arguments
         gradients, totals = objective(StepData(step, *about), hidden, rows)
-        return totals, gradients.hidden, sum_rows(ITEMS + 1, *gradients.rows)
+        return totals, gradients.hidden, sum_rows(ITEMS + 1, gradients.rows)
 
     results = [call(jnp.int32(step), *example(**more)) for step in steps or (0,)]
     return results if steps else results[0]
@@ -71,10 +72,10 @@ def differentiated(loss, mode, topk, draws=DRAWS):
 
     @jax.jit
     def mean(hidden, rows):
-        scores, _ = scoring.scores(hidden, rows, candidates, touched, batch)
-        keep = scoring.kept(candidates, batch, mask_hits=True)
+        scores, _ = candidate_scores.scores(hidden, rows, candidates, touched, batch)
+        keep = candidate_scores.kept(candidates, batch, mask_hits=True)
         columns = jnp.broadcast_to(jnp.arange(scores.shape[1]), scores.shape)
-        items = scoring.items_of(None, candidates, batch)
+        items = candidate_scores.items_of(candidates, batch)
         if topk:
             ordered = jnp.where(keep, scores, jnp.finfo(scores.dtype).min)
             scores, columns = jax.lax.top_k(ordered, topk)
@@ -95,7 +96,7 @@ def differentiated(loss, mode, topk, draws=DRAWS):
 @pytest.mark.parametrize(("loss", "mode"), CASES)
 def test_has_the_gradient_of_the_loss_differentiated_as_a_whole(loss, mode, topk):
     objective = make_objective(
-        loss_fn(loss), topk=topk, mask_hits=True, log_q=log_q(mode)
+        loss_fn(loss), Selection(topk=topk, mask_hits=True), log_q=log_q(mode)
     )
     totals, *actual = run(objective)
     value, expected = differentiated(loss, mode, topk)
@@ -111,7 +112,7 @@ def test_so_has_the_objective_that_selects_in_two_stages(
     draws = MANY | {"num_uniform": num_uniform}
     assert selection.width(sum(draws.values()), 3) == width
     objective = make_objective(
-        loss_fn(loss), topk=3, mask_hits=True, log_q=log_q(mode, draws)
+        loss_fn(loss), Selection(topk=3, mask_hits=True), log_q=log_q(mode, draws)
     )
     totals, *actual = run(objective, **draws)
     value, expected = differentiated(loss, mode, 3, draws)
@@ -121,7 +122,7 @@ def test_so_has_the_objective_that_selects_in_two_stages(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_item_that_is_not_finite_shows_in_the_loss(value):
-    objective = make_objective(loss_fn("ssm"), topk=3, mask_hits=False)
+    objective = make_objective(loss_fn("ssm"), Selection(topk=3, mask_hits=False))
     *about, hidden, rows = example(**MANY)
     data = StepData(jnp.int32(0), *about)
     item = about[1].drawn[0, 7]
@@ -134,7 +135,9 @@ def rounded(x):
 
 
 def in_dtype(dtype, topk=TOPK):
-    return make_objective(loss_fn("ssm"), topk=topk, mask_hits=True, dtype=dtype)
+    return make_objective(
+        loss_fn("ssm"), Selection(topk=topk, mask_hits=True), dtype=dtype
+    )
 
 
 def test_in_bfloat16_selection_and_loss_are_those_of_what_is_rounded():
@@ -179,7 +182,9 @@ def lowered_arguments(**fields):
 def test_selection_goes_by_raw_scores():
     """The correction changes what is lost, not what is selected."""
     objectives = [
-        make_objective(loss_fn("ssm"), topk=1, mask_hits=True, log_q=log_q(mode))
+        make_objective(
+            loss_fn("ssm"), Selection(topk=1, mask_hits=True), log_q=log_q(mode)
+        )
         for mode in ("none", "by_source")
     ]
     (raw, _, by_rows), (corrected, _, other) = map(run, objectives)
@@ -190,33 +195,39 @@ def test_selection_goes_by_raw_scores():
 
 def test_topk_moves_geometrically_from_its_start_to_its_end():
     for start, end, steps in [(400, 25, 4), (5, 80, 4), (17, 3, 50), (9, 9, 7)]:
-        at = [int(topk_at(jnp.int32(i), start, end, steps)) for i in range(steps + 3)]
+        at = [
+            int(topk_at(jnp.int32(i), Selection(end, start, steps)))
+            for i in range(steps + 3)
+        ]
         exact = start * (end / start) ** (np.arange(steps) / steps)
         np.testing.assert_array_equal(at[:steps], np.rint(exact))
         assert at[steps:] == [end] * 3
         moves = np.diff(at) * np.sign(end - start)
         assert (moves >= 0).all()
-    assert [int(topk_at(jnp.int32(i), 400, 25, 4)) for i in range(5)] == [
+    assert [int(topk_at(jnp.int32(i), Selection(25, 400, 4))) for i in range(5)] == [
         400,
         200,
         100,
         50,
         25,
     ]
-    assert int(topk_at(jnp.int32(0), 400, 25, 0)) == 25
-    late = topk_at(jnp.int32(2**31 - 1), 16384, 100, 1_000_000)
+    assert int(topk_at(jnp.int32(0), Selection(25, 400, 0))) == 25
+    late = topk_at(jnp.int32(2**31 - 1), Selection(100, 16384, 1_000_000))
     assert int(late) == 100
 
 
 @pytest.mark.parametrize(("start", "end"), [(12, 3), (3, 12)])
 def test_a_schedule_counts_what_a_constant_topk_of_that_step_counts(start, end):
     scheduled = make_objective(
-        loss_fn("bpr_max"), topk=end, mask_hits=True, topk_start=start, topk_steps=2
+        loss_fn("bpr_max"),
+        Selection(topk=end, mask_hits=True, topk_start=start, topk_steps=2),
     )
     at_start, between, at_end, later = run(scheduled, 0, 1, 2, 9)
     assert_trees_close(at_end, later, rtol=0)
     for actual, topk in [(at_start, start), (between, 6), (at_end, end)]:
-        constant = make_objective(loss_fn("bpr_max"), topk=topk, mask_hits=True)
+        constant = make_objective(
+            loss_fn("bpr_max"), Selection(topk=topk, mask_hits=True)
+        )
         assert_trees_close(actual, run(constant), rtol=1e-5, atol=1e-7)
 
 
@@ -224,7 +235,10 @@ def test_a_schedule_counts_what_a_constant_topk_of_that_step_counts(start, end):
 def test_a_mean_over_the_batch_divides_by_its_size(topk):
     means = [
         make_objective(
-            loss_fn("ssm"), topk=topk, mask_hits=True, mean_over=over, batch_size=32
+            loss_fn("ssm"),
+            Selection(topk=topk, mask_hits=True),
+            mean_over=over,
+            batch_size=32,
         )
         for over in ("events", "batch")
     ]
@@ -245,10 +259,7 @@ def test_an_impossible_mean_is_refused():
 def test_lowers_for_accelerators(topk):
     objective = make_objective(
         loss_fn("ssm", elu=0.5),
-        topk=topk,
-        mask_hits=True,
-        topk_start=9,
-        topk_steps=5,
+        Selection(topk=topk, mask_hits=True, topk_start=9, topk_steps=5),
         log_q=log_q("by_source"),
         mean_over="batch",
         batch_size=32,

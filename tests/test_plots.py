@@ -22,15 +22,44 @@ def write_run(path, *, epochs, steps, window, splits=("test",), stop=None):
                     writer.write(line | {"recall@20": epoch / 9, "mrr@20": 0.1})
 
 
-@pytest.mark.parametrize("splits", [(), ("test",), ("validation", "test")])
-def test_draws_a_picture(tmp_path, splits):
+def test_draws_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     metrics, picture = tmp_path / "metrics.jsonl", tmp_path / "metrics.png"
-    write_run(metrics, epochs=3, steps=100, window=30, splits=splits)
-    for _ in range(2):  # the second replaces the first
-        assert plots.plot_run(metrics, picture)
+    picture.write_text("an older one")
+    write_run(metrics, epochs=3, steps=100, window=30, splits=("validation", "test"))
+    assert plots.plot_run(metrics, picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == [metrics.name, picture.name]
+
+
+@pytest.mark.parametrize("splits", [(), ("test",), ("validation", "test")])
+def test_a_panel_for_each_metric_and_a_curve_for_each_protocol(
+    tmp_path, monkeypatch, splits
+):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    monkeypatch.setattr(plots, "save", lambda path, draw, size: draw(figure))
+    write_run(tmp_path / "m", epochs=3, steps=100, window=30, splits=splits)
+    plots.plot_run(tmp_path / "m", tmp_path / "unused")
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    shown = ["Recall@20", "MRR@20"] if splits else ["Recall@20"]
+    assert titles == ["Training loss", *shown]
+    for axes in figure.axes[1:]:
+        legend = axes.get_legend_handles_labels()[1]
+        assert len(legend) == 2 * len(splits)
+    if splits:
+        recall = figure.axes[1].get_legend_handles_labels()[1]
+        assert recall[0] == "test, paper: best 0.3333 (epoch 3)"
+
+
+def test_panels_are_of_20_or_else_the_largest_cut_off():
+    lines = [
+        {"split": "test", "recall@5": 0, "recall@20": 0, "recall@100": 0, "mrr@9": 0},
+        {"split": "test", "recall@20": 0, "mrr@10": 0, "ndcg@20": 0},
+    ]
+    assert plots.panel_keys(lines) == ["recall@20", "mrr@10", "ndcg@20"]
 
 
 def test_a_run_with_no_lines_yet(tmp_path):

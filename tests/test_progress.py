@@ -40,6 +40,18 @@ def test_progress_line(monkeypatch):
     assert wiped == "\x1b[K"
 
 
+def test_progress_towards_an_end_that_is_not_known_yet():
+    terminal, now = Terminal(), [0.0]
+    shown = Progress("reading", None, unit="", stream=terminal, clock=lambda: now[0])
+    shown.update(0)
+    shown.unit, shown.total = "bytes", 4000
+    now[0] = 10.0
+    shown.update(1000)
+    first, second = terminal.getvalue().split("\r")[1:]
+    assert first == "reading\x1b[K"
+    assert second == "reading   25%  1,000/4,000 bytes  100/s  0:30 left\x1b[K"
+
+
 def test_progress_is_silent_where_nobody_looks():
     stream = io.StringIO()
     with Progress("evaluating", 10, unit="events", stream=stream) as progress:

@@ -16,6 +16,7 @@ from tron_jax.data.slots import SlotBatches
 from tron_jax.models.encoder import Encoder
 from tron_jax.objectives.losses import ssm
 from tron_jax.objectives.objective import make_objective
+from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers import item_table
 from tron_jax.sampling.negatives import Candidates
 from tron_jax.steps import TrainState, make_train_step, repeat
@@ -56,7 +57,7 @@ def make_step():
         return Candidates(drawn, jnp.array(True), others, batch.weight[others] > 0)
 
     tx, item_tx = optax.sgd(rate), item_table.adagrad(rate, epsilon=1e-10)
-    objective = make_objective(ssm, topk=5, mask_hits=True)
+    objective = make_objective(ssm, Selection(topk=5, mask_hits=True))
     train_step = make_train_step(
         ENCODER,
         sample,

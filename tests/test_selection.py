@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tron_jax.objectives import selection
-from tron_jax.objectives.scoring import LOWEST
+from tron_jax.objectives.selection import LOWEST
 
 K = 4
 two_stages = jax.jit(selection.in_two_stages, static_argnums=1)

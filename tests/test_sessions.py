@@ -9,7 +9,6 @@ import pytest
 
 from data_prep import synthetic
 from tron_jax.console.program import run
-from tron_jax.data import sessions as sessions_lib
 from tron_jax.data.sessions import hold_out, open_prepared, select
 from tron_jax.errors import UserError
 
@@ -216,9 +215,3 @@ def test_refuses_offsets_that_fall(copy):
     columns = {"items": pa.ListArray.from_arrays(offsets, items)}
     write(copy, columns=columns)
     refused(copy, "train.arrow")
-
-
-def test_constants_are_those_of_the_writer(made):
-    stats = open_prepared(made).stats
-    assert stats["format"] == sessions_lib.FORMAT
-    assert stats["version"] == sessions_lib.VERSION

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_prep import events, show, synthetic
@@ -73,11 +74,9 @@ def test_finds_a_flipped_bit(made, capsys, name):
     like = (items[:-3] > 0) & (items[1:-2] > 0) & (items[2:-1] > 0) & (items[3:] > 0)
     like &= (items[:-3] < 41) & (items[1:-2] < 41) & (items[2:-1] < 41)
     like &= (items[3:] < 41) & (items[1:-2] != items[2:-1])
-    place = 4 * (int(np.flatnonzero(like)[20]) + 1)
-    data[place : place + 4], data[place + 4 : place + 8] = (
-        data[place + 4 : place + 8],
-        data[place : place + 4],
-    )
+    start = 4 * (int(np.flatnonzero(like)[20]) + 1)
+    swapped = data[start + 4 : start + 8] + data[start : start + 4]
+    data[start : start + 8] = swapped
     path.write_bytes(data)
     assert status_of(made) == 1
     err = capsys.readouterr().err
@@ -95,16 +94,41 @@ def test_finds_a_fingerprint_of_another_set(made, capsys):
     assert "the fingerprint in stats.json is not of this set" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["stats.json", "train.arrow", "items.parquet"])
-def test_damaged_files(made, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("stats.json", "not JSON"),
+        ("train.arrow", "8 bytes; stats.json says "),
+        ("items.parquet", "damaged or no Parquet file"),
+    ],
+)
+def test_damaged_files(made, capsys, name, what):
     (made / name).write_bytes(b"nonsense")
     assert status_of(made) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith(f"error: {made / name}: damaged or absent")
+    assert lines[0].startswith(f"error: {made / name}: {what}")
     (made / name).unlink()
     assert status_of(made) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    line = f"error: {made}: no file {name}; expected a prepared data set\n"
+    assert capsys.readouterr().err == line
+
+
+def test_finds_what_is_of_another_set(made, tmp_path, capsys):
+    stats = json.loads((made / "stats.json").read_text())
+    items = pq.read_table(made / "items.parquet")
+    clicks = pa.array(items["train_events"].to_numpy() + 1)
+    pq.write_table(items.set_column(2, "train_events", clicks), made / "items.parquet")
+    assert status_of(made) == 1
+    assert "train_events of items.parquet are not those" in capsys.readouterr().err
+    pq.write_table(items.slice(1), made / "items.parquet")
+    assert status_of(made) == 1
+    assert "39 items; stats.json says 40" in capsys.readouterr().err
+    pq.write_table(items, made / "items.parquet")
+    del stats["hashes"]
+    (made / "stats.json").write_text(json.dumps(stats))
+    assert status_of(made) == 1
+    assert "stats.json: no field 'hashes'" in capsys.readouterr().err
 
 
 def test_offsets_that_do_not_rise(made, capsys):
@@ -112,8 +136,8 @@ def test_offsets_that_do_not_rise(made, capsys):
     data = bytearray(path.read_bytes())
     lengths = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column("items")
     offsets = lengths.offsets.to_numpy()
-    place = data.index(offsets.tobytes())
-    data[place + 4 : place + 8] = np.int32(0).tobytes()
+    start = data.index(offsets.tobytes())
+    data[start + 4 : start + 8] = np.int32(0).tobytes()
     path.write_bytes(data)
     assert status_of(made, "--nocheck") == 1
     assert "offsets do not rise" in capsys.readouterr().err
@@ -129,7 +153,7 @@ def test_what_is_no_set(tmp_path, capsys):
 
 def test_plot_that_cannot_be_written(made, capsys):
     assert status_of(made, f"--plot={made}/absent/plot.png") == 1
-    assert "plot.png: cannot be written" in capsys.readouterr().err
+    assert f"cannot write {made}/absent/plot.png" in capsys.readouterr().err
 
 
 def test_plot_without_matplotlib(made, capsys, monkeypatch):

@@ -10,8 +10,7 @@ import pytest
 import reference_gru4rec as reference
 
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluation import metrics
-from tron_jax.evaluation import protocols as ranks_lib
+from tron_jax.evaluation import metrics, protocols
 from tron_jax.evaluation.evaluator import make_slot_evaluator
 from tron_jax.evaluation.histories import lay_out_for_slots
 from tron_jax.models.gru4rec import make_gru4rec
@@ -45,7 +44,7 @@ def model():
         jax.jit(ENCODER.init)(jax.random.key(0)),
     )
     table = draw.normal(size=(NUM_ITEMS + 1, HIDDEN + 1)).astype(np.float32)
-    table[7:12] = table[20:25]  # every label among these has a tie
+    table[7:12] = table[20:25]  # each label among these has a tie
     return params, jnp.asarray(table)
 
 
@@ -63,11 +62,11 @@ LENGTHS[49] = 30  # under way when the queue is empty
 
 
 def columns(ranks):
-    return np.stack([*ranks[1:]], axis=1)
+    return np.stack(ranks, axis=1)
 
 
 def by_hand(sessions, protocol):
-    """Replays every session by itself, in the order of the split."""
+    """Replays each session by itself, in the order of the split."""
     params, table = (jax.tree.map(np.float64, part) for part in model())
     clicks = [
         sessions.items[start:end]
@@ -94,28 +93,32 @@ def by_hand(sessions, protocol):
     return np.array(rows)
 
 
+def summary(ranks, protocol):
+    return protocols.summarise(
+        ranks,
+        protocol,
+        split="test",
+        reported=metrics.reported([], [5]),
+        paper_batch_size=evaluator().encoding.paper_batch_size,
+    )
+
+
 @pytest.mark.portable
 @pytest.mark.parametrize("protocol", ["exact", "paper"])
 def test_ranks_against_one_session_at_a_time(protocol):
     sessions = make_sessions(LENGTHS, before=31)
-    ranks = evaluator()(*model(), 0, sessions).of(protocol)
+    ranks = evaluator()(*model(), 0, sessions)[protocol]
     expected = by_hand(sessions, protocol)
     np.testing.assert_array_equal(columns(ranks), expected)
     assert (ranks.equal > 0).sum() > 10  # of which ties are left
     if protocol == "paper":
-        # A step's events are averaged, and every step has as many.
+        # A step's events are averaged, and all steps have equally many.
         assert len(ranks.event) % PAPER_SLOTS == 0
         assert ranks.session.max() == 49
         assert len(ranks.event) < np.minimum(LENGTHS - 1, LONGEST).sum()
-        summary = ranks_lib.summarise(
-            ranks,
-            "paper",
-            split="test",
-            paper_batch_size=evaluator().encoding.paper_batch_size,
-        )
-        mean = metrics.mean_of_means(metrics.recall_at(1 + ranks.higher, 5))
-        assert summary["recall@5"] == mean
-        assert summary["events"] == len(ranks.event)
+        found = summary(ranks, "paper")
+        assert found["recall@5"] == metrics.recall(1 + ranks.higher, 5).mean()
+        assert found["events"] == len(ranks.event)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -131,20 +134,19 @@ def test_paper_holds_what_the_slots_process_until_one_finds_the_queue_empty(seed
     processed = [real[session] for step in steps[:full] for _, session, _ in step]
     assert len(processed) == slots * full
     expected = np.bincount(processed, minlength=len(lengths))
-    first, count, place = layout.predictions["paper"]
+    first, count, rank_index = layout.predictions["paper"]
     np.testing.assert_array_equal(count, expected)
     np.testing.assert_array_equal(first, lengths - kept)
-    # A protocol's places are its own, or those of the very same history.
+    # Protocols share a rank where the history is the same, and no other.
     exact = layout.predictions["exact"]
     np.testing.assert_array_equal(exact.count, lengths - 1)
     whole = lengths - 1 <= 9
-    np.testing.assert_array_equal(place[whole], exact.place[whole])
-    written = [
-        at + np.arange(n) for at, n in zip(place[~whole], count[~whole], strict=True)
-    ]
+    np.testing.assert_array_equal(rank_index[whole], exact.rank_index[whole])
+    cut = zip(rank_index[~whole], count[~whole], strict=True)
+    written = [at + np.arange(n) for at, n in cut]
     written.append(np.arange(exact.count.sum()))
     np.testing.assert_array_equal(
-        np.sort(np.concatenate(written)), np.arange(layout.size)
+        np.sort(np.concatenate(written)), np.arange(layout.num_ranks)
     )
 
 
@@ -155,14 +157,9 @@ def test_fewer_sessions_than_slots_leave_paper_not_available(lengths, paper, exa
     """As many sessions as slots are under way together until the shortest ends."""
     ranks = evaluator()(*model(), 0, make_sessions(lengths))
     for protocol, events in (("paper", paper), ("exact", exact)):
-        summary = ranks_lib.summarise(
-            ranks,
-            protocol,
-            split="test",
-            paper_batch_size=evaluator().encoding.paper_batch_size,
-        )
-        assert (summary["events"] if summary else 0) == events
-        assert (summary is None) == (events == 0)
+        found = summary(ranks[protocol], protocol)
+        assert (found["events"] if found else 0) == events
+        assert (found is None) == (events == 0)
 
 
 def test_ranks_depend_neither_on_the_offsets_nor_on_slots_and_chunks():
@@ -171,10 +168,10 @@ def test_ranks_depend_neither_on_the_offsets_nor_on_slots_and_chunks():
         whole.items, whole.offsets[20:], whole.ids[20:], whole.start_time[20:]
     )
     part = evaluator(num_slots=16, chunk_size=1000, block=128)(*model(), 0, later)
-    at_once = columns(evaluator()(*model(), 0, whole).of("exact"))
+    at_once = columns(evaluator()(*model(), 0, whole)["exact"])
     at_once = at_once[at_once[:, 0] >= 20]
     at_once[:, 0] -= 20
-    np.testing.assert_array_equal(columns(part.of("exact")), at_once)
+    np.testing.assert_array_equal(columns(part["exact"]), at_once)
 
 
 def test_rows_are_read_as_of_the_step():
@@ -184,15 +181,18 @@ def test_rows_are_read_as_of_the_step():
     params, table = model()
     moves = np.random.default_rng(1).integers(-2, 3, table.shape).astype(np.float32)
     sessions = make_sessions(LENGTHS[:12])
-    found = evaluator(moving)(params, (table, jnp.asarray(moves)), 3, sessions)
+    state = (table, jnp.asarray(moves))
+    found = evaluator(moving)(params, state, 3, sessions)
     expected = evaluator()(params, table + 3 * moves, 0, sessions)
-    np.testing.assert_array_equal(columns(found), columns(expected))
     still = evaluator()(params, table, 0, sessions)
-    assert (columns(found) != columns(still)).any()
+    for protocol in ("paper", "exact"):
+        columns_found = columns(found[protocol])
+        np.testing.assert_array_equal(columns_found, columns(expected[protocol]))
+        assert (columns_found != columns(still[protocol])).any()
 
 
-def test_progress_is_told_and_nothing_compiles_twice():
-    sessions, told = make_sessions(LENGTHS), []
+def test_progress_is_reported_and_nothing_compiles_twice():
+    sessions, reports = make_sessions(LENGTHS), []
     params, table = model()
     before = jax.tree.map(np.array, (params, table))
     evaluate = evaluator()
@@ -200,14 +200,14 @@ def test_progress_is_told_and_nothing_compiles_twice():
     steps = evaluate.encoding.encode, evaluate.rank_step
     traced = [step._cache_size() for step in steps]
     with jax.transfer_guard("disallow"):
-        evaluate(params, table, 1, sessions, lambda *n: told.append(n))
+        evaluate(params, table, 1, sessions, lambda *n: reports.append(n))
         evaluate(params, table, 2, make_sessions([5, 130]))
     assert [step._cache_size() for step in steps] == traced
     layout = evaluate.encoding.lay_out(sessions.offsets)
-    assert told[-1] == (layout.size, layout.size)
-    assert layout.size > (LENGTHS - 1).sum()
-    assert len(told) > 2
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert reports[-1] == (layout.num_ranks, layout.num_ranks)
+    assert layout.num_ranks > (LENGTHS - 1).sum()
+    assert len(reports) > 2
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
     jax.tree.map(np.testing.assert_array_equal, before, (params, table))
 
 

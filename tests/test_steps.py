@@ -13,6 +13,8 @@ from tron_jax.models.sasrec import make_sasrec
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import StepData, make_objective
+from tron_jax.objectives.settings import Selection
+from tron_jax.optimizers import item_table as tables
 from tron_jax.optimizers.touched import touch
 from tron_jax.sampling.negatives import Candidates, make_sampler
 from tron_jax.steps import TrainState, make_train_step
@@ -77,11 +79,12 @@ def make_step(
     items = sampling.get("items", ITEMS)
     tx = optax.adam(learning_rate)
     dense = item_table == "dense"
-    item_tx = item_table.dense(tx) if dense else item_table.deferred_adam(learning_rate)
+    item_tx = tables.dense(tx) if dense else tables.deferred_adam(learning_rate)
     train_step = make_train_step(
         encoder,
         make_sample(**sampling),
-        objective or make_objective(make_loss(loss), topk=topk, mask_hits=mask_hits),
+        objective
+        or make_objective(make_loss(loss), Selection(topk=topk, mask_hits=mask_hits)),
         tx,
         item_tx,
         num_items=items,
@@ -147,7 +150,7 @@ def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
     )
     _, state = make_step()
     table = state.items.table
-    objective = make_objective(make_loss("ssm"), topk=6, mask_hits=True)
+    objective = make_objective(make_loss("ssm"), Selection(topk=6, mask_hits=True))
 
     @jax.jit
     def loss(batch, candidates):
@@ -199,7 +202,7 @@ def test_rows_and_dense_tables_train_alike():
     (dense_losses, dense), (rows_losses, rows) = results
     np.testing.assert_allclose(dense_losses, rows_losses, rtol=1e-4)
     assert (np.asarray(rows.items.last) < 12).sum() > 100  # many rows are asleep
-    item_tx = item_table.deferred_adam(learning_rate)
+    item_tx = tables.deferred_adam(learning_rate)
     table = item_tx.read(rows.items, None, jnp.int32(12)).values
     assert np.abs(np.asarray(table) - np.asarray(dense.items.table)).mean() < 1e-5
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tron_jax.optimizers.touched import sum_rows, touch
+from tron_jax.optimizers.touched import RowGradient, sum_rows, touch
 
 touched = jax.jit(touch, static_argnums=(3, 4))
 
@@ -41,12 +41,13 @@ def test_where_draws_outnumber_the_table_it_is_touched_as_a_whole():
 )
 def test_gradients_of_some_and_of_all_rows_are_added_up(dense, some):
     rng = np.random.default_rng(0)
-    parts = [(None, rng.normal(size=(9, 2)).astype(np.float32)) for _ in range(dense)]
+    values = [rng.normal(size=(9, 2)).astype(np.float32) for _ in range(dense)]
+    parts = [RowGradient(None, by_all) for by_all in values]
     for shape in ((7,), (4, 3))[:some]:
         gradients = rng.normal(size=(*shape, 2)).astype(np.float32)
-        parts.append((rng.integers(0, 9, shape), gradients))
+        parts.append(RowGradient(rng.integers(0, 9, shape), gradients))
     expected = np.zeros((9, 2))
     for rows, gradients in parts:
         np.add.at(expected, np.arange(9) if rows is None else rows, gradients)
-    actual = jax.jit(lambda parts: sum_rows(9, *parts))(parts[::-1])
+    actual = jax.jit(lambda parts: sum_rows(9, parts))(parts[::-1])
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)

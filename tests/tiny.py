@@ -11,10 +11,14 @@ import numpy as np
 import pyarrow as pa
 from jax.experimental.compilation_cache import compilation_cache
 
-from data_prep.prepared import writer
+from data_prep.clicks.batches import TIME
+from data_prep.prepared.chunks import SessionChunk
+from data_prep.prepared.sessions_writer import SessionsWriter
+from data_prep.prepared.writer import write_prepared
 from experiments import workdirs
 from experiments.assembly import run_parts
 from experiments.configs import smoke
+from tron_jax.files import new_folder
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -56,7 +60,7 @@ def write_data(
     """Prepares sessions of 2 to 5 clicks, each item followed by one of three others."""
     draw = np.random.default_rng(seed)
 
-    def split(first, count):
+    def split(writer, first, count):
         lengths = draw.integers(2, 6, count)
         offsets = np.cumsum([0, *lengths]).astype(np.int32)
         items = np.empty(offsets[-1], np.int32)
@@ -67,13 +71,18 @@ def write_data(
                 item = (item + draw.choice([1, 7, 20])) % NUM_ITEMS
         starts = pa.array((first + np.arange(count)) * 10**6, pa.int64())
         ids = pa.array(first + np.arange(count))
-        return writer.Split(items, offsets, ids, starts.cast(writer.TIME))
+        writer.append(SessionChunk(items, lengths, ids, starts.cast(TIME)))
 
     about = {"name": "tiny", "filters": {}, "split": {}, "sources": []}
-    with writer.new_folder(Path(folder)) as partial:
-        train, test = split(0, train_sessions), split(train_sessions, test_sessions)
+    with (
+        new_folder(Path(folder)) as partial,
+        contextlib.closing(SessionsWriter(partial, "train")) as train,
+        contextlib.closing(SessionsWriter(partial, "test")) as test,
+    ):
+        split(train, 0, train_sessions)
+        split(test, train_sessions, test_sessions)
         raw_ids = pa.array(np.arange(1, NUM_ITEMS + 1))
-        writer.write_prepared(partial, train, test, raw_ids, about)
+        write_prepared(partial, train, test, raw_ids, about)
     return Path(folder)
 
 

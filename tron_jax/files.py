@@ -1,4 +1,4 @@
-"""Files written whole or not at all, room for them, and a disk's own words."""
+"""Files and folders written whole or not at all, room for them, a disk's own words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from tron_jax.console.messages import readable
+from tron_jax.errors import UserError
 
 
 @contextlib.contextmanager
@@ -35,6 +36,51 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
         with contextlib.suppress(OSError):
             new.unlink()
         raise
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Generator[Path]:
+    """Gives a folder to fill, which becomes ``path`` when all went well.
+
+    Whatever stops the body (an error, Ctrl-C, SIGTERM) removes that folder and the
+    parents that were made for it.
+
+    Args:
+      path: the folder to be; there is none yet, or an empty one.
+
+    Yields:
+      Where to write: a temporary sibling of ``path``.
+
+    Raises:
+      UserError: if there is something at ``path``, or the disk cannot be written to.
+    """
+    refuse_taken(path)
+    path = path.resolve()
+    made = [parent for parent in path.parents if not parent.exists()]
+    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed run with our number
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(path)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError):
+            why = os.strerror(error.errno) if error.errno else error
+            raise UserError(f"{path}: cannot be written: {why}") from error
+        raise
+
+
+def refuse_taken(path: Path) -> None:
+    """Raises UserError where ``path`` exists and is not an empty folder."""
+    if path.is_symlink() or path.exists():
+        if not path.is_dir():
+            raise UserError(f"{path}: exists and is no folder; expected a new folder")
+        if any(path.iterdir()):
+            raise UserError(f"{path}: exists and is not empty; expected a new folder")
 
 
 def sync(path: str | os.PathLike[str]) -> None:

@@ -16,7 +16,7 @@ from tron_jax.data.slots import StackedBatches
 from tron_jax.models.encoder import Encoder
 from tron_jax.objectives.objective import LossTotals, Objective, StepData
 from tron_jax.optimizers.item_table import RowOptimizer
-from tron_jax.optimizers.touched import sum_rows, touch
+from tron_jax.optimizers.touched import RowGradient, sum_rows, touch
 from tron_jax.sampling.negatives import Sampler
 from tron_jax.sampling.popularity import Popularity
 
@@ -106,9 +106,8 @@ def make_train_step(
             updates, opt = tx.update(by_params, state.opt, state.params)
             params = optax.apply_updates(state.params, updates)
         with jax.named_scope("row_update"):
-            by_row = sum_rows(
-                len(rows.values), (touched.inputs, by_inputs), *gradients.rows
-            )
+            by_input = RowGradient(touched.inputs, by_inputs)
+            by_row = sum_rows(len(rows.values), [by_input, *gradients.rows])
             items = item_tx.update(state.items, touched.ids, rows, by_row, state.step)
         return TrainState(state.step + 1, params, opt, items, carry), totals
 

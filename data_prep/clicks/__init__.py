@@ -1,4 +1,5 @@
-"""A stream of clicks: what ``reading`` hands to ``pipeline``, and its types.
+"""A stream of clicks: what ``reading`` hands to ``pipeline``.
 
-Nothing here reads a file or knows a step of the preparation.
+Batches of clicks and the types of their columns. Nothing here reads a file or knows a
+step of the preparation.
 """

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 TIME = pa.timestamp("us", tz="UTC")
+DAY = 86_400_000_000  # microseconds
 
 
 class ClickBatch(NamedTuple):
@@ -31,3 +32,20 @@ def plain_ids(ids: pa.Array) -> pa.Array:
     except pa.ArrowInvalid:
         return ids
     return numbers if numbers.cast(pa.string()).equals(ids) else ids
+
+
+def lengths_and_bytes(texts: pa.Array) -> tuple[np.ndarray, pa.Buffer | bytes]:
+    """Returns what strings consist of, without copying their text.
+
+    Args:
+      texts: [ids] strings, no nulls.
+
+    Returns:
+      [ids] int32 length of each in bytes, and the UTF-8 of all end to end.
+    """
+    if not len(texts):
+        return np.zeros(0, np.int32), b""
+    _, offset_buffer, text = texts.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32, len(texts) + 1, 4 * texts.offset)
+    first, last = int(offsets[0]), int(offsets[-1])
+    return np.diff(offsets), b"" if text is None else text[first:last]

@@ -5,7 +5,7 @@ number of clusters (about 40 items each) go together, and every item has six nei
 in its cluster, drawn by popularity. A session's first click follows popularity; each
 later one is
 
-- with probability .15 an item of the session, any click of it alike,
+- with probability .15 an item of the session, each of its clicks as likely,
 - with .50 a neighbour of the click before, by weights falling from .40 to .04,
 - with .15 an item of the same cluster, by popularity,
 - else any item, by popularity.
@@ -96,12 +96,12 @@ def _next(
     kind, which = key.random((2, len(starts)))
     again = clicks[starts + (which * step).astype(np.int64)]
     weights = np.cumsum(NEIGHBOUR_WEIGHTS[:-1])
-    beside = model.neighbours[last, np.searchsorted(weights, which, side="right")]
-    near = _in_cluster(last, which, len(model.ids), model.num_clusters)
+    neighbour = model.neighbours[last, np.searchsorted(weights, which, side="right")]
+    alike = _in_cluster(last, which, len(model.ids), model.num_clusters)
     bounds = np.cumsum((REPEAT, NEIGHBOUR, CLUSTER))
     return np.select(
         [kind < bound for bound in bounds],
-        [again, beside, near],
+        [again, neighbour, alike],
         _popular(which, len(model.ids)),
     )
 
@@ -120,5 +120,5 @@ def _in_cluster(
     """Turns uniform numbers into ranks of the clusters that ``ranks`` belong to."""
     cluster = ranks % num_clusters
     size = (num_items - 1 - cluster) // num_clusters + 1
-    place = _popular(u, size, _CLUSTER_HEAD)
-    return (cluster + num_clusters * place).astype(np.int32)
+    rank_in_cluster = _popular(u, size, _CLUSTER_HEAD)
+    return (cluster + num_clusters * rank_in_cluster).astype(np.int32)

@@ -8,19 +8,19 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from data_prep.clicks.batches import TIME, plain_ids
-from data_prep.console import Progress
 from data_prep.pipeline.steps import Arranged
-from data_prep.prepared.split_stream import SplitStream
+from data_prep.prepared.chunks import SessionChunk
+from data_prep.prepared.sessions_writer import SessionsWriter
+from tron_jax.console.stages import Stages
 
 BUFFER = 1 << 25  # bytes of sessions in memory: a block of every run, together
 
-_KEYS = 40  # bytes of a session beside its items and a text id
+_KEYS = 40  # bytes of a session besides its items and a text id
 
 
 class Merger:
@@ -61,14 +61,14 @@ class Merger:
         self.sessions += len(ids)
 
     def merge(
-        self, stream: SplitStream, number: "ItemNumbers", progress: Progress
+        self, writer: SessionsWriter, number: "ItemNumbers", stages: Stages
     ) -> None:
         """Streams the sessions in order of start, then of first appearance.
 
         Args:
-          stream: where they go.
+          writer: where they go.
           number: turns item codes into the final numbers, met in this order.
-          progress: told after each chunk.
+          stages: shows how many are done.
         """
         if self._writer is None:
             return
@@ -77,14 +77,15 @@ class Merger:
         with pa.OSFile(str(self._path)) as file:
             reader = pa.ipc.open_file(file)
             for chunk in _merged([_Run(reader, blocks) for blocks in self._runs]):
-                ids, starts = chunk.ids, chunk.starts.cast(TIME)
+                ids, times = chunk.ids, chunk.start_time
                 if self._whole_ids:
                     ids = ids.cast(pa.int64())
                 if not self._timed:
-                    starts = pa.nulls(len(ids), TIME)
-                stream.append(number(chunk.items), chunk.lengths, ids, starts)
+                    times = pa.nulls(len(ids), TIME)
+                items = number(chunk.items)
+                writer.append(SessionChunk(items, chunk.lengths, ids, times))
                 done += len(ids)
-                progress.count("sessions", done, self.sessions)
+                stages.count("sessions", done, self.sessions)
 
     def close(self) -> None:
         """Removes the file."""
@@ -99,56 +100,45 @@ class _Run:
 
     def __init__(self, reader: pa.ipc.RecordBatchFileReader, blocks: range) -> None:
         self._reader = reader
-        self._blocks = deque(blocks)
-        self._held: deque[pa.RecordBatch] = deque()
+        self._unread = deque(blocks)
+        self._in_memory: deque[pa.RecordBatch] = deque()
 
     def fill(self) -> None:
-        """Reads on until two blocks are held: then every run gives about a block."""
-        while self._blocks and len(self._held) < 2:
-            self._held.append(self._reader.get_batch(self._blocks.popleft()))
+        """Reads on to two blocks in memory: then every run gives about a block."""
+        while self._unread and len(self._in_memory) < 2:
+            self._in_memory.append(self._reader.get_batch(self._unread.popleft()))
 
     def bound(self) -> tuple[int, int] | None:
-        """The key of the last session that is held; None where that is the last."""
-        if not self._blocks:
+        """The key of the last session in memory; None where that is the run's last."""
+        if not self._unread:
             return None
-        last = self._held[-1]
+        last = self._in_memory[-1]
         return last["start"][-1].as_py(), last["row"][-1].as_py()
 
-    def take(self, bound: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
-        """Gives away what is held up to a key."""
-        while self._held:
-            block = self._held[0]
-            count = len(block) if bound is None else _up_to(block, bound)
+    def pop_up_to(self, bound: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
+        """Gives away what is in memory up to a key, or all of it."""
+        while self._in_memory:
+            block = self._in_memory[0]
+            count = len(block) if bound is None else _count_up_to(block, bound)
             if count:
                 yield block.slice(0, count)
             if count < len(block):
-                self._held[0] = block.slice(count)
+                self._in_memory[0] = block.slice(count)
                 return
-            self._held.popleft()
+            self._in_memory.popleft()
 
 
-def _up_to(block: pa.RecordBatch, bound: tuple[int, int]) -> int:
+def _count_up_to(block: pa.RecordBatch, bound: tuple[int, int]) -> int:
     """Counts the sessions of a sorted block whose key is at most ``bound``."""
     starts = block["start"].to_numpy()
-    same = (
-        np.searchsorted(starts, bound[0], "left"),
-        np.searchsorted(starts, bound[0], "right"),
-    )
-    rows = block["row"].to_numpy()[same[0] : same[1]]
-    return int(same[0] + np.searchsorted(rows, bound[1], "right"))
+    low = np.searchsorted(starts, bound[0], "left")
+    high = np.searchsorted(starts, bound[0], "right")
+    rows = block["row"].to_numpy()[low:high]
+    return int(low + np.searchsorted(rows, bound[1], "right"))
 
 
-class _Chunk(NamedTuple):
-    """Sessions in order: items [events] codes, and lengths, ids, starts [sessions]."""
-
-    items: np.ndarray
-    lengths: np.ndarray
-    ids: pa.Array
-    starts: pa.Array
-
-
-def _merged(runs: list[_Run]) -> Iterator[_Chunk]:
-    """Yields the sessions of sorted runs as one.
+def _merged(runs: list[_Run]) -> Iterator[SessionChunk]:
+    """Yields the sessions of sorted runs as one, items still as codes.
 
     What is in memory of a run is all of it up to the run's bound. So everything up to
     the lowest bound is in memory, and nothing that is read later comes before it.
@@ -158,29 +148,31 @@ def _merged(runs: list[_Run]) -> Iterator[_Chunk]:
             run.fill()
         bounds = [bound for run in runs if (bound := run.bound()) is not None]
         bound = min(bounds, default=None)
-        blocks = [block for run in runs for block in run.take(bound)]
+        blocks = [block for run in runs for block in run.pop_up_to(bound)]
         if blocks:
             yield _sorted(pa.Table.from_batches(blocks).combine_chunks())
         if bound is None:
             return
 
 
-def _sorted(table: pa.Table) -> _Chunk:
+def _sorted(table: pa.Table) -> SessionChunk:
     start, row = (table[name].to_numpy() for name in ("start", "row"))
     order = np.lexsort((row, start))
     lists = table["items"].combine_chunks()
     offsets = lists.offsets.to_numpy()
     lengths = np.diff(offsets)[order]
-    items = gather(lists.values.to_numpy(), offsets[:-1][order], lengths)
-    place = pa.array(order)
-    ids, starts = (table[name].combine_chunks().take(place) for name in ("id", "start"))
-    return _Chunk(items, lengths, ids, starts)
+    items = _laid_end_to_end(lists.values.to_numpy(), offsets[:-1][order], lengths)
+    columns = (table[name].combine_chunks() for name in ("id", "start"))
+    ids, starts = (column.take(pa.array(order)) for column in columns)
+    return SessionChunk(items, lengths, ids, starts.cast(TIME))
 
 
-def gather(items: np.ndarray, places: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Lays the sessions ``items[place : place + length]`` end to end."""
+def _laid_end_to_end(
+    items: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """Concatenates the sessions ``items[start : start + length]``."""
     ends = np.cumsum(lengths, dtype=np.int64)
-    shift = np.repeat(places - (ends - lengths), lengths)
+    shift = np.repeat(starts - (ends - lengths), lengths)
     return items[shift + np.arange(len(shift))]
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.clicks.batches import TIME, ClickBatch
-from data_prep.prepared.writer import text_of
+from data_prep.clicks.batches import TIME, ClickBatch, lengths_and_bytes
 
 PART_ROWS = 4_000_000  # events worked on together: some 100 bytes of memory each
 MEMORY_ROWS = 12_000_000  # events of a log whose parts stay in memory: 50 bytes each
@@ -29,12 +28,14 @@ class Part(NamedTuple):
 
     events: ``session`` (int32 code from 0, by first appearance in this part), ``item``
     (int32 code of the whole log), ``time`` and ``order`` where known; session_ids:
-    [codes] raw ids; first_rows: [codes] int64 row of the log where each appears first.
+    [codes] raw ids; first_rows: [codes] int64 row of the log where each appears first;
+    is_test: whether these are of a test part that was split off before.
     """
 
     events: pa.Table
     session_ids: pa.Array
     first_rows: np.ndarray
+    is_test: bool = False
 
 
 class ItemCodes:
@@ -50,9 +51,9 @@ class ItemCodes:
         if self.ids is None:
             self.ids = coded.dictionary
         options = pc.SetLookupOptions(value_set=self.ids)
-        place = pc.call_function("index_in", [coded.dictionary], options)
-        new = place.is_null().to_numpy(zero_copy_only=False)
-        codes = pc.fill_null(place, 0).to_numpy().copy()
+        known = pc.call_function("index_in", [coded.dictionary], options)
+        new = known.is_null().to_numpy(zero_copy_only=False)
+        codes = pc.fill_null(known, 0).to_numpy().copy()
         codes[new] = len(self.ids) + np.arange(np.count_nonzero(new))
         if new.any():
             fresh = coded.dictionary.filter(pa.array(new))
@@ -78,7 +79,7 @@ def plan_parts(rows: int) -> PartPlan:
 
 
 class Parts:
-    """The parts of a log: first appended to, batch by batch, then loaded one by one."""
+    """The parts of a log: first appended to, batch by batch, then read one by one."""
 
     def __init__(
         self, items: ItemCodes, folder: Path, name: str, plan: PartPlan
@@ -137,8 +138,8 @@ class Parts:
         for writer in self._writers:
             writer.close()
 
-    def take(self) -> Iterator[Part]:
-        """Yields each part, which is forgotten: a part can be taken once."""
+    def read(self) -> Iterator[Part]:
+        """Yields each part and lets go of it: a part can be read once."""
         self.close()
         while self._tables:
             tables = self._tables.pop(0)
@@ -147,6 +148,30 @@ class Parts:
         for path in self._paths:
             if path.exists():
                 yield _encode(read_stream(path))
+
+
+class Log(NamedTuple):
+    """A raw log in parts, its items, and where temporary files may lie.
+
+    test: a test part that was split off before; None where there is none.
+    """
+
+    train: Parts
+    test: Parts | None
+    items: ItemCodes
+    folder: Path
+
+    @property
+    def num_parts(self) -> int:
+        """How many parts there are of both, some possibly without rows."""
+        return len(self.train) + (0 if self.test is None else len(self.test))
+
+    def read(self) -> Iterator[Part]:
+        """Yields all parts, those of train first; once, as ``Parts.read`` does."""
+        yield from self.train.read()
+        if self.test is not None:
+            for part in self.test.read():
+                yield part._replace(is_test=True)
 
 
 def open_stream(path: Path, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
@@ -180,14 +205,13 @@ def _spread(hashes: np.ndarray, count: int) -> np.ndarray:
 
 
 def _hash_texts(texts: pa.Array) -> np.ndarray:
-    """Hashes strings, [ids] uint64: the sum of bytes times weights of their places."""
-    lengths, data = text_of(texts)
+    """Hashes strings, [ids] uint64: the sum of bytes, weighted by position."""
+    lengths, data = lengths_and_bytes(texts)
     values = np.frombuffer(data, np.uint8).astype(np.uint64)
     ends = np.cumsum(lengths, dtype=np.int64)
-    places = np.arange(len(values)) - np.repeat(ends - lengths, lengths)
-    sums = np.concatenate(
-        [np.zeros(1, np.uint64), np.cumsum(values * _WEIGHTS[places % len(_WEIGHTS)])]
-    )
+    positions = np.arange(len(values)) - np.repeat(ends - lengths, lengths)
+    weighted = values * _WEIGHTS[positions % len(_WEIGHTS)]
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weighted)])
     return sums[ends] - sums[ends - lengths]
 
 

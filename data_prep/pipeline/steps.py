@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-DAY = 86_400_000_000  # microseconds
-
-_NEVER = np.iinfo(np.int64).max
+from data_prep.clicks.batches import TIME
+from data_prep.pipeline.split import first_and_last
 
 
 class Arranged(NamedTuple):
@@ -29,24 +28,6 @@ class Arranged(NamedTuple):
     lengths: np.ndarray
     sessions: np.ndarray
     start_time: pa.Array
-
-
-class SplitRule(NamedTuple):
-    """Which sessions are test: those whose first or last event is late enough.
-
-    Late is at or after ``latest`` minus ``days`` · 86,400 s. ``judged``: "first" or
-    "last", the event that has to be late; ``latest``: "event", the log's latest event,
-    "start", its latest first event, or "day", the midnight before that (UTC).
-    """
-
-    judged: str
-    latest: str
-    days: float
-
-    def cutoff(self, first: int, last: int) -> int:
-        """Time from which an event is late, given the latest first and last event."""
-        latest = {"event": last, "start": first, "day": first - first % DAY}
-        return latest[self.latest] - round(self.days * DAY)
 
 
 def count_items(events: pa.Table, num_items: int) -> np.ndarray:
@@ -69,30 +50,6 @@ def _keep(events: pa.Table, kept: np.ndarray) -> pa.Table:
     return events if kept.all() else events.filter(pa.array(kept))
 
 
-def first_and_last(events: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Finds when each session begins and ends.
-
-    Returns:
-      [codes] int64 microseconds of its earliest and of its latest event; the first
-      beyond any time and the last -1 for codes without events.
-    """
-    sessions = events["session"].to_numpy()
-    times = events["time"].cast(pa.int64()).to_numpy()
-    first = np.full(sessions.max(initial=-1) + 1, _NEVER)
-    last = np.full(len(first), -1)
-    np.minimum.at(first, sessions, times)
-    np.maximum.at(last, sessions, times)
-    return first, last
-
-
-def split_late(events: pa.Table, judged: str, cutoff: int) -> tuple[pa.Table, pa.Table]:
-    """Splits off the sessions whose ``judged`` event is at or after ``cutoff``."""
-    first, last = first_and_last(events)
-    late = (first if judged == "first" else last) >= cutoff
-    late = late[events["session"].to_numpy()]
-    return events.filter(pa.array(~late)), events.filter(pa.array(late))
-
-
 def arrange(events: pa.Table) -> Arranged:
     """Orders sessions by start time and events within them, by stable sorts.
 
@@ -104,11 +61,11 @@ def arrange(events: pa.Table) -> Arranged:
     sessions = events["session"].to_numpy()
     lengths = np.bincount(sessions)
     codes = np.flatnonzero(lengths)
-    start = pa.nulls(len(codes), pa.timestamp("us", tz="UTC"))
+    start = pa.nulls(len(codes), TIME)
     if "time" in events.column_names:
         earliest = first_and_last(events)[0][codes]
         by_start = np.argsort(earliest, kind="stable")
-        start = pa.array(earliest[by_start]).cast(start.type)
+        start = pa.array(earliest[by_start]).cast(TIME)
         codes = codes[by_start]
     rank = np.zeros(len(lengths), np.int64)
     rank[codes] = np.arange(len(codes))
@@ -127,7 +84,7 @@ def _sort(rank: np.ndarray, within: np.ndarray | None) -> np.ndarray:
     """Returns the stable order by ``rank``, then by ``within``.
 
     Sorting plain int64 is many times faster than a stable sort of indices, so a row's
-    place is made part of the number that is sorted.
+    index is made part of the number that is sorted.
     """
     order = _stable_order(rank)
     if within is None or not len(rank):
@@ -144,7 +101,7 @@ def _sort(rank: np.ndarray, within: np.ndarray | None) -> np.ndarray:
     if int(rank[-1]).bit_length() + bits > 63:
         return order[np.lexsort((within, rank))]
     keys = (rank << bits) | within
-    sorted_order = np.argsort(keys)  # equal ones in any order, which is put right next
+    sorted_order = np.argsort(keys)  # equal ones in any order, set right below
     keys = keys[sorted_order]
     tied = np.cumsum(np.diff(keys, prepend=keys[0]) != 0)
     return order[_packed_sort(tied, sorted_order)]
@@ -157,6 +114,6 @@ def _stable_order(rank: np.ndarray) -> np.ndarray:
     return _packed_sort(rank, np.arange(len(rank)))
 
 
-def _packed_sort(keys: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Sorts places (below 2³²) by key (below 2³¹), then by themselves."""
-    return np.sort((keys << 32) | places) & 0xFFFFFFFF
+def _packed_sort(keys: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Sorts indices (below 2³²) by key (below 2³¹), then by themselves."""
+    return np.sort((keys << 32) | indices) & 0xFFFFFFFF

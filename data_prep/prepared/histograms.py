@@ -1,11 +1,9 @@
 """Small histograms, as text for a terminal and as a picture."""
 
-from pathlib import Path
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 import numpy as np
-
-from tron_jax.errors import UserError
 
 _WIDTH = 40  # characters of the longest bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -14,61 +12,55 @@ _CLICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
 class Histogram(NamedTuple):
-    """Shares of a whole in named bins; ``others`` is told beside each, if any."""
+    """Things in bins by a number that each has.
+
+    shares: [bins] of all things; sum_shares: [bins] of the sum of their numbers;
+    summed: what such a sum counts, such as "clicks".
+    """
 
     title: str
     labels: list[str]
     shares: np.ndarray
-    others: tuple[str, np.ndarray] | None = None
+    sum_shares: np.ndarray
+    summed: str
 
 
 def session_lengths(lengths: np.ndarray, name: str) -> Histogram:
     """Sessions by how many events they have, and the share of events in them."""
-    edges = np.array(_LENGTHS)
-    bins = np.searchsorted(edges, lengths, side="right") - 1
-    sessions = np.bincount(bins, minlength=len(edges))
-    events = np.bincount(bins, lengths, len(edges))
-    middle, mean = np.median(lengths), lengths.mean()
     title = (
-        f"{name} sessions by length: mean {mean:.2f}, median {middle:.0f}, longest "
-        f"{lengths.max():,}"
+        f"{name} sessions by length: mean {lengths.mean():.2f}, median "
+        f"{np.median(lengths):.0f}, longest {lengths.max():,}"
     )
-    return _trimmed(title, edges, sessions, ("of events", events))
+    return _histogram(title, lengths, _LENGTHS, "events")
 
 
 def item_popularity(train_events: np.ndarray) -> Histogram:
     """Items by how often train clicks them, and the share of clicks that they get."""
-    edges = np.array(_CLICKS)
-    bins = np.searchsorted(edges, train_events, side="right") - 1
-    items = np.bincount(bins, minlength=len(edges))
-    clicks = np.bincount(bins, train_events, len(edges))
     ranked = np.sort(train_events)[::-1]
     top = ranked[: max(1, len(ranked) // 100)].sum() / max(ranked.sum(), 1)
     title = (
         f"items by clicks in train: median {np.median(train_events):.0f}, most "
         f"{ranked[0]:,}; the top 1 % get {top:.0%} of clicks"
     )
-    return _trimmed(title, edges, items, ("of clicks", clicks))
+    return _histogram(title, train_events, _CLICKS, "clicks")
 
 
-def _trimmed(
-    title: str, edges: np.ndarray, counts: np.ndarray, others: tuple[str, np.ndarray]
+def _histogram(
+    title: str, numbers: np.ndarray, starts: tuple[int, ...], summed: str
 ) -> Histogram:
-    """Turns counts into shares and leaves out empty bins at both ends."""
-    used = np.flatnonzero(counts)
-    first, last = int(used[0]), int(used[-1]) + 1
-    labels = []
-    for low, high in zip(edges, [*edges[1:], np.inf], strict=True):
-        wide = f"{low:,}+" if high == np.inf else f"{low:,}-{int(high) - 1:,}"
-        labels.append(f"{low:,}" if high == low + 1 else wide)
-    name, values = others
-    shares = values / max(values.sum(), 1)
-    return Histogram(
-        title,
-        labels[first:last],
-        (counts / counts.sum())[first:last],
-        (name, shares[first:last]),
-    )
+    """Counts numbers in bins that begin at ``starts``; empty ones at the ends go."""
+    bins = np.searchsorted(starts, numbers, side="right") - 1
+    counts = np.bincount(bins, minlength=len(starts))
+    sums = np.bincount(bins, numbers, len(starts))
+    labels = [
+        f"{low:,}-{high - 1:,}" if high > low + 1 else f"{low:,}"
+        for low, high in itertools.pairwise(starts)
+    ]
+    labels.append(f"{starts[-1]:,}+")
+    filled = np.flatnonzero(counts)
+    shown = slice(filled[0], filled[-1] + 1)
+    shares, sum_shares = counts / counts.sum(), sums / max(sums.sum(), 1)
+    return Histogram(title, labels[shown], shares[shown], sum_shares[shown], summed)
 
 
 def as_text(histogram: Histogram) -> str:
@@ -76,38 +68,24 @@ def as_text(histogram: Histogram) -> str:
     wide = max(map(len, histogram.labels))
     highest = histogram.shares.max()
     lines = [histogram.title]
-    for index, label in enumerate(histogram.labels):
-        share = histogram.shares[index]
+    rows = zip(histogram.labels, histogram.shares, histogram.sum_shares, strict=True)
+    for label, share, sum_share in rows:
         eighths = round(8 * _WIDTH * share / highest)
         bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
         line = f"  {label:>{wide}} {share:6.1%} {bar:<{_WIDTH}}"
-        if histogram.others is not None:
-            name, values = histogram.others
-            line += f" {values[index]:6.1%} {name}"
-        lines.append(line.rstrip())
+        lines.append(f"{line} {sum_share:6.1%} of {histogram.summed}")
     return "\n".join(lines)
 
 
-def as_picture(histograms: list[Histogram], path: Path) -> None:
-    """Draws the histograms beneath each other into a PNG."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        what = "--plot needs matplotlib: pip install 'tron-jax[plots]'"
-        raise UserError(what) from error
-    figure = Figure(figsize=(8, 3 * len(histograms)), layout="constrained")
-    for index, histogram in enumerate(histograms):
-        axes = figure.add_subplot(len(histograms), 1, index + 1)
-        places = np.arange(len(histogram.labels))
-        axes.bar(places - 0.2, 100 * histogram.shares, 0.4, label="share")
-        if histogram.others is not None:
-            name, values = histogram.others
-            axes.bar(places + 0.2, 100 * values, 0.4, label=f"share {name}")
-        axes.set_xticks(places, histogram.labels, rotation=30)
+def draw(figure: Any, histograms: list[Histogram]) -> None:
+    """Draws histograms beneath each other into a matplotlib figure."""
+    panels = figure.subplots(len(histograms), 1, squeeze=False)[:, 0]
+    for axes, histogram in zip(panels, histograms, strict=True):
+        bins = np.arange(len(histogram.labels))
+        axes.bar(bins - 0.2, 100 * histogram.shares, 0.4, label="share")
+        label = f"share of {histogram.summed}"
+        axes.bar(bins + 0.2, 100 * histogram.sum_shares, 0.4, label=label)
+        axes.set_xticks(bins, histogram.labels, rotation=30)
         axes.set_ylabel("%")
         axes.set_title(histogram.title, fontsize=9)
         axes.legend()
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error

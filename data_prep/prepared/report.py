@@ -1,6 +1,7 @@
-"""The statistics table that every program ends with."""
+"""The table of counts that every program ends with."""
 
 import sys
+from typing import Any
 
 # Sessions and events of train and test, and items, as the paper's Table 1 has them; its
 # 1.23M test events of OTTO are a slip for 12.3M.
@@ -13,21 +14,19 @@ TABLE_1 = {
 _HEAD = ("train sessions", "train events", "test sessions", "test events", "items")
 
 
-def print_counts(stats: dict, paper: str | None = None) -> None:
+def print_counts(stats: dict[str, Any], paper: str | None = None) -> None:
     """Prints a prepared set's counts.
 
     Args:
       stats: the content of stats.json.
       paper: the row of the paper's Table 1 to print beneath, if it has one.
     """
-    train, test = stats["train"], stats["test"]
-    counts = (
-        train["sessions"],
-        train["events"],
-        test["sessions"],
-        test["events"],
-        stats["num_items"],
-    )
+    counts = [
+        stats[name][what]
+        for name in ("train", "test")
+        for what in ("sessions", "events")
+    ]
+    counts.append(stats["num_items"])
     rows = [("", *_HEAD), ("prepared", *(f"{count:,}" for count in counts))]
     if paper is not None:
         rows.append((f"Table 1, {paper}", *TABLE_1[paper]))

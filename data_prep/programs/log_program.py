@@ -8,15 +8,19 @@ from typing import NamedTuple
 
 from absl import flags
 
-from data_prep.console import Progress
-from data_prep.disk import require_space, rows_need
-from data_prep.pipeline.finishing import Finished, Recipe, finish, work_folder
-from data_prep.pipeline.parts import ItemCodes, PartPlan, Parts, plan_parts
-from data_prep.pipeline.preparation import Log
-from data_prep.prepared.writer import new_folder, refuse_taken
+from data_prep.pipeline.disk import require_space, rows_need
+from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
+from data_prep.pipeline.preparation import (
+    PreparedSet,
+    Recipe,
+    prepare_set,
+    work_folder,
+)
 from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError, read_ahead
+from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
+from tron_jax.files import new_folder, refuse_taken
 
 
 class LogSizes(NamedTuple):
@@ -61,7 +65,7 @@ def prepare_logs(
     recipe: Recipe,
     values: flags.FlagValues,
     sizes: LogSizes = LOG_SIZES,
-) -> Finished:
+) -> PreparedSet:
     """Reads logs, prepares them and writes the set.
 
     Args:
@@ -81,22 +85,22 @@ def prepare_logs(
     rows = sum(log.rows for log in logs.values())
     require_space(out, rows_need(rows, max(log.id_bytes for log in logs.values())))
     bad = BadRows(values.skip_bad_rows)
-    progress = Progress(timed=values.timings is not None)
+    stages = Stages(timed=values.timings is not None)
     try:
         with new_folder(out) as folder:
-            log = _read(logs, folder, sizes.plan(rows), bad, progress)
+            log = _read(logs, folder, sizes.plan(rows), bad, stages)
             sources: list[dict[str, object]] = [
                 {"role": role, **file}
                 for role, one in logs.items()
                 for file in one.describe()
             ]
-            finished = finish(folder, log, recipe, sources, progress)
+            prepared = prepare_set(folder, log, recipe, sources, stages)
         if values.timings is not None:
-            progress.write_timings(Path(values.timings), finished.counts[0].events)
+            stages.write_timings(Path(values.timings), prepared.counts[0].events)
     finally:
-        progress.close()
+        stages.close()
         bad.warn()
-    return finished
+    return prepared
 
 
 def _read(
@@ -104,17 +108,17 @@ def _read(
     folder: Path,
     plan: PartPlan,
     bad: BadRows,
-    progress: Progress,
+    stages: Stages,
 ) -> Log:
     """Cuts logs into parts, which lie in a folder if they are many."""
     work = work_folder(folder)
     text = any(log.text_items for log in logs.values())
     try:
-        return _read_as(text, logs, work, plan, bad, progress)
+        return _read_as(text, logs, work, plan, bad, stages)
     except TextIdsError:
         shutil.rmtree(work)
         bad.clear()
-    return _read_as(True, logs, work_folder(folder), plan, bad, progress)
+    return _read_as(True, logs, work_folder(folder), plan, bad, stages)
 
 
 def _read_as(
@@ -123,14 +127,14 @@ def _read_as(
     work: Path,
     plan: PartPlan,
     bad: BadRows,
-    progress: Progress,
+    stages: Stages,
 ) -> Log:
     """Reads the ids of all logs' items as text, or all as numbers."""
     items = ItemCodes()
     parts = {}
     for role, log in logs.items():
         parts[role] = Parts(items, work, role, plan)
-        progress.stage(f"reading {log.path}")
+        stages.stage(f"reading {log.path}")
         with (
             contextlib.closing(parts[role]),
             contextlib.closing(read_ahead(log.batches(text, bad))) as batches,
@@ -138,7 +142,7 @@ def _read_as(
             for batch in batches:
                 if len(batch.session):
                     parts[role].append(batch)
-                progress.count(*log.progress())
+                stages.count(*log.progress())
         if role == "train" and not parts[role].rows:
             raise UserError(f"{log.path}: no rows; expected one row an event")
     return Log(parts["train"], parts.get("test"), items, work)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from absl import flags
 
-from data_prep.pipeline.finishing import Finished, Recipe
-from data_prep.pipeline.preparation import Filters
-from data_prep.pipeline.steps import SplitRule
+from data_prep.pipeline.filtering import Filters
+from data_prep.pipeline.preparation import PreparedSet, Recipe
+from data_prep.pipeline.split import SplitRule
 from data_prep.programs import log_program
 from data_prep.programs.log_program import LogSizes, prepare_logs
 from data_prep.reading.formats import PUBLIC
@@ -84,7 +84,7 @@ def define_flags(name: str) -> flags.FlagValues:
 
 def prepare(
     name: str, values: flags.FlagValues, sizes: LogSizes
-) -> tuple[Finished, dict[str, PublicLog]]:
+) -> tuple[PreparedSet, dict[str, PublicLog]]:
     """Reads, filters, splits, numbers and writes one of ``SETS``.
 
     Returns:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from data_prep.clicks.batches import ClickBatch
+from data_prep.clicks.batches import DAY, ClickBatch
 from data_prep.reading.public_log import (
     Click,
     PublicLog,
@@ -19,7 +19,7 @@ from data_prep.reading.public_log import (
 from data_prep.reading.text_files import Block
 from data_prep.reading.text_log import CORE_BYTES
 
-_DAY_MS = 86_400_000
+_DAY_MS = DAY // 1000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 

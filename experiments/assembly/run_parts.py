@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,16 @@ from ml_collections import ConfigDict
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.update_rules import make_optimizers
 from tron_jax import rng
-from tron_jax.console.progress import Progress
 from tron_jax.data.batches import Batches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.evaluation.evaluator import Evaluator
-from tron_jax.evaluation.protocols import PROTOCOLS, Protocol, Ranks, summarise
 from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.log_q import make_log_q
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import Objective, make_objective
+from tron_jax.objectives.settings import Selection
 from tron_jax.sampling.negatives import Sampler, make_sampler
 from tron_jax.sampling.popularity import Popularity, make_popularity
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
@@ -160,10 +159,12 @@ def _objective(config: ConfigDict, num_items: int) -> Objective:
     )
     return make_objective(
         loss_fn,
-        topk=loss.topk,
-        mask_hits=negatives.mask_hits,
-        topk_start=loss.topk_start,
-        topk_steps=loss.topk_steps,
+        Selection(
+            topk=loss.topk,
+            topk_start=loss.topk_start,
+            topk_steps=loss.topk_steps,
+            mask_hits=negatives.mask_hits,
+        ),
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
         **mean,
@@ -179,28 +180,6 @@ def _popularity(
         return None
     clicks = train.items[train.offsets[0] : train.offsets[-1]]
     return make_popularity(clicks, num_items, negatives.popularity_exponent)
-
-
-def evaluate(
-    evaluator: Evaluator, state: TrainState, step: int, sessions: Sessions, split: str
-) -> tuple[Ranks, dict[Protocol, dict[str, Any] | None]]:
-    """Ranks a split at a step and sums it up under both protocols, with a bar."""
-    with Progress(f"evaluating {split}", 0, unit="events") as progress:
-
-        def report(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
-
-        ranks = evaluator(state.params, state.items, step, sessions, report)
-    return ranks, {
-        protocol: summarise(
-            ranks,
-            protocol,
-            split=split,
-            paper_batch_size=evaluator.encoding.paper_batch_size,
-        )
-        for protocol in PROTOCOLS
-    }
 
 
 def use_compilation_cache() -> None:

@@ -38,7 +38,7 @@ def measure(run: Run, repeats: int) -> dict[str, Any]:
     sessions = select(test, 0, min(test.num_sessions, MOST_SESSIONS))
     state = jax.jit(run.parts.init)()
     ranks = evaluator(state.params, state.items, 0, sessions)
-    events = len(ranks.of("exact").event)
+    events = len(ranks["exact"].event)
     block, num_items = evaluator.block, evaluator.num_items
     key = jax.random.key(0)
     rows, hidden = jax.random.normal(key, (2, block, run.config.model.hidden_size))

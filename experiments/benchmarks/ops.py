@@ -1,9 +1,9 @@
 """Which part of a train step each operation of its compiled program belongs to.
 
 The parts are told by ``jax.named_scope`` in ``tron_jax.steps`` and
-``tron_jax.objectives.scoring``. The compiler keeps them as the name of an operation:
-its path of scopes, with ``jvp`` around what is differentiated and ``transpose`` around
-what runs backward.
+``tron_jax.objectives``. The compiler keeps them as the name of an operation: its path
+of scopes, with ``jvp`` around what is differentiated and ``transpose`` around what runs
+backward.
 """
 
 from __future__ import annotations

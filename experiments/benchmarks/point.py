@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from data_prep.synthetic import PROFILES
+from data_prep.made_up.profiles import PROFILES
 from experiments import checks
 from experiments.assembly import run_parts
 from experiments.benchmarks import runner as benchmark_run

@@ -23,15 +23,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from absl import flags
 
-from data_prep.console import Progress
-from data_prep.disk import require_space
-from data_prep.prepared.writer import new_folder
+from data_prep.clicks.batches import DAY
+from data_prep.pipeline.disk import require_space
 from tron_jax.console.program import run
+from tron_jax.console.stages import Stages
 from tron_jax.data.sessions import Sessions, open_prepared, select
 from tron_jax.errors import UserError
+from tron_jax.files import new_folder
 
 _CHUNK = 1 << 16  # sessions written together
-_DAY_MS = 86_400_000
+_DAY_MS = DAY // 1000
 _PAUSE = 60.0  # seconds between clicks, on average
 _ROW_BYTES = {"diginetica": 48, "yoochoose": 50, "otto": 64}  # at most, about
 FILES = {
@@ -68,19 +69,20 @@ def main(values: flags.FlagValues) -> None:
     raw_ids = pq.read_table(data.path / "items.parquet")["raw_id"].combine_chunks()
     names = FILES[values.format]
     generator = np.random.default_rng(values.seed)
-    progress = Progress()
+    stages = Stages()
     try:
         with new_folder(out) as folder:
             for number, split in enumerate(splits):
                 path = folder / names[min(number, len(names) - 1)]
+                stages.stage(f"writing {path.name}")
                 with path.open("ab") as file:
                     if values.format == "diginetica" and not number:
                         file.write(b"sessionId;userId;itemId;timeframe;eventdate\n")
                     for done, clicks in _clicks(split, raw_ids, generator):
                         _WRITERS[values.format](file, clicks, generator)
-                        progress.count("sessions", done, split.num_sessions)
+                        stages.count("sessions", done, split.num_sessions)
     finally:
-        progress.close()
+        stages.close()
 
 
 def _clicks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data_prep.synthetic import PROFILES
+from data_prep.made_up.profiles import PROFILES
 from tron_jax.data.sessions import Sessions
 
 _HEAD = 20.0  # the larger, the less the most popular items stand out

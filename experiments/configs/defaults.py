@@ -17,6 +17,7 @@ def default_config() -> ConfigDict:
     config.loss = _loss()
     config.optimizer = _optimizer()
     config.train = _train()
+    config.eval = _eval()
     config.checkpoint = _checkpoint()
     return config.lock()  # a misspelt field in a config file is refused
 
@@ -98,6 +99,16 @@ def _train() -> ConfigDict:
     train.seed = 0  # of initial parameters and every draw
     train.log_every_steps = 100  # steps a line of metrics.jsonl covers, at most
     return train
+
+
+def _eval() -> ConfigDict:
+    # A flag takes a tuple: --config.eval.cutoffs="(1,20)"
+    evaluation = ConfigDict()
+    evaluation.metrics = ("recall", "mrr", "ndcg")  # of every evaluation, in this
+    #   order; hitrate is recall, which is always among them
+    evaluation.cutoffs = (5, 10, 20)  # items of a list, of each metric; 20 is always
+    #   among them, as the best checkpoint is that of the highest recall@20
+    return evaluation
 
 
 def _checkpoint() -> ConfigDict:

@@ -1,4 +1,8 @@
-"""A line on the terminal that says how far a program is, and nothing anywhere else."""
+"""A line on the terminal that says how far a program is, and nothing anywhere else.
+
+Our own, since tqdm raises where stderr is missing or gone, which would end a run that
+has lost its terminal, and leaves a thread running.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class Progress:
     def __init__(
         self,
         label: str,
-        total: int,
+        total: int | None,
         *,
         unit: str,
         done: int = 0,
@@ -47,7 +51,8 @@ class Progress:
 
         Args:
           label: what is going on.
-          total: how many units there are.
+          total: how many units there are; None where that is not known yet, and then
+            the label is all that is shown. It may be set later, and so may ``unit``.
           unit: the plural that is counted, such as "sessions".
           done: units that were done before the clock started, as in a resumed epoch.
           every: seconds between two drawings at least.
@@ -56,7 +61,7 @@ class Progress:
         """
         self.label = label
         self.total = total
-        self._unit = unit
+        self.unit = unit
         self._every = every
         self._stream = sys.stderr if stream is None else stream
         self._shown = _is_terminal(self._stream)
@@ -81,7 +86,8 @@ class Progress:
           **values: what else to show, such as ``loss=6.21``.
         """
         now = self._clock()
-        if not self._shown or (now - self._drawn < self._every and done < self.total):
+        complete = self.total is not None and done >= self.total
+        if not self._shown or (now - self._drawn < self._every and not complete):
             return
         self._drawn = now
         while len(self._past) > 1 and now - self._past[1][0] > RATE_WINDOW:
@@ -106,18 +112,19 @@ class Progress:
             self._shown = False
 
     def _line(self, done: int, values: Mapping[str, float]) -> str:
-        (start, before), (now, _) = self._past[0], self._past[-1]
-        rate = (done - before) / (now - start) if now > start else 0.0
-        parts = [
-            self.label,
-            f"{done / max(self.total, 1):4.0%}",
-            f"{done:,}/{self.total:,} {self._unit}",
-        ]
-        if rate > 0:
-            left = _clock_time((self.total - done) / rate)
-            parts += [f"{_short(rate)}/s", f"{left} left"]
+        parts = [self.label]
+        if self.total is not None:
+            parts += self._done_of(done, self.total)
         parts += [f"{name} {value:.4g}" for name, value in values.items()]
         return "  ".join(parts)
+
+    def _done_of(self, done: int, total: int) -> list[str]:
+        (start, before), (now, _) = self._past[0], self._past[-1]
+        rate = (done - before) / (now - start) if now > start else 0.0
+        parts = [f"{done / max(total, 1):4.0%}", f"{done:,}/{total:,} {self.unit}"]
+        if rate > 0:
+            parts += [f"{_short(rate)}/s", f"{_clock_time((total - done) / rate)} left"]
+        return parts
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

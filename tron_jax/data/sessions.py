@@ -1,6 +1,7 @@
 """Prepared sessions on disk, opened by memory map and never parsed or copied.
 
-The format is that of data_prep/FORMAT.md.
+The format is that of data_prep/FORMAT.md. This needs no JAX: data_prep opens its sets
+here as well.
 """
 
 import json
@@ -24,7 +25,7 @@ class Sessions(NamedTuple):
 
     Session ``s`` is ``items[offsets[s] : offsets[s + 1]]``. A range of sessions shares
     ``items`` with the whole, so its offsets need not start at 0 nor end at the last
-    event. The arrays are read-only views of the memory map.
+    event. The arrays of an opened set are read-only views of the memory map.
 
     items: [events] int32, 1..num_items; offsets: [sessions+1] int32, rising by at least
     2; ids: [sessions] raw ids, int64 or string; start_time: [sessions] timestamp (µs,
@@ -64,11 +65,11 @@ class PreparedData(NamedTuple):
 
 
 def select(sessions: Sessions, start: int, stop: int) -> Sessions:
-    """Takes the sessions ``start`` to ``stop`` - 1, without copying.
+    """Selects the sessions ``start`` to ``stop`` - 1, without copying.
 
     Args:
       sessions: all of them.
-      start: index of the first to take.
+      start: index of the first of them.
       stop: index after the last, at least ``start``.
 
     Returns:
@@ -118,6 +119,9 @@ def open_prepared(path: str | Path) -> PreparedData:
 
     Returns:
       The sessions, as views of the maps.
+
+    Raises:
+      UserError: where it is not; the message names the file.
     """
     path = Path(path)
     if not path.is_dir():
@@ -200,7 +204,7 @@ def _open_split(path: Path, counts: dict[str, int], num_items: int) -> Sessions:
 
 
 def _views(path: Path, batch: pa.RecordBatch) -> Sessions:
-    """Takes the columns out of the batch, if they have the types they should."""
+    """Returns the batch's columns, if they have the types they should."""
     expected = (
         ("session", (pa.int64(), pa.string()), "int64 or string"),
         ("items", (pa.list_(pa.int32()),), "list<int32>"),
@@ -232,8 +236,8 @@ def _views(path: Path, batch: pa.RecordBatch) -> Sessions:
 def _check_mapped(path: Path, sessions: Sessions, whole: pa.Buffer) -> None:
     """Refuses buffers that had to be unpacked into memory."""
     for array in (sessions.items, sessions.offsets):
-        place = array.__array_interface__["data"][0] - whole.address
-        if array.size and not 0 <= place < whole.size:
+        position = array.__array_interface__["data"][0] - whole.address
+        if array.size and not 0 <= position < whole.size:
             raise UserError(f"{path}: compressed; expected uncompressed buffers")
 
 

@@ -1,4 +1,4 @@
-"""One pass over a split: every prediction of both protocols gets its rank."""
+"""Ranks all predictions of both protocols in one pass over a split."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import numpy as np
 
 from tron_jax.data.packing import Position, abstract_ids, block_size
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluation import histories
+from tron_jax.evaluation.encoding_pass import EncodingPass
+from tron_jax.evaluation.histories import ranks_by_protocol
 from tron_jax.evaluation.packed_pass import PackedPass, make_encode_stream
-from tron_jax.evaluation.protocols import PAPER_BATCH_SIZE, Ranks
+from tron_jax.evaluation.protocols import PAPER_BATCH_SIZE
+from tron_jax.evaluation.rank_file import Ranks
 from tron_jax.evaluation.ranking import ReadRows, make_rank_step
 from tron_jax.evaluation.slot_pass import SlotPass, make_encode_steps
 from tron_jax.models.encoder import Encoder
 
 # (predictions ranked, predictions in all)
-Report = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 
 # Scores are compared while they lie in the cache: 1.1 to 1.2 times the matmul alone on
 # two cores. An accelerator wants more work per launch (not measured yet).
@@ -30,16 +32,16 @@ ACCELERATOR_BLOCK = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Ranks every prediction of a split; compiles when first called, then never again.
+    """Ranks the predictions of any split; compiles when first called, then never again.
 
     Attributes:
-      encoding: how the encoder passes over a split.
+      encoding: the pass of the encoder over a split.
       rank_step: see ``ranking.make_rank_step``; jitted.
       num_items: the largest item id.
       block: items and events per matmul of the ranks.
     """
 
-    encoding: PackedPass | SlotPass
+    encoding: EncodingPass
     rank_step: jax.stages.Wrapped
     num_items: int
     block: int
@@ -50,8 +52,8 @@ class Evaluator:
         table_state: Any,
         step: int | jax.Array,
         sessions: Sessions,
-        progress: Report | None = None,
-    ) -> Ranks:
+        progress: ReportProgress | None = None,
+    ) -> dict[str, Ranks]:
         """Ranks the labels of a split under both protocols.
 
         Nothing that is passed in is altered or donated.
@@ -61,39 +63,39 @@ class Evaluator:
           table_state: of the item table.
           step: scalar, updates made so far: the rows are read as of it.
           sessions: the split; a slice will do.
-          progress: told after each chunk how many predictions are ranked, and of how
-            many; a prediction that both protocols share counts once.
+          progress: called after each chunk with the number of predictions ranked so
+            far and in all; a prediction that both protocols share counts once.
 
         Returns:
-          The ranks.
+          The ranks of each protocol.
         """
         layout = self.encoding.lay_out(sessions.offsets)
         if not isinstance(step, jax.Array):
             step = jax.device_put(np.int32(step))
-        counts = np.zeros((2, layout.size), np.int32)
+        counts = np.zeros((2, layout.num_ranks), np.int32)
         done = 0
 
-        def collect(places: np.ndarray, result: tuple[jax.Array, jax.Array]) -> None:
+        def collect(index: np.ndarray, result: tuple[jax.Array, jax.Array]) -> None:
             nonlocal done
             for row, values in zip(counts, jax.device_get(result), strict=True):
-                row[places] = values[: len(places)]
-            done += len(places)
+                row[index] = values[: len(index)]
+            done += len(index)
             if progress is not None:
-                progress(done, layout.size)
+                progress(done, layout.num_ranks)
 
         running = None
-        for hidden, labels, places in self.encoding.chunks(
+        for hidden, labels, rank_index in self.encoding.chunks(
             layout.sequences, sessions.items, params, table_state, step
         ):
-            labels, events = jax.device_put((labels, np.int32(len(places))))
+            labels, events = jax.device_put((labels, np.int32(len(rank_index))))
             result = self.rank_step(table_state, step, hidden, labels, events)
             # One chunk behind, so that the device never waits for the host.
             if running is not None:
                 collect(*running)
-            running = places, result
+            running = rank_index, result
         if running is not None:
             collect(*running)
-        return histories.assemble(layout, sessions, *counts)
+        return ranks_by_protocol(layout, sessions, *counts)
 
     def trace(self, params: Any, table_state: Any) -> dict[str, jax.stages.Traced]:
         """Traces both steps at the shapes that a call uses, to lower or to measure.
@@ -125,10 +127,10 @@ def make_evaluator(
     chunk_size: int = 1 << 16,
     block: int | None = None,
 ) -> Evaluator:
-    """Builds what evaluates an encoder of whole sessions, at any step, anywhere.
+    """Builds the evaluator of an encoder that sees a session at once.
 
     Args:
-      encoder: one that carries nothing.
+      encoder: one that carries no state.
       read_rows: ``(table_state, ids, step) -> rows``, pure.
       num_items: the largest item id.
       max_session_length: the most inputs that the encoder takes.
@@ -169,7 +171,7 @@ def make_slot_evaluator(
     chunk_size: int = 1 << 16,
     block: int | None = None,
 ) -> Evaluator:
-    """The same for an encoder that carries a state from input to input.
+    """Builds the evaluator of an encoder that carries a state from input to input.
 
     In ``exact`` the state is carried through whole sessions.
 
@@ -179,7 +181,7 @@ def make_slot_evaluator(
       num_items: the largest item id.
       max_session_length: inputs that ``paper`` keeps of a session, its last ones.
       paper_slots: slots of the ``paper`` protocol, the ``batch_size`` of training.
-      num_slots: slots that encode together; the ranks do not depend on it.
+      num_slots: sequences encoded side by side; the ranks do not depend on it.
       chunk_size: events for which the item table is read once; as many hidden states
         are held on the device. Rounded up to whole steps and blocks.
       block: items and events per matmul; None = by the backend.

@@ -1,29 +1,35 @@
-"""Histories of an evaluation: what is encoded so that each prediction gets its rank."""
+"""Which inputs are encoded together, so that each prediction has its history.
+
+A protocol predicts some labels of a session, each from the inputs before it. A layout
+says which stretches of the split's items to encode for that, and under which index the
+rank of each prediction is kept. Predictions of both protocols with the same history
+share one rank.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import make_schedule
-from tron_jax.evaluation.protocols import PAPER_BATCH_SIZE, PROTOCOLS, Protocol, Ranks
+from tron_jax.evaluation.protocols import PAPER_BATCH_SIZE, PROTOCOLS
+from tron_jax.evaluation.rank_file import Ranks
 
 
 class Predictions(NamedTuple):
-    """Where a protocol's predictions stand; one row a session.
+    """The labels that a protocol predicts, in a row in each session.
 
     Attributes:
       first: [sessions] index in the session of the first label that is predicted.
-      count: [sessions] number of predictions, of labels in a row.
-      place: [sessions] index in the arrays of ranks of the first of them.
+      count: [sessions] number of labels predicted.
+      rank_index: [sessions] index of the first one's rank in the arrays of ranks.
     """
 
     first: np.ndarray
     count: np.ndarray
-    place: np.ndarray
+    rank_index: np.ndarray
 
 
 class Sequences(NamedTuple):
@@ -33,13 +39,13 @@ class Sequences(NamedTuple):
       start: [sequences] index of the first input in the flat array of items.
       count: [sequences] number of inputs, at least 1.
       scored: [sequences] number of inputs that are scored, the last ones.
-      place: [sequences] index in the arrays of ranks of the first one scored.
+      rank_index: [sequences] index, in the arrays of ranks, of the first one scored.
     """
 
     start: np.ndarray
     count: np.ndarray
     scored: np.ndarray
-    place: np.ndarray
+    rank_index: np.ndarray
 
 
 class Layout(NamedTuple):
@@ -48,26 +54,26 @@ class Layout(NamedTuple):
     Attributes:
       sequences: to encode.
       predictions: of each protocol.
-      size: length of the arrays of ranks.
+      num_ranks: length of the arrays of ranks.
     """
 
     sequences: Sequences
-    predictions: dict[Protocol, Predictions]
-    size: int
+    predictions: dict[str, Predictions]
+    num_ranks: int
 
 
-def lay_out(
+def lay_out_for_packing(
     offsets: np.ndarray,
     *,
     max_session_length: int,
     paper_batch_size: int = PAPER_BATCH_SIZE,
 ) -> Layout:
-    """Plans which inputs are encoded together so that both protocols get their ranks.
+    """Lays out both protocols for an encoder of a limited number of inputs at once.
 
     The first ``max_session_length`` inputs of a session are one sequence, as they are;
-    every later one gets a window, the inputs up to it, of which the last is scored.
-    What is no longer than that serves the ``paper`` protocol too; the longer sessions
-    are laid out once more for it, cut to their end.
+    each later one gets a window, the inputs up to it, of which the last is scored.
+    Sessions up to that length serve the ``paper`` protocol too; longer ones are laid
+    out once more for it, cut to their end.
 
     Args:
       offsets: [sessions + 1] first event of each session, and the end of the last.
@@ -79,65 +85,47 @@ def lay_out(
       The layout; in the arrays of ranks ``exact`` comes first, in order of session and
       event.
     """
-    start = offsets[:-1].astype(np.int64)
-    inputs = np.maximum(np.diff(offsets.astype(np.int64)) - 1, 0)
-    place = np.cumsum(inputs) - inputs
-    total = int(inputs.sum())
+    start, inputs, rank_index = _inputs(offsets)
+    num_exact = int(inputs.sum())
     kept = np.minimum(inputs, max_session_length)
     beyond = inputs - kept
     paper_sessions = len(inputs) // paper_batch_size * paper_batch_size
 
     whole = np.flatnonzero(inputs)
-    owner = np.repeat(np.arange(len(inputs)), beyond)
-    nth = np.arange(len(owner)) - np.repeat(np.cumsum(beyond) - beyond, beyond)
     cut = np.flatnonzero(beyond[:paper_sessions])
-    window, full = (np.full(len(rows), max_session_length) for rows in (owner, cut))
-    paper_place = place[:paper_sessions].copy()
-    paper_place[cut] = total + np.arange(len(cut)) * max_session_length
+    windowed = np.repeat(np.arange(len(inputs)), beyond)  # a session for each window
+    nth = np.arange(len(windowed)) - np.repeat(np.cumsum(beyond) - beyond, beyond)
+    of_cut, of_window = (np.full(len(x), max_session_length) for x in (cut, windowed))
 
-    window_place = place[owner] + max_session_length + nth
+    paper_index = rank_index[:paper_sessions].copy()
+    paper_index[cut] = num_exact + np.arange(len(cut)) * max_session_length
+    window_index = rank_index[windowed] + max_session_length + nth
 
     parts = [
-        (start[whole], kept[whole], kept[whole], place[whole]),
-        (start[cut] + beyond[cut], full, full, paper_place[cut]),
-        (start[owner] + nth + 1, window, np.ones_like(window), window_place),
+        (start[whole], kept[whole], kept[whole], rank_index[whole]),
+        (start[cut] + beyond[cut], of_cut, of_cut, paper_index[cut]),
+        (start[windowed] + nth + 1, of_window, np.ones_like(of_window), window_index),
     ]
     return Layout(
         Sequences(*(np.concatenate(column) for column in zip(*parts, strict=True))),
         {
             "paper": Predictions(
-                1 + beyond[:paper_sessions], kept[:paper_sessions], paper_place
+                1 + beyond[:paper_sessions], kept[:paper_sessions], paper_index
             ),
-            "exact": Predictions(np.ones_like(inputs), inputs, place),
+            "exact": Predictions(np.ones_like(inputs), inputs, rank_index),
         },
-        total + len(cut) * max_session_length,
+        num_exact + len(cut) * max_session_length,
     )
-
-
-def with_all_slots_busy(inputs: np.ndarray, num_slots: int) -> np.ndarray:
-    """Inputs that slots take before one of them first finds no session left.
-
-    Args:
-      inputs: [sessions] inputs of each session, at least 1.
-      num_slots: how many sessions are under way at a time.
-
-    Returns:
-      [sessions] how many of each session's inputs, its first ones.
-    """
-    schedule = make_schedule(inputs, num_slots)
-    free_from = np.zeros(num_slots, np.int64)
-    np.maximum.at(free_from, schedule.slot, schedule.first + inputs)
-    return np.clip(free_from.min() - schedule.first, 0, inputs)
 
 
 def lay_out_for_slots(
     offsets: np.ndarray, *, max_session_length: int, paper_slots: int
 ) -> Layout:
-    """The same for an encoder that carries a state from input to input.
+    """Lays out both protocols for an encoder that carries a state from input to input.
 
-    Whole sessions serve ``exact``, and ``paper`` where that does not cut them; the
+    Whole sessions serve ``exact``, and ``paper`` too where they are short enough; the
     others are laid out once more, cut. ``paper`` ends at the step at which a slot first
-    finds no session left: what the others still have to come is not predicted.
+    finds no session left: what the other slots still hold then is not predicted.
 
     Args:
       offsets: [sessions + 1] first event of each session, and the end of the last.
@@ -145,103 +133,104 @@ def lay_out_for_slots(
       paper_slots: slots of the ``paper`` protocol.
 
     Returns:
-      The layout, its sequences from the longest on, so that many slots come to their
-      end together; in the arrays of ranks ``exact`` comes first, in order of session
-      and event.
+      The layout, its sequences from the longest on, so that slots come to their end at
+      about the same time; in the arrays of ranks ``exact`` comes first, in order of
+      session and event.
     """
-    start = offsets[:-1].astype(np.int64)
-    inputs = np.maximum(np.diff(offsets.astype(np.int64)) - 1, 0)
-    place = np.cumsum(inputs) - inputs
+    start, inputs, rank_index = _inputs(offsets)
     beyond = np.maximum(inputs - max_session_length, 0)
     whole = np.flatnonzero(inputs)
 
     count = np.zeros_like(inputs)
-    count[whole] = with_all_slots_busy((inputs - beyond)[whole], paper_slots)
+    count[whole] = inputs_while_all_slots_busy((inputs - beyond)[whole], paper_slots)
 
     cut = np.flatnonzero((beyond > 0) & (count > 0))
-    paper_place = place.copy()
-    paper_place[cut] = inputs.sum() + np.cumsum(count[cut]) - count[cut]
+    paper_index = rank_index.copy()
+    paper_index[cut] = inputs.sum() + np.cumsum(count[cut]) - count[cut]
     columns = [
         (start[whole], start[cut] + beyond[cut]),
         (inputs[whole], count[cut]),
-        (place[whole], paper_place[cut]),
+        (rank_index[whole], paper_index[cut]),
     ]
-    starts, counts, places = (np.concatenate(column) for column in columns)
+    starts, counts, indices = (np.concatenate(column) for column in columns)
     longest = np.argsort(-counts, kind="stable")
     counts = counts[longest]
     return Layout(
-        Sequences(starts[longest], counts, counts, places[longest]),
+        Sequences(starts[longest], counts, counts, indices[longest]),
         {
-            "paper": Predictions(1 + beyond, count, paper_place),
-            "exact": Predictions(np.ones_like(inputs), inputs, place),
+            "paper": Predictions(1 + beyond, count, paper_index),
+            "exact": Predictions(np.ones_like(inputs), inputs, rank_index),
         },
         int(counts.sum()),
     )
 
 
-def chunks(
-    sequences: Sequences, stream_size: int, chunk_size: int
-) -> Iterator[list[Sequences]]:
-    """Deals sequences, in order, into streams, and those into chunks.
+def inputs_while_all_slots_busy(inputs: np.ndarray, num_slots: int) -> np.ndarray:
+    """How many inputs of each session are processed before a slot runs out of sessions.
+
+    Each slot works through one session at a time and then takes the next of the queue;
+    counting stops at the step at which a slot first finds the queue empty.
 
     Args:
-      sequences: to encode.
-      stream_size: the most inputs of a stream, at least those of any sequence.
-      chunk_size: the most events of a chunk, padding of its last stream included.
+      inputs: [sessions] inputs of each session, at least 1.
+      num_slots: how many sessions are processed side by side.
 
-    Yields:
-      The streams of each chunk, as slices of the sequences.
+    Returns:
+      [sessions] number of inputs, counted from the session's first.
     """
-    ends = np.cumsum(sequences.count)
-    chunk, used, first, before = [], 0, 0, 0
-    while first < len(ends):
-        last = int(np.searchsorted(ends, before + stream_size, "right"))
-        stream = Sequences(*(column[first:last] for column in sequences))
-        if used + stream_size > chunk_size:
-            yield chunk
-            chunk, used = [], 0
-        chunk.append(stream)
-        used += int(stream.scored.sum())
-        first, before = last, int(ends[last - 1])
-    if chunk:
-        yield chunk
+    schedule = make_schedule(inputs, num_slots)
+    free_from = np.zeros(num_slots, np.int64)
+    np.maximum.at(free_from, schedule.slot, schedule.first + inputs)
+    return np.clip(free_from.min() - schedule.first, 0, inputs)
 
 
-def ramps(start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Counts up from each start: start[0], start[0] + 1, … (count[0] of them), …."""
+def consecutive(start: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Joins ranges: ``start[0], start[0] + 1, …`` (``count[0]`` of them), and so on.
+
+    Args:
+      start: [ranges] first number of each range.
+      count: [ranges] length of each range.
+
+    Returns:
+      [sum of counts] the numbers of all ranges, one range after the other.
+    """
     first = np.cumsum(count) - count
     return np.repeat(start - first, count) + np.arange(count.sum())
 
 
-def assemble(
+def ranks_by_protocol(
     layout: Layout, sessions: Sessions, higher: np.ndarray, equal: np.ndarray
-) -> Ranks:
-    """Deals the counts out to the protocols.
+) -> dict[str, Ranks]:
+    """Gives each protocol the ranks of its predictions.
 
     Args:
       layout: of the split.
       sessions: the split.
-      higher: [layout.size] int32.
-      equal: [layout.size] int32.
+      higher: [layout.num_ranks] int32 items that score higher than the label.
+      equal: [layout.num_ranks] int32 items that score as high.
 
     Returns:
       The ranks of both protocols.
     """
-    parts = []
     start = sessions.offsets[:-1].astype(np.int64)
-    for number, protocol in enumerate(PROTOCOLS):
-        first, count, place = layout.predictions[protocol]
+    ranks = {}
+    for protocol in PROTOCOLS:
+        first, count, rank_index = layout.predictions[protocol]
         session = np.repeat(np.arange(len(count), dtype=np.int32), count)
-        event = ramps(first, count)
-        where = ramps(place, count)
-        parts.append(
-            Ranks(
-                protocol=np.full(len(session), number, np.int8),
-                session=session,
-                event=event.astype(np.int32),
-                label=sessions.items[start[session] + event],
-                higher=higher[where],
-                equal=equal[where],
-            )
+        event = consecutive(first, count)
+        index = consecutive(rank_index, count)
+        ranks[protocol] = Ranks(
+            session=session,
+            event=event.astype(np.int32),
+            label=sessions.items[start[session] + event],
+            higher=higher[index],
+            equal=equal[index],
         )
-    return Ranks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return ranks
+
+
+def _inputs(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start and inputs of each session, and where its ranks begin under ``exact``."""
+    start = offsets[:-1].astype(np.int64)
+    inputs = np.maximum(np.diff(offsets.astype(np.int64)) - 1, 0)
+    return start, inputs, np.cumsum(inputs) - inputs

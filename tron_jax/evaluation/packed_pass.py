@@ -1,4 +1,4 @@
-"""The pass of an encoder over packed sessions: hidden states to rank, in chunks."""
+"""The encoding pass over packed sessions, for an encoder that carries no state."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ import numpy as np
 from jax import lax
 
 from tron_jax.data.packing import Position, abstract_ids, pack
-from tron_jax.evaluation import histories
-from tron_jax.evaluation.ranking import EncodedChunk, ReadRows
+from tron_jax.evaluation.encoding_pass import EncodedChunk
+from tron_jax.evaluation.histories import (
+    Layout,
+    Sequences,
+    consecutive,
+    lay_out_for_packing,
+)
+from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.models.encoder import Encoder
 
 
@@ -24,9 +30,9 @@ class Stream(NamedTuple):
     Attributes:
       items: [N] int32 inputs; 0 = padding.
       session: [N] int32 sequence that the input belongs to.
-      position: [N] int32 place in the sequence as the encoder numbers it.
+      position: [N] int32 position in the sequence as the encoder numbers it.
       scored: [N] int32 indices of the inputs that are scored, then padding.
-      at: scalar int32, where in the chunk the hidden states of those go: to
+      at: scalar int32, where in the chunk the hidden states of those are written:
         chunk[at : at + N], whose padding the next stream overwrites.
     """
 
@@ -40,10 +46,10 @@ class Stream(NamedTuple):
 def make_encode_stream(
     encoder: Encoder, read_rows: ReadRows
 ) -> Callable[..., jax.Array]:
-    """Encodes a stream and puts the hidden states of its scored inputs into a chunk.
+    """Encodes a stream and writes the hidden states of its scored inputs into a chunk.
 
     Args:
-      encoder: one that carries nothing.
+      encoder: one that carries no state.
       read_rows: reads rows of the item table as of a step.
 
     Returns:
@@ -67,7 +73,7 @@ def make_encode_stream(
 
 @dataclasses.dataclass(frozen=True)
 class PackedPass:
-    """Sequences packed into streams, for an encoder that carries nothing.
+    """Sequences packed into streams; an ``EncodingPass``.
 
     Attributes:
       encode: see ``make_encode_stream``; jitted, its chunk donated.
@@ -87,9 +93,9 @@ class PackedPass:
     stream_size: int
     chunk_size: int
 
-    def lay_out(self, offsets: np.ndarray) -> histories.Layout:
-        """Plans the pass over a split with these offsets."""
-        return histories.lay_out(
+    def lay_out(self, offsets: np.ndarray) -> Layout:
+        """See ``EncodingPass.lay_out``."""
+        return lay_out_for_packing(
             offsets,
             max_session_length=self.max_session_length,
             paper_batch_size=self.paper_batch_size,
@@ -97,39 +103,28 @@ class PackedPass:
 
     def chunks(
         self,
-        sequences: histories.Sequences,
+        sequences: Sequences,
         items: np.ndarray,
         params: Any,
         table_state: Any,
         step: jax.Array,
     ) -> Iterator[EncodedChunk]:
-        """Encodes the sequences of a layout.
-
-        Args:
-          sequences: of the layout.
-          items: of the split, flat.
-          params: of the encoder.
-          table_state: of the item table.
-          step: scalar, the rows are read as of it.
-
-        Yields:
-          Every scored input once.
-        """
-        for streams in histories.chunks(sequences, self.stream_size, self.chunk_size):
-            hidden = self._empty(table_state)
+        """See ``EncodingPass.chunks``."""
+        for streams in chunks_of_streams(sequences, self.stream_size, self.chunk_size):
+            hidden = self._zeros(table_state)
             labels = np.zeros(self.chunk_size, np.int32)
-            places, at = [], 0
+            rank_index, at = [], 0
             for part in streams:
                 stream, of_scored = self._stream(part, items, at)
                 stream = jax.device_put(stream)
                 hidden = self.encode(hidden, params, table_state, step, stream)
                 labels[at : at + len(of_scored)] = of_scored
-                places.append(histories.ramps(part.place, part.scored))
+                rank_index.append(consecutive(part.rank_index, part.scored))
                 at += len(of_scored)
-            yield EncodedChunk(hidden, labels, np.concatenate(places))
+            yield EncodedChunk(hidden, labels, np.concatenate(rank_index))
 
     def _stream(
-        self, sequences: histories.Sequences, items: np.ndarray, at: int
+        self, sequences: Sequences, items: np.ndarray, at: int
     ) -> tuple[Stream, np.ndarray]:
         """A stream on the host, and the labels of its scored inputs."""
         batch = pack(
@@ -142,25 +137,53 @@ class PackedPass:
             position=self.position,
         )
         last = np.cumsum(sequences.count)
-        scored = histories.ramps(last - sequences.scored, sequences.scored)
+        scored = consecutive(last - sequences.scored, sequences.scored)
         padded = np.zeros(self.stream_size, np.int32)
         padded[: len(scored)] = scored
         inputs = (batch.items, batch.session, batch.position)
         return Stream(*inputs, padded, np.int32(at)), batch.labels[scored]
 
-    def _empty(self, table_state: Any) -> jax.Array:
-        """Room for a chunk's hidden states, as wide as the item table."""
+    def _zeros(self, table_state: Any) -> jax.Array:
+        """An empty chunk of hidden states, as wide as the item table."""
         row = jax.eval_shape(
             self.read_rows, table_state, abstract_ids(1), abstract_ids()
         )
         return _zeros(self.chunk_size, row.shape[1], row.dtype)
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
-        """Traces the encoding of a stream; shapes will do."""
+        """See ``EncodingPass.trace``: the encoding of a stream."""
         ids, scalar = abstract_ids(self.stream_size), abstract_ids()
         stream = Stream(ids, ids, ids, ids, scalar)
-        hidden = jax.eval_shape(self._empty, table_state)
+        hidden = jax.eval_shape(self._zeros, table_state)
         return self.encode.trace(hidden, params, table_state, scalar, stream)
+
+
+def chunks_of_streams(
+    sequences: Sequences, stream_size: int, chunk_size: int
+) -> Iterator[list[Sequences]]:
+    """Divides sequences, in order, into streams, and those into chunks.
+
+    Args:
+      sequences: to encode.
+      stream_size: the most inputs of a stream, at least those of any sequence.
+      chunk_size: the most events of a chunk, padding of its last stream included.
+
+    Yields:
+      The streams of each chunk, as slices of the sequences.
+    """
+    ends = np.cumsum(sequences.count)
+    chunk, used, first, before = [], 0, 0, 0
+    while first < len(ends):
+        last = int(np.searchsorted(ends, before + stream_size, "right"))
+        stream = Sequences(*(column[first:last] for column in sequences))
+        if used + stream_size > chunk_size:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(stream)
+        used += int(stream.scored.sum())
+        first, before = last, int(ends[last - 1])
+    if chunk:
+        yield chunk
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -1,13 +1,15 @@
-"""Ranks of labels over the whole catalogue, exact, on the device."""
+"""Ranks labels among all items, exactly and on the device, by counting.
+
+Here is decided which items a label is ranked among, and how their scores are compared.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 # (state of the item table, ids [n], step) -> rows [n, hidden] as of that step
@@ -18,27 +20,13 @@ EQUAL = 1 << 16  # what an equal item adds to a count, a higher one adding 1
 MAX_BLOCK = (1 << 15) - 1
 
 
-class EncodedChunk(NamedTuple):
-    """Predictions that are ranked together; every chunk of a pass has one shape.
-
-    Attributes:
-      hidden: [chunk, hidden] on the device; behind the predictions stands padding.
-      labels: [chunk] int32 item ids, likewise.
-      places: [predictions] where their ranks go in the arrays of the layout.
-    """
-
-    hidden: jax.Array
-    labels: np.ndarray
-    places: np.ndarray
-
-
 def score_block(rows: jax.Array, hidden: jax.Array) -> jax.Array:
     """Scores a block of items for a block of events.
 
-    Every score that is compared comes from this very matmul, of one shape: an item's
+    All scores that are compared come from this very matmul, of one shape: an item's
     score computed by another kernel differs in its last bit, and an exact duplicate of
     the label would be above or below it by chance. The barriers keep the compiler from
-    merging the matmul with what stands around it, which is not the same everywhere.
+    merging the matmul with the code around it, which differs from call to call.
 
     Args:
       rows: [block, hidden] rows of the item table.
@@ -69,10 +57,10 @@ def count_block(
     """
     ids = ids[:, None]
     equal = jnp.where(scores == label_scores, EQUAL, 0)
-    # One sum for both counts: it is the largest cost beside the matmul.
-    kind = jnp.where(scores <= label_scores, equal, 1)
-    kind = jnp.where((ids > 0) & (ids != labels), kind, 0)
-    total = jnp.sum(kind, axis=0, dtype=jnp.int32)
+    # One sum for both counts, as it costs the most after the matmul.
+    count = jnp.where(scores <= label_scores, equal, 1)
+    count = jnp.where((ids > 0) & (ids != labels), count, 0)
+    total = jnp.sum(count, axis=0, dtype=jnp.int32)
     return total % EQUAL, total // EQUAL
 
 
@@ -83,7 +71,7 @@ def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankSt
     [chunk, hidden], labels [chunk] and how many of them are events (scalar; the rest is
     padding and costs next to nothing); chunk is a multiple of ``block``. It returns
     ``higher`` and ``equal``, [chunk] int32, over all items but the label itself and 0;
-    what stands there for padding means nothing.
+    the values at padding are meaningless.
 
     Item blocks are the outer loop, so a row is read, and brought up to date, once per
     chunk; no more than [block, block] scores exist at a time. A model that diverged to
@@ -98,15 +86,15 @@ def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankSt
     Returns:
       The pure rank step.
 
-    Source: design §5; the published code ranks by top_k of float16 scores.
+    Source: ours; the published code ranks by top_k of float16 scores.
     """
     if not 0 < block <= MAX_BLOCK:
         raise ValueError(f"block is {block}, not 1..{MAX_BLOCK}")
 
-    def take(array: jax.Array, i: jax.Array) -> jax.Array:
+    def read_block(array: jax.Array, i: jax.Array) -> jax.Array:
         return lax.dynamic_slice_in_dim(array, i * block, block)
 
-    def put(array: jax.Array, values: jax.Array, i: jax.Array) -> jax.Array:
+    def write_block(array: jax.Array, values: jax.Array, i: jax.Array) -> jax.Array:
         return lax.dynamic_update_slice_in_dim(array, values, i * block, 0)
 
     def rank_step(
@@ -119,9 +107,9 @@ def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankSt
         event_blocks = (num_events + block - 1) // block
 
         def score_labels(i: jax.Array, label_scores: jax.Array) -> jax.Array:
-            rows = read_rows(table_state, take(labels, i), step)
-            scores = score_block(rows, take(hidden, i))
-            return put(label_scores, jnp.diagonal(scores), i)
+            rows = read_rows(table_state, read_block(labels, i), step)
+            scores = score_block(rows, read_block(hidden, i))
+            return write_block(label_scores, jnp.diagonal(scores), i)
 
         label_scores = lax.fori_loop(
             0, event_blocks, score_labels, jnp.zeros(len(labels), hidden.dtype)
@@ -133,10 +121,12 @@ def make_rank_step(read_rows: ReadRows, *, num_items: int, block: int) -> RankSt
             ids = jnp.where(ids <= num_items, ids, 0)
 
             def count_events(i: jax.Array, counts):
-                scores = score_block(rows, take(hidden, i))
-                found = count_block(scores, ids, take(label_scores, i), take(labels, i))
+                scores = score_block(rows, read_block(hidden, i))
+                found = count_block(
+                    scores, ids, read_block(label_scores, i), read_block(labels, i)
+                )
                 return tuple(
-                    put(count, take(count, i) + more, i)
+                    write_block(count, read_block(count, i) + more, i)
                     for count, more in zip(counts, found, strict=True)
                 )
 

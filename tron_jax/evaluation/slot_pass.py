@@ -1,10 +1,10 @@
-"""The pass of an encoder that carries a state: hidden states to rank, in chunks."""
+"""The encoding pass through slots, for an encoder that carries a state."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,9 @@ from jax import lax
 
 from tron_jax.data.packing import abstract_ids
 from tron_jax.data.slots import lookup, make_schedule
-from tron_jax.evaluation import histories
-from tron_jax.evaluation.ranking import EncodedChunk, ReadRows
+from tron_jax.evaluation.encoding_pass import EncodedChunk
+from tron_jax.evaluation.histories import Layout, Sequences, lay_out_for_slots
+from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.models.encoder import Encoder
 
 
@@ -24,10 +25,10 @@ class Steps(NamedTuple):
     Attributes:
       items: [T, slots] int32 inputs; 0 = an idle slot.
       session: [T, slots] int32 slot; the number of slots where it is idle.
-      position: [T, slots] int32 place in the sequence, 0 where one starts.
-      count: scalar int32, how many of the T steps are to be made.
-      scored: [chunk] int32 indices in the flat T·slots of what is not idle, then
-        padding.
+      position: [T, slots] int32 position in the sequence, 0 where one starts.
+      count: scalar int32, how many of the T steps are made.
+      scored: [chunk] int32 indices, in the T·slots laid flat, of the inputs that are no
+        idle slot's; then padding.
     """
 
     items: Any
@@ -53,41 +54,37 @@ def make_encode_steps(encoder: Encoder, read_rows: ReadRows) -> Callable[..., An
         carry: Any, params: Any, table_state: Any, step: jax.Array, steps: Steps
     ) -> tuple[jax.Array, Any]:
         row = jax.eval_shape(read_rows, table_state, steps.items[0], step)
-        every = jnp.zeros((len(steps.items), *row.shape), row.dtype)
+        all_hidden = jnp.zeros((len(steps.items), *row.shape), row.dtype)
 
         def encode(t: jax.Array, state: tuple[jax.Array, Any]):
-            every, carry = state
+            all_hidden, carry = state
             inputs = read_rows(table_state, steps.items[t], step)
             # Float32 is not float32 on an accelerator otherwise.
             with jax.default_matmul_precision("highest"):
                 hidden, carry = encoder.encode(
                     params, carry, inputs, steps.session[t], steps.position[t]
                 )
-            return every.at[t].set(hidden.astype(every.dtype)), carry
+            return all_hidden.at[t].set(hidden.astype(all_hidden.dtype)), carry
 
-        every, carry = lax.fori_loop(0, steps.count, encode, (every, carry))
-        return every.reshape(-1, every.shape[-1])[steps.scored], carry
+        all_hidden, carry = lax.fori_loop(0, steps.count, encode, (all_hidden, carry))
+        return all_hidden.reshape(-1, all_hidden.shape[-1])[steps.scored], carry
 
     return encode_steps
 
 
 @dataclasses.dataclass(frozen=True)
 class SlotPass:
-    """Sequences side by side in slots, for an encoder that carries a state.
+    """Sequences side by side in slots; an ``EncodingPass``.
 
     Attributes:
-      paper_batch_size: None: the batches of ``paper`` are steps of as many events each,
-        so the mean of their means is that over events.
       encode: see ``make_encode_steps``; jitted, its carry donated.
       init_carry: () -> the carry before the first step; jitted.
       max_session_length: inputs that ``paper`` keeps of a session, its last ones.
       paper_slots: slots of the ``paper`` protocol.
-      num_slots: slots that encode together, of which no rank depends.
+      num_slots: sequences that are encoded side by side; the ranks do not depend on it.
       num_steps: T, steps a chunk.
       chunk_size: predictions ranked together, at least those of T steps.
     """
-
-    paper_batch_size: ClassVar[None] = None
 
     encode: jax.stages.Wrapped
     init_carry: Callable[[], Any]
@@ -97,9 +94,14 @@ class SlotPass:
     num_steps: int
     chunk_size: int
 
-    def lay_out(self, offsets: np.ndarray) -> histories.Layout:
-        """Plans the pass over a split with these offsets."""
-        return histories.lay_out_for_slots(
+    @property
+    def paper_batch_size(self) -> None:
+        """None, as the batches of ``paper`` are steps of equally many events."""
+        return None
+
+    def lay_out(self, offsets: np.ndarray) -> Layout:
+        """See ``EncodingPass.lay_out``."""
+        return lay_out_for_slots(
             offsets,
             max_session_length=self.max_session_length,
             paper_slots=self.paper_slots,
@@ -107,14 +109,14 @@ class SlotPass:
 
     def chunks(
         self,
-        sequences: histories.Sequences,
+        sequences: Sequences,
         items: np.ndarray,
         params: Any,
         table_state: Any,
         step: jax.Array,
     ) -> Iterator[EncodedChunk]:
-        """Encodes the sequences of a layout; see ``PackedPass.chunks``."""
-        start, counts, _, place = sequences
+        """See ``EncodingPass.chunks``."""
+        start, counts, _, rank_index = sequences
         schedule = make_schedule(counts, self.num_slots)
         carry = self.init_carry()
         for first in range(0, schedule.steps, self.num_steps):
@@ -136,10 +138,10 @@ class SlotPass:
             hidden, carry = self.encode(
                 carry, params, table_state, step, jax.device_put(steps)
             )
-            yield EncodedChunk(hidden, labels, (place[sequence] + within)[busy])
+            yield EncodedChunk(hidden, labels, (rank_index[sequence] + within)[busy])
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
-        """Traces the encoding of a chunk's steps; shapes will do."""
+        """See ``EncodingPass.trace``: the encoding of a chunk's steps."""
         cells = abstract_ids(self.num_steps, self.num_slots)
         scalar, scored = abstract_ids(), abstract_ids(self.chunk_size)
         steps = Steps(cells, cells, cells, scalar, scored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +17,17 @@ from tron_jax.objectives.objective import (
     StepData,
     mean_divisor,
 )
+from tron_jax.optimizers.touched import RowGradient
 
 BLOCK = 1024  # items; on a CPU 256 to 4,096 differ by a tenth, this one is the fastest
 
 
-def log_total(hidden: jax.Array, rows: jax.Array, *, block: int = BLOCK) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def log_total(hidden: jax.Array, rows: jax.Array, block: int = BLOCK) -> jax.Array:
     """Sums exp(score) over all items, block by block, with a running highest score.
+
+    Its gradient computes the scores of a block anew, which costs one more matmul than
+    keeping all of them would, an array of events times items.
 
     Args:
       hidden: [N, hidden] of each event.
@@ -46,36 +52,20 @@ def log_total(hidden: jax.Array, rows: jax.Array, *, block: int = BLOCK) -> jax.
     return highest + jnp.log(total)
 
 
-def shares_backward(
-    hidden: jax.Array,
-    rows: jax.Array,
-    log_total: jax.Array,
-    weight: jax.Array,
-    *,
-    block: int = BLOCK,
-) -> tuple[jax.Array, jax.Array]:
-    """The gradient of the sum of weight · log_total: shares times what was scored.
+def _forward(hidden: jax.Array, rows: jax.Array, block: int) -> tuple[jax.Array, Any]:
+    total = log_total(hidden, rows, block)
+    return total, (hidden, rows, total)
 
-    The scores of a block are computed anew, which costs one more matmul than keeping
-    all of them would, an array of events times items.
 
-    Args:
-      hidden: [N, hidden] of each event.
-      rows: [num_items + 1, hidden] item table.
-      log_total: [N] of ``log_total``.
-      weight: [N] of each event.
-      block: items that are scored at a time.
-
-    Returns:
-      [N, hidden] by the hidden states, and [num_items + 1, hidden] by the rows, that of
-      row 0 being 0.
-    """
+def _backward(block: int, saved: Any, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Shares of the softmax times what was scored; row 0 gets nothing."""
+    hidden, rows, total = saved
     weighted = hidden * weight[:, None]
 
     def add(sums: Any, start: Any, size: int) -> Any:
         by_hidden, by_rows = sums
         some = _items(rows, start, size)
-        shares = jnp.exp(some @ hidden.T - log_total)
+        shares = jnp.exp(some @ hidden.T - total)
         part = shares @ weighted
         by_rows = lax.dynamic_update_slice_in_dim(by_rows, part, start, 0)
         return by_hidden + some.T @ shares, by_rows
@@ -83,6 +73,9 @@ def shares_backward(
     sums = (jnp.zeros_like(hidden.T), jnp.zeros_like(rows))
     by_hidden, by_rows = _over_blocks(add, sums, len(rows) - 1, block)
     return by_hidden.T * weight[:, None], by_rows
+
+
+log_total.defvjp(_forward, _backward)
 
 
 def _items(rows: jax.Array, start: Any, size: int) -> jax.Array:
@@ -123,7 +116,7 @@ def make_full_softmax(
       The objective. Its ``rows`` must be the whole table (``touched.ids`` None); it
       uses no candidates.
 
-    Source: design §7, the baseline of all sampled losses.
+    Source: ours, the baseline of all sampled losses.
     """
     divisor = mean_divisor(mean_over, batch_size)
 
@@ -134,15 +127,13 @@ def make_full_softmax(
         assert touched.ids is None, "full softmax is over the whole table"
         assert len(rows) == num_items + 1
         label_rows = rows[touched.labels]
-        total = log_total(hidden, rows, block=block)
+        total, backward = jax.vjp(lambda h, r: log_total(h, r, block), hidden, rows)
         losses = total - jnp.sum(hidden * label_rows, axis=1)
         totals = LossTotals(jnp.sum(losses * batch.weight), jnp.sum(batch.weight))
-        weight = batch.weight / divisor(totals)
-        by_hidden, by_rows = shares_backward(hidden, rows, total, weight, block=block)
+        weight = (batch.weight / divisor(totals)).astype(total.dtype)
+        by_hidden, by_rows = backward(weight)
         by_hidden -= weight[:, None] * label_rows
-        by_label = -weight[:, None] * hidden
-        return Gradients(by_hidden, [(touched.labels, by_label), (None, by_rows)]), (
-            totals
-        )
+        by_label = RowGradient(touched.labels, -weight[:, None] * hidden)
+        return Gradients(by_hidden, [by_label, RowGradient(None, by_rows)]), totals
 
     return objective

@@ -22,6 +22,28 @@ COARSE = 1.25
 LARGEST = 32  # groups in a group of groups; more would widen a row for no gain
 
 
+LOWEST = float(jnp.finfo(jnp.float32).min)  # score of a candidate that does not count
+
+
+@jax.named_scope("selection")
+def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Selects the ``topk`` candidates of highest score.
+
+    Args:
+      scores: [N, C]; those that do not count have ``LOWEST``.
+      topk: how many, at most C; where fewer count, the rest is filled with others.
+
+    Returns:
+      [N, topk] scores, descending, and 0 of what does not count; columns; and which of
+      them count.
+
+    Source: paper §2.1, top-k negative sampling.
+    """
+    highest, columns = top_k(scores, topk)
+    keep = highest != LOWEST  # NaN counts, so that the loss shows it
+    return jnp.where(keep, highest, 0), columns, keep
+
+
 def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """Finds the k highest of each row; of equal ones it may choose others than XLA.
 

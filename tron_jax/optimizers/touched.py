@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,23 @@ class Touched(NamedTuple):
     labels: jax.Array
     drawn: jax.Array
 
+    def items(self, numbers: jax.Array) -> jax.Array:
+        """Item ids of row numbers [...]."""
+        return numbers if self.ids is None else self.ids[numbers]
+
+
+class RowGradient(NamedTuple):
+    """A gradient by touched rows, of which a step has several that are added up.
+
+    Attributes:
+      numbers: [...] row numbers, in any order and as often as it comes; None where
+        ``values`` are by all rows in order.
+      values: [..., hidden].
+    """
+
+    numbers: jax.Array | None
+    values: jax.Array
+
 
 def touch(
     inputs: jax.Array, labels: jax.Array, drawn: jax.Array, num_rows: int, whole: bool
@@ -40,39 +58,40 @@ def touch(
     Returns:
       The rows; their static number is that of the ids drawn, at most num_rows.
     """
-    every = jnp.concatenate([inputs, labels, drawn.reshape(-1)])
-    if whole or every.size >= num_rows:
+    all_ids = jnp.concatenate([inputs, labels, drawn.reshape(-1)])
+    if whole or all_ids.size >= num_rows:
         return Touched(None, inputs, labels, drawn)
     # Sorting ids alone and searching them is four times as fast as ``jnp.unique``,
     # which sorts them together with their places.
-    ordered = jnp.sort(every)
+    ordered = jnp.sort(all_ids)
     fresh = jnp.concatenate([jnp.array([True]), ordered[1:] != ordered[:-1]])
     rank = jnp.cumsum(fresh, dtype=jnp.int32) - 1
     # Distinct beyond the table as well, which is what a scatter is promised.
-    beyond = num_rows + jnp.arange(every.size, dtype=every.dtype)
+    beyond = num_rows + jnp.arange(all_ids.size, dtype=all_ids.dtype)
     ids = beyond.at[rank].set(ordered, mode="promise_in_bounds")
-    rows = jnp.searchsorted(ids, every)
+    rows = jnp.searchsorted(ids, all_ids)
     rows = jnp.split(rows, [inputs.size, 2 * inputs.size])
     return Touched(ids, rows[0], rows[1], rows[2].reshape(drawn.shape))
 
 
-def sum_rows(num_rows: int, *parts: tuple[jax.Array | None, jax.Array]) -> jax.Array:
-    """Adds up gradients by row, in one scatter.
+def sum_rows(num_rows: int, gradients: Sequence[RowGradient]) -> jax.Array:
+    """Adds up gradients by row, those of single rows in one scatter.
 
     Args:
       num_rows: rows of the result.
-      *parts: pairs of row numbers [...] and gradients [..., hidden]; or of None and
-        gradients [num_rows, hidden] of all rows.
+      gradients: at least one.
 
     Returns:
       [num_rows, hidden].
     """
-    hidden, dtype = parts[0][1].shape[-1], parts[0][1].dtype
-    some = [(row, gradients) for row, gradients in parts if row is not None]
-    dense = [gradients for row, gradients in parts if row is None]
-    total = sum(dense[1:], dense[0]) if dense else jnp.zeros((num_rows, hidden), dtype)
+    hidden, dtype = gradients[0].values.shape[-1], gradients[0].values.dtype
+    of_all = [values for numbers, values in gradients if numbers is None]
+    some = [(numbers, values) for numbers, values in gradients if numbers is not None]
+    total = (
+        sum(of_all[1:], of_all[0]) if of_all else jnp.zeros((num_rows, hidden), dtype)
+    )
     if not some:
         return total
-    rows = jnp.concatenate([row.reshape(-1) for row, _ in some])
-    gradients = jnp.concatenate([grad.reshape(-1, hidden) for _, grad in some])
-    return total.at[rows].add(gradients)
+    numbers = jnp.concatenate([numbers.reshape(-1) for numbers, _ in some])
+    values = jnp.concatenate([values.reshape(-1, hidden) for _, values in some])
+    return total.at[numbers].add(values)

@@ -1,4 +1,8 @@
-"""The figures of a run as they are written: one JSON object a line, metrics.jsonl."""
+"""Where a run's figures are written: ``metrics.jsonl``, one JSON object a line.
+
+All lines of a run, of training and of evaluation, pass through ``MetricsWriter.write``:
+whoever wants them elsewhere too (TensorBoard, a tracking service) adds that there.
+"""
 
 import contextlib
 import errno
@@ -17,7 +21,7 @@ FIRST_KEYS = ("step", "epoch", "time")
 
 
 class MetricsWriter:
-    """Appends one JSON object a line; what is written is in the file at once."""
+    """Appends lines to the file of a run; what is written is in it at once."""
 
     def __init__(self, path: str | os.PathLike[str]):
         """Opens the file for appending, or makes it."""
@@ -56,7 +60,7 @@ class MetricsWriter:
             raise self._unwritable(error) from error
 
     def sync(self) -> None:
-        """Puts the lines on disk, as must be before a checkpoint stands for them."""
+        """Forces the lines onto the disk, before a checkpoint relies on them."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A picture of a run: its loss, Recall@20 and MRR@20 over the epochs."""
+"""A picture of a run: its loss and its metrics over the epochs."""
 
 import math
 import os
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tron_jax.errors import UserError
+from tron_jax.evaluation.metrics import BEST_CUTOFF, BEST_KEY, title
 from tron_jax.files import replacing
 from tron_jax.reporting import metrics_writer
 
@@ -19,7 +20,9 @@ LINES = {"test": "-", "validation": "--"}
 def plot_run(
     metrics_path: str | os.PathLike[str], png_path: str | os.PathLike[str]
 ) -> bool:
-    """Draws a run's metrics, replacing the picture that was there.
+    """Draws a run's loss and metrics, replacing the picture that was there.
+
+    Each metric has one panel, at the cut-off 20 where that was computed.
 
     Args:
       metrics_path: ``metrics.jsonl`` of the run.
@@ -31,7 +34,40 @@ def plot_run(
     Raises:
       UserError: if the metrics cannot be read or the picture not written.
     """
-    return save(png_path, lambda figure: _draw_run(figure, metrics_path), (6.4, 8))
+    lines = metrics_writer.read(metrics_path)
+    evaluations = [line for line in lines if "protocol" in line]
+    keys = panel_keys(evaluations)
+
+    def draw(figure: Any) -> None:
+        loss, *panels = figure.subplots(1 + len(keys), 1, sharex=True)
+        _draw_loss(loss, [line for line in lines if "loss" in line])
+        for axes, key in zip(panels, keys, strict=True):
+            _draw_metric(axes, evaluations, key)
+        _number_epochs(panels[-1])
+
+    return save(png_path, draw, (6.4, 2 + 2 * (1 + len(keys))))
+
+
+def panel_keys(evaluations: list[Record]) -> list[str]:
+    """Which keys are drawn: one of each metric, at 20 or else the largest cut-off.
+
+    Args:
+      evaluations: the lines of evaluation.
+
+    Returns:
+      The keys in the order in which metrics first occur; Recall@20 where there are
+      none yet.
+    """
+    cutoffs: dict[str, set[int]] = {}
+    for line in evaluations:
+        for name, at, cutoff in (key.partition("@") for key in line):
+            if at:
+                cutoffs.setdefault(name, set()).add(int(cutoff))
+    drawn = {
+        name: BEST_CUTOFF if BEST_CUTOFF in found else max(found)
+        for name, found in cutoffs.items()
+    }
+    return [f"{name}@{cutoff}" for name, cutoff in drawn.items()] or [BEST_KEY]
 
 
 def save(
@@ -68,26 +104,22 @@ def save(
     return True
 
 
-def _draw_run(figure: Any, metrics_path: str | os.PathLike[str]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    lines = metrics_writer.read(metrics_path)
-    training = [line for line in lines if "loss" in line]
-    evaluations = [line for line in lines if "protocol" in line]
-    loss, recall, mrr = figure.subplots(3, 1, sharex=True)
+def _draw_loss(axes: Any, training: list[Record]) -> None:
     epochs = [line["epoch"] for line in training]
     values = [line["loss"] for line in training]
-    loss.plot(epochs, values, color="0.75", lw=1, label="log window")
+    axes.plot(epochs, values, color="0.75", lw=1, label="log window")
     starts, ends, values = epoch_means(training)
-    loss.hlines(values, starts, ends, color="0.15", lw=2, label="mean of the epoch")
-    _finish(loss, "Training loss")
-    _draw_metric(recall, evaluations, "recall@20")
-    _finish(recall, "Recall@20")
-    _draw_metric(mrr, evaluations, "mrr@20")
-    _finish(mrr, "MRR@20")
-    mrr.set_xlabel("Epochs of training")
-    mrr.set_xlim(left=0)
-    mrr.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.hlines(values, starts, ends, color="0.15", lw=2, label="mean of the epoch")
+    _finish(axes, "Training loss")
+
+
+def _number_epochs(axes: Any) -> None:
+    """Labels the axis that all panels share."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("Epochs of training")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def epoch_means(
@@ -115,15 +147,15 @@ def epoch_means(
     return starts, list(ends.values()), means
 
 
-def _draw_metric(axes: Any, evaluations: list[Record], name: str) -> None:
+def _draw_metric(axes: Any, evaluations: list[Record], key: str) -> None:
     """Draws one curve for each split and protocol, and marks the curve's best."""
     for split, style in LINES.items():
         for protocol, colour in COLOURS.items():
             points = [
-                (line["epoch"], line[name])
+                (line["epoch"], line[key])
                 for line in evaluations
                 if (line["split"], line["protocol"]) == (split, protocol)
-                and name in line
+                and key in line
             ]
             if not points:
                 continue
@@ -137,10 +169,11 @@ def _draw_metric(axes: Any, evaluations: list[Record], name: str) -> None:
                 label=f"{split}, {protocol}: best {best[1]:.4f} (epoch {best[0]:g})",
             )
             axes.plot(*best, "o", ms=9, mfc="none", color=colour)
+    _finish(axes, title(key))
 
 
 def _finish(axes: Any, title: str) -> None:
-    """Names a panel and takes away what tells nothing."""
+    """Names a panel, and removes what says nothing."""
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference_negatives as reference
 
-from tron_jax.objectives import drawn_scores, scoring
+from tron_jax.objectives import candidate_scores, drawn_scores, selection
 from tron_jax.objectives.losses import LOSSES, make_loss
 from tron_jax.optimizers.touched import sum_rows, touch
 from tron_jax.sampling.negatives import IN_BATCH_FROM, UNIFORM_STYLES, make_sampler
@@ -15,8 +15,8 @@ def test_hardest_equals_sorting_what_is_kept(seed):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(9, 30)).astype(np.float32)
     keep = rng.random((9, 30)) < 0.6
-    masked = np.where(keep, scores, scoring.LOWEST)
-    values, columns, kept = jax.jit(scoring.hardest, static_argnums=1)(masked, 7)
+    masked = np.where(keep, scores, selection.LOWEST)
+    values, columns, kept = jax.jit(selection.hardest, static_argnums=1)(masked, 7)
     for event in range(9):
         order = np.argsort(-scores[event], kind="stable")
         expected = [column for column in order if keep[event, column]][:7]
@@ -27,8 +27,8 @@ def test_hardest_equals_sorting_what_is_kept(seed):
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_scores_that_are_nan_count_and_show_in_the_loss(loss):
-    scores = jnp.array([[5.0, jnp.nan, 3.0, scoring.LOWEST], [1.0, 2.0, 3.0, 4.0]])
-    neg, _, kept = scoring.hardest(scores, 3)
+    scores = jnp.array([[5.0, jnp.nan, 3.0, selection.LOWEST], [1.0, 2.0, 3.0, 4.0]])
+    neg, _, kept = selection.hardest(scores, 3)
     losses = make_loss(loss, penalty=0.1)(jnp.ones(2), neg, kept)
     np.testing.assert_array_equal(jnp.isnan(losses), [True, False])
 
@@ -36,16 +36,18 @@ def test_scores_that_are_nan_count_and_show_in_the_loss(loss):
 def test_where_too_few_are_kept_the_rest_is_marked():
     scores = jnp.array([[5.0, 4.0, 3.0, 2.0]])
     keep = jnp.array([[False, True, False, True]])
-    values, columns, kept = scoring.hardest(jnp.where(keep, scores, scoring.LOWEST), 3)
+    values, columns, kept = selection.hardest(
+        jnp.where(keep, scores, selection.LOWEST), 3
+    )
     np.testing.assert_array_equal(values, [[4, 2, 0]])
     assert set(np.asarray(columns[0])[np.asarray(kept[0])].tolist()) == {1, 3}
     assert kept.sum() == 2
-    _, _, none = scoring.hardest(jnp.full_like(scores, scoring.LOWEST), 2)
+    _, _, none = selection.hardest(jnp.full_like(scores, selection.LOWEST), 2)
     assert not none.any()
 
 
 ROWS, WIDTH = 31, 6
-EVERY_WAY = {
+WAYS = {
     "batchwise": drawn_scores.shared,
     "eventwise": drawn_scores.gathered_at_once,
     "eventwise in blocks": drawn_scores.gathered,
@@ -80,11 +82,11 @@ def states(seed=0, events=40):
 
 @pytest.mark.portable
 @pytest.mark.parametrize("pool", IN_BATCH_FROM)
-@pytest.mark.parametrize("way", EVERY_WAY)
+@pytest.mark.parametrize("way", WAYS)
 def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypatch):
     """By every strategy, and in blocks that do not divide the groups."""
     monkeypatch.setattr(drawn_scores, "ROWS_AT_A_TIME", 2 * 7)
-    monkeypatch.setattr(drawn_scores, "strategy", lambda *shapes: EVERY_WAY[way])
+    monkeypatch.setattr(drawn_scores, "cheapest", lambda *shapes: WAYS[way])
     batch = jax.tree.map(jnp.asarray, reference.make_batch(0))
     candidates = candidates_by(way.split()[0], batch, pool)
     touched = touch(batch.items, batch.labels, candidates.drawn, ROWS, True)
@@ -92,14 +94,16 @@ def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypa
     weights = jax.random.normal(jax.random.key(9), (40, 11)) * batch.weight[:, None]
 
     def plain(hidden, rows):
-        chosen = rows[scoring.items_of(None, candidates, batch)]
+        chosen = rows[candidate_scores.items_of(candidates, batch)]
         return jnp.einsum("nd,ncd->nc", hidden, chosen)
 
     @jax.jit
     def ours(hidden, rows):
-        scores, backward = scoring.scores(hidden, rows, candidates, touched, batch)
+        scores, backward = candidate_scores.scores(
+            hidden, rows, candidates, touched, batch
+        )
         by_hidden, by_rows = backward(weights)
-        return scores, by_hidden, sum_rows(ROWS, *by_rows)
+        return scores, by_hidden, sum_rows(ROWS, by_rows)
 
     expected, back = jax.vjp(jax.jit(plain), hidden, rows)
     scores, *gradients = ours(hidden, rows)
@@ -124,30 +128,31 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
     def select(batch, hidden, rows):
         candidates = candidates_by(style, batch, pool, num_drawn, num_in_batch)
         touched = touch(batch.items, batch.labels, candidates.drawn, ROWS, False)
-        by = rows[jnp.arange(ROWS) if touched.ids is None else touched.ids]
-        arguments = (hidden, by, candidates, touched, batch)
-        found = scoring.selection_scores(*arguments, mask_hits=True, topk=3)
-        _, columns, _ = scoring.hardest(found, 3)
+        touched_rows = rows if touched.ids is None else rows[touched.ids]
+        arguments = (hidden, touched_rows, candidates, touched, batch)
+        found = candidate_scores.masked_scores(*arguments, mask_hits=True, topk=3)
+        _, columns, _ = selection.hardest(found, 3)
+        numbers = candidate_scores.rows_of(columns, candidates, touched, batch)
         return (
             candidates,
             found,
-            scoring.scores(*arguments)[0],
-            scoring.kept(candidates, batch, mask_hits=True),
+            candidate_scores.scores(*arguments)[0],
+            candidate_scores.kept(candidates, batch, mask_hits=True),
             columns,
-            scoring.items_of(columns, candidates, batch),
-            by[scoring.rows_of(columns, candidates, batch, touched)],
+            touched.items(numbers),
+            touched_rows[numbers],
         )
 
     outcome = jax.tree.map(np.asarray, select(batch, hidden, rows))
-    candidates, found, every, keep, columns, items, chosen = outcome
+    candidates, found, scored, keep, columns, items, chosen = outcome
     found, beyond = np.split(found, [num_drawn + num_in_batch], axis=1)
     assert beyond.shape[1] == (15 if num_drawn == 93 and style == "batchwise" else 0)
-    assert (beyond == scoring.LOWEST).all()
+    assert (beyond == selection.LOWEST).all()
     for event in np.flatnonzero(raw.weight):
         ids, _ = reference.candidates_of(event, style, raw, candidates, pool)
         scores = np.asarray(rows)[ids] @ np.asarray(hidden)[event]
-        np.testing.assert_allclose(every[event], scores, rtol=1e-4, atol=1e-5)
-        wanted = np.where(keep[event], scores, scoring.LOWEST)
+        np.testing.assert_allclose(scored[event], scores, rtol=1e-4, atol=1e-5)
+        wanted = np.where(keep[event], scores, selection.LOWEST)
         np.testing.assert_allclose(found[event], wanted, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(items[event], np.array(ids)[columns[event]])
         np.testing.assert_array_equal(chosen[event], np.asarray(rows)[items[event]])
@@ -167,7 +172,7 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
     ],
 )
 def test_the_cheapest_way_is_chosen_by_shape(events, rows, groups, way):
-    assert drawn_scores.strategy(events, rows, groups) is EVERY_WAY[way]
+    assert drawn_scores.cheapest(events, rows, groups) is WAYS[way]
 
 
 def test_memory_of_many_negatives_of_each_session_is_bounded(monkeypatch):
@@ -176,7 +181,7 @@ def test_memory_of_many_negatives_of_each_session_is_bounded(monkeypatch):
     events, rows, sessions, k, width = 64, 60_000, 16, 1024, 32
 
     def both(hidden, rows, numbers, group, members, by_scores):
-        drawn = drawn_scores.Drawn(numbers, group, members)
+        drawn = drawn_scores.DrawnRows(numbers, group, members)
         scores, backward = drawn_scores.gathered(hidden, rows, drawn)
         return scores, backward(by_scores)
 
@@ -190,7 +195,7 @@ def test_memory_of_many_negatives_of_each_session_is_bounded(monkeypatch):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("way", EVERY_WAY)
+@pytest.mark.parametrize("way", WAYS)
 def test_every_way_lowers_for_gpu_and_tpu(way, monkeypatch):
     monkeypatch.setattr(drawn_scores, "ROWS_AT_A_TIME", 2 * 7)
     batch = jax.tree.map(jnp.asarray, reference.make_batch(0))
@@ -198,8 +203,8 @@ def test_every_way_lowers_for_gpu_and_tpu(way, monkeypatch):
 
     def both(hidden, rows, by_scores):
         group = candidates.groups(batch.session)
-        drawn = drawn_scores.Drawn(candidates.drawn, group, candidates.members)
-        scores, backward = EVERY_WAY[way](hidden, rows, drawn)
+        drawn = drawn_scores.DrawnRows(candidates.drawn, group, candidates.members)
+        scores, backward = WAYS[way](hidden, rows, drawn)
         return scores, backward(by_scores)
 
     traced = jax.jit(both).trace(*states(), jnp.zeros((40, 7)))

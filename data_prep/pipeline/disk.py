@@ -1,0 +1,28 @@
+"""Whether the disk has room for a set, asked before anything is written."""
+
+from pathlib import Path
+
+from tron_jax.errors import UserError
+from tron_jax.files import free_room
+
+# Bytes of an event apart from its session's id, which is there once: while it lies in
+# temporary parts, with time and order; or in a set and the sorted runs it is merged
+# from, where a session has two events.
+_ROW = 28
+_SPARE = 1 << 24
+
+
+def rows_need(rows: int, id_bytes: int = 8) -> int:
+    """Bytes of disk that preparing so many rows needs, with session ids of so many."""
+    return rows * (_ROW + id_bytes)
+
+
+def require_space(out: Path, needed: int) -> None:
+    """Raises UserError where ``out`` cannot be given so many bytes of disk."""
+    folder = next(parent for parent in out.resolve().parents if parent.exists())
+    free, needed = free_room(folder), needed + _SPARE
+    if free < needed:
+        raise UserError(
+            f"{out}: about {needed / 1e9:,.2f} GB of free disk are needed, with "
+            f"temporary files; {folder} has {free / 1e9:,.2f} GB"
+        )

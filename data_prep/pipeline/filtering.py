@@ -1,0 +1,195 @@
+"""The paper's filters and split: which step follows which, part by part."""
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.pipeline import steps
+from data_prep.pipeline.merging import Merger
+from data_prep.pipeline.parts import Log, Part
+from data_prep.pipeline.spill import SpilledParts, spill
+from data_prep.pipeline.split import LatestTimes, SplitRule, latest_times, split_late
+from tron_jax.console.stages import Stages
+from tron_jax.errors import UserError
+
+
+class Filters(NamedTuple):
+    """What is too short or too rare to be kept."""
+
+    min_session_length: int = 2
+    min_item_support: int = 5
+
+
+class StepCount(NamedTuple):
+    """What is left after a step."""
+
+    step: str
+    sessions: int
+    events: int
+    items: int
+
+
+def filter_and_split(
+    log: Log,
+    filters: Filters,
+    rule: SplitRule | None,
+    train: Merger,
+    test: Merger,
+    stages: Stages,
+) -> list[StepCount]:
+    """Filters and splits a log as the paper does.
+
+    Sessions of enough events; then items of enough support, one pass over train and
+    test together; again sessions of enough events; the split; then test loses the items
+    that train lacks, and the sessions which that makes too short.
+
+    Args:
+      log: the raw log, which is used up.
+      filters: what to keep.
+      rule: which sessions become test where the log has no test part; none if None.
+      train: is given the train sessions.
+      test: is given the test sessions.
+      stages: shows how many parts are done.
+
+    Returns:
+      What was left of both together after each step.
+
+    Raises:
+      UserError: if nothing is left to train on.
+    """
+    filtering = _Filtering(log, filters, rule, train, test)
+    # A pass ends where the next step needs a sum over all parts.
+    sums_support, finds_latest = filters.min_item_support > 1, rule is not None
+    total = log.num_parts * (1 + sums_support + finds_latest)
+    done = itertools.count(1)
+
+    def counted(parts: Iterator[Part]) -> Iterator[Part]:
+        for part in parts:
+            yield part
+            stages.count("parts", next(done), total)
+
+    parts = map(filtering.drop_short_sessions, log.read())
+    if sums_support:
+        parts = spill(counted(parts), filtering.waiting("short"))
+    parts = map(filtering.drop_rare_items, parts)
+    if finds_latest:
+        parts = spill(counted(parts), filtering.waiting("rare"))
+    for part in counted(parts):
+        filtering.split(part)
+    filtering.finish_test()
+    return filtering.counts.totals()
+
+
+class _Filtering:
+    """The steps, with what they sum up over all parts."""
+
+    def __init__(
+        self,
+        log: Log,
+        filters: Filters,
+        rule: SplitRule | None,
+        train: Merger,
+        test: Merger,
+    ) -> None:
+        num_items = len(log.items)
+        self.counts = _StepCounts(num_items)
+        self._log, self._rule = log, rule
+        self._min_length, self._min_support = filters
+        self._train, self._test = train, test
+        self._support = np.zeros(num_items, np.int64)
+        self._in_train = np.zeros(num_items, bool)
+        self._latest = LatestTimes()
+        self._test_parts = self.waiting("test")
+
+    def waiting(self, name: str) -> SpilledParts:
+        """Returns an empty store, in memory or on disk as the log is."""
+        return SpilledParts(self._log.folder, name, self._log.train.on_disk)
+
+    def drop_short_sessions(self, part: Part) -> Part:
+        self.counts.add("read", part.events)
+        events = steps.keep_long_sessions(part.events, self._min_length)
+        self.counts.add(f"sessions of at least {self._min_length} events", events)
+        self._support += steps.count_items(events, len(self._support))
+        return part._replace(events=events)
+
+    def drop_rare_items(self, part: Part) -> Part:
+        events = part.events
+        if self._min_support > 1:
+            events = steps.keep_items(events, self._support >= self._min_support)
+        self.counts.add(f"items of at least {self._min_support} events", events)
+        events = steps.keep_long_sessions(events, self._min_length)
+        self.counts.add(f"sessions of at least {self._min_length} events again", events)
+        if self._rule is not None:
+            self._latest = latest_times(events, self._latest)
+        return part._replace(events=events)
+
+    def split(self, part: Part) -> None:
+        """Arranges what is train; test waits until all items of train are known."""
+        nothing = part.events.slice(0, 0)
+        train, test = part.events, nothing
+        if part.is_test:
+            train, test = nothing, part.events
+        elif self._rule is not None:
+            train, test = split_late(part.events, self._rule, self._latest)
+        if train.num_rows:
+            self._in_train[train["item"].to_numpy()] = True
+            self._arrange(part, train, train, self._train)
+        if test.num_rows:
+            self._test_parts.append(part._replace(events=test))
+
+    def finish_test(self) -> None:
+        """Drops from test what train lacks, and arranges it."""
+        if not self._train.events:
+            left = self.counts.totals()
+            story = "; ".join(f"{c.step}: {c.sessions:,} sessions" for c in left)
+            what = f"no session of {self._min_length} events is left to train on"
+            raise UserError(f"{what} ({story})")
+        for part in self._test_parts.read():
+            known = steps.keep_items(part.events, self._in_train)
+            long = steps.keep_long_sessions(known, self._min_length)
+            self._arrange(part, known, long, self._test)
+
+    def _arrange(
+        self, part: Part, known: pa.Table, long: pa.Table, merger: Merger
+    ) -> None:
+        """Counts what the last two steps left of a part, and gives it away in order."""
+        self.counts.add("test items that train has", known)
+        step = f"test sessions of at least {self._min_length} events again"
+        self.counts.add(step, long)
+        if long.num_rows:
+            merger.append(steps.arrange(long), part.session_ids, part.first_rows)
+
+
+class _StepCounts:
+    """Counts what each step leaves, over all parts."""
+
+    def __init__(self, num_items: int) -> None:
+        self._num_items = num_items
+        self._counts: dict[str, StepCount] = {}
+        self._occur: dict[str, np.ndarray] = {}  # [num_items] bool
+        self._last: tuple[pa.Table, int, np.ndarray] | None = None
+
+    def add(self, step: str, events: pa.Table) -> None:
+        """Adds a part as a step left it; its sessions are in no other part."""
+        # A step that drops nothing returns the very table it was given.
+        if self._last is None or self._last[0] is not events:
+            lengths = np.bincount(events["session"].to_numpy())
+            occur = np.zeros(self._num_items, bool)
+            occur[events["item"].to_numpy()] = True
+            self._last = events, int(np.count_nonzero(lengths)), occur
+        _, sessions, occur = self._last
+        before = self._counts.get(step, StepCount(step, 0, 0, 0))
+        occur = self._occur[step] = self._occur.get(step, False) | occur
+        self._counts[step] = StepCount(
+            step,
+            before.sessions + sessions,
+            before.events + events.num_rows,
+            int(np.count_nonzero(occur)),
+        )
+
+    def totals(self) -> list[StepCount]:
+        """Returns what was left after each step, in their order."""
+        return list(self._counts.values())
