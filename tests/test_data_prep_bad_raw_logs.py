@@ -132,10 +132,10 @@ def test_bad_rows(capsys, tmp_path, name, row, expected):
     for out, content, args in (("a", bad, ["--skip_bad_rows"]), ("b", lines, [])):
         folder = write(tmp_path, name, b"".join(content))
         assert status_of(name, folder, tmp_path / out, *args) == 0
-    told = capsys.readouterr().err
-    assert "warning: 2 malformed rows left out" in told
-    assert "row 16: " in told
-    assert "row 19: " in told
+    stderr = capsys.readouterr().err
+    assert "warning: 2 malformed rows left out" in stderr
+    assert "row 16: " in stderr
+    assert "row 19: " in stderr
     made = [open_prepared(tmp_path / out).fingerprint for out in ("a", "b")]
     assert made[0] == made[1]
 

@@ -34,23 +34,23 @@ def raw_sessions(data, *names):
     return found
 
 
-@pytest.mark.parametrize("form", PROGRAMS)
-def test_a_set_written_out_and_prepared_back(tmp_path, form):
+@pytest.mark.parametrize("log_format", PROGRAMS)
+def test_a_set_written_out_and_prepared_back(tmp_path, log_format):
     made, raw, out = (str(tmp_path / name) for name in ("made", "raw", "out"))
     size = ["--num_sessions=2000", "--num_items=60"]
-    go(synthetic, f"--profile={form}", f"--out={made}", *size)
-    go(raw_logs, f"--data={made}", f"--format={form}", f"--out={raw}")
-    files = [tmp_path / "raw" / name for name in raw_logs.FILES[form]]
-    source = raw if form == "otto" else str(files[0])
+    go(synthetic, f"--profile={log_format}", f"--out={made}", *size)
+    go(raw_logs, f"--data={made}", f"--format={log_format}", f"--out={raw}")
+    files = [tmp_path / "raw" / name for name in raw_logs.FILES[log_format]]
+    source = raw if log_format == "otto" else str(files[0])
     go(
-        PROGRAMS[form],
+        PROGRAMS[log_format],
         f"--raw={source}",
         f"--out={out}",
         sizes=small_sizes(part_rows=1000),
     )
     before, after = open_prepared(made), open_prepared(out)
     assert raw_sessions(before, "train", "test") == raw_sessions(after, "train", "test")
-    if form == "otto":
+    if log_format == "otto":
         for name in ("train", "test"):
             one, other = getattr(before, name), getattr(after, name)
             np.testing.assert_array_equal(one.offsets, other.offsets)

@@ -1,4 +1,4 @@
-"""From opened logs to a written set: the way of every program that reads a log."""
+"""From opened logs to a written set: what all programs that read a log do."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ from tron_jax.files import new_folder, refuse_taken
 class LogSizes(NamedTuple):
     """How much of a log is worked on at once.
 
-    read: while it is read; plan: into how many parts so many rows are cut, about.
+    read: while it is read; plan: from its rows, about, to the parts it is cut into.
     """
 
     read: ReadSizes = ReadSizes()
@@ -48,7 +48,7 @@ def define_flags(raw: str) -> flags.FlagValues:
 
 
 def add_flags(values: flags.FlagValues) -> None:
-    """Adds the flags of every program that reads a log."""
+    """Adds the flags that all programs that read a log have."""
     flags.DEFINE_bool(
         "skip_bad_rows",
         False,
@@ -110,7 +110,7 @@ def _read(
     bad: BadRows,
     stages: Stages,
 ) -> Log:
-    """Cuts logs into parts, which lie in a folder if they are many."""
+    """Cuts logs into parts, twice where some ids turn out late to be text."""
     work = work_folder(folder)
     text = any(log.text_items for log in logs.values())
     try:
@@ -129,7 +129,7 @@ def _read_as(
     bad: BadRows,
     stages: Stages,
 ) -> Log:
-    """Reads the ids of all logs' items as text, or all as numbers."""
+    """Cuts logs into parts, the ids of items read as text or as numbers."""
     items = ItemCodes()
     parts = {}
     for role, log in logs.items():

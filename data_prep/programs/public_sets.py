@@ -1,6 +1,6 @@
 """The paper's three data sets: which files each has, and how the paper prepares it.
 
-Source: TRON (arXiv 2307.14906) §3.1, and what its authors published.
+Source: TRON (arXiv 2307.14906) §3, and what its authors published.
 """
 
 from collections.abc import Callable

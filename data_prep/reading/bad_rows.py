@@ -1,4 +1,4 @@
-"""Malformed rows: told from the good ones around them, and refused or counted."""
+"""Malformed rows: found among good ones, and refused or left out and counted."""
 
 from collections.abc import Callable, Iterator
 

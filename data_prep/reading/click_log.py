@@ -35,7 +35,7 @@ class ClickLog(Protocol):
     text_items: bool
 
     def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
-        """Yields the log's clicks in raw order, from its beginning at every call.
+        """Yields the log's clicks in raw order; each call begins anew.
 
         Args:
           text: whether to read the ids of items as text even where they are numbers.
@@ -59,8 +59,9 @@ class ClickLog(Protocol):
 def read_ahead(batches: Generator[ClickBatch]) -> Generator[ClickBatch]:
     """Yields batches, while a thread already makes the next one.
 
-    It is done with ``batches`` when it ends, however it ends: what is left for the
-    garbage collector to close may wait for a thread while a lock of threads is held.
+    However this ends, ``batches`` is closed in the end. A generator with a thread of
+    its own must not be left to the garbage collector, which may run while Python holds
+    the lock that the end of a thread waits for.
     """
     with contextlib.closing(batches), ThreadPoolExecutor(1) as pool:
         pending = pool.submit(next, batches, None)

@@ -50,7 +50,9 @@ def read_ids(
       dictionary without repeats.
     """
     _refuse_missing(column, source)
-    if pa.types.is_floating(column.type):  # as whole numbers are beside missing ones
+    if pa.types.is_floating(
+        column.type
+    ):  # integers that once stood beside missing ones
         try:
             column = column.cast(pa.int64())
         except pa.ArrowInvalid as error:

@@ -68,11 +68,11 @@ class JsonLog(text_log.TableLog):
 
 
 def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
-    """Parses whole lines; fields that are not asked for are left out.
+    """Parses whole lines.
 
     Args:
       data: lines, each a JSON object.
-      schema: of the fields to read; one that a line lacks is null.
+      schema: the fields to read; one that a line lacks is null, others are left out.
 
     Returns:
       The rows: as many as there are lines, where each holds one object.
@@ -81,7 +81,7 @@ def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
       pa.ArrowInvalid: if a line is malformed, or null.
     """
     if _NULL_FIRST.match(data) or _NULL_LATER.search(data):
-        # As the first row of a block it ends the process (pyarrow 26).
+        # As the first row of a block, it would end the process (pyarrow 26).
         raise pa.ArrowInvalid("JSON parse error: expected an object, found null")
     return pyarrow.json.read_json(
         pa.BufferReader(data),
@@ -103,12 +103,11 @@ def _longest_line(data: bytes) -> int:
 
 def _sample(path: Path, head: bytes) -> list[dict[str, Any]]:
     """Returns the objects among the first lines."""
-    lines = [line for line in head.split(b"\n") if line.strip()][
-        : text_log.SAMPLE_LINES
-    ]
+    lines = [line for line in head.split(b"\n") if line.strip()]
     if not lines:
         raise UserError(f"{path}: no rows; expected JSON lines")
-    good = [line for line in lines if _problem(line) is None]
+    sample = lines[: text_log.SAMPLE_LINES]
+    good = [line for line in sample if _problem(line) is None]
     if not good:
         raise UserError(f"{path}: row 1: {_problem(lines[0])}")
     return [json.loads(line) for line in good]

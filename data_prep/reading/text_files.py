@@ -32,11 +32,11 @@ class Block(NamedTuple):
 class TextFile:
     """A text file, plain or compressed, without its byte-order mark.
 
-    bytes_read: how many bytes of the file, as it lies on disk, were read by ``blocks``.
+    size: bytes on disk; bytes_read: how many of them ``blocks`` has read.
     """
 
     def __init__(self, path: Path, block_bytes: int, codec: str | None = None) -> None:
-        """Looks the file up; it is read by ``blocks``.
+        """Checks that the file can be opened.
 
         Args:
           path: the file; gzip is known by its first bytes.
@@ -150,7 +150,7 @@ class TextFile:
 
 
 class _Observed(io.RawIOBase):
-    """A file whose bytes somebody is given as they are read."""
+    """A file that hands what is read from it to an observer as well."""
 
     def __init__(self, raw: io.BufferedReader, observe: Callable[[bytes], None]):
         self._raw, self._observe = raw, observe
