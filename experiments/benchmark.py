@@ -1,4 +1,4 @@
-"""Times a run's train step or evaluation, and tells where the time goes.
+"""Times a run's train step or evaluation, and shows where the time goes.
 
     python -m experiments.benchmark train --config=experiments/configs/tron_xl.py \
         --config.data.path=DIR [--repeats=60] [--json=FILE]
@@ -10,11 +10,11 @@
         [--num_items=43000,430000,1800000] [--batch_sizes=32,128,512] [--plot=FILE.png]
     python -m experiments.benchmark prepare --format=FORMAT [--num_sessions=N]
 
-`train`: a step, data loading included, beside its floor: the matmul of all candidates
-and `jax.lax.top_k` over their scores alone, at the step's own shapes. `evaluate`: a
-pass over the first test events beside the matmul over the same blocks alone. Both are
-timed in turn in one process, since a shared machine makes times of different minutes
-incomparable; read the ratio.
+`train`: a step, data loading included, and its floor: the matmul of all candidates and
+`jax.lax.top_k` over their scores alone, at the step's own shapes. `evaluate`: a pass
+over the first test events, and the matmuls of the same blocks alone. The two are timed
+in turn in one process, since times of different minutes are incomparable on a shared
+machine; read the ratio.
 
 `--breakdown`: the parts of a step (benchmarks/breakdown.py). `--against`: the same
 benchmark in another checkout, in turn with this one. `--beside`: the steps of another
@@ -36,18 +36,18 @@ from absl import flags
 
 from experiments import entry, workdirs
 from experiments.benchmarks import (
-    against,
-    beside,
     breakdown,
-    children,
-    plots,
-    point,
+    charts,
+    child_processes,
+    evaluation,
+    other_checkout,
+    other_config,
     prepare,
     scaling,
+    scaling_point,
+    train_step,
 )
-from experiments.benchmarks import evaluate as benchmark_evaluate
-from experiments.benchmarks import train as benchmark_train
-from experiments.benchmarks.runner import open_run
+from experiments.benchmarks.workload import open_workload
 from tron_jax.errors import UserError
 from tron_jax.reporting.plots import save
 
@@ -58,8 +58,8 @@ class Command(NamedTuple):
     """A benchmark.
 
     Attributes:
-      define_flags: of its own.
-      run: prints what it finds.
+      define_flags: defines its own flags.
+      run: measures, and prints the report.
     """
 
     define_flags: Callable[[flags.FlagValues], None]
@@ -91,7 +91,7 @@ def _refuse(name: str) -> None:
     raise UserError(f"benchmark {name or '(nothing)'}: expected one of: {expected}")
 
 
-def _tell(values: flags.FlagValues, command: str, report: Report, table: str) -> None:
+def _report(values: flags.FlagValues, command: str, report: Report, table: str) -> None:
     """Prints a report and writes it where it is asked for."""
     print(table)
     if values.json:
@@ -116,7 +116,7 @@ def _define_train(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("breakdown", False, "The parts of a step.", values)
     flags.DEFINE_string("plot", None, "PNG of the breakdown.", values)
     flags.DEFINE_string("beside", None, "Another config to time in turn.", values)
-    against.define_flags(values)
+    other_checkout.define_flags(values)
 
 
 def _train(values: flags.FlagValues) -> None:
@@ -127,38 +127,38 @@ def _train(values: flags.FlagValues) -> None:
     if values.against:
         _against("train", values)
         return
-    run = open_run(values.config)
+    workload = open_workload(values.config)
     if values.beside:
         fields = {"data.path": values.config.data.path}
-        other = open_run(entry.read_config(values.beside, fields))
-        report = beside.measure(run, other, values.repeats)
-        table = beside.table(report, values.beside)
-        _tell(values, "train --beside", report, table)
+        other = open_workload(entry.read_config(values.beside, fields))
+        report = other_config.measure(workload, other, values.repeats)
+        table = other_config.table(report, values.beside)
+        _report(values, "train --beside", report, table)
         return
     if values.breakdown:
-        report = breakdown.measure(run, values.repeats)
+        report = breakdown.measure(workload, values.repeats)
         table = breakdown.table(report)
-        _tell(values, "train --breakdown", report, table)
-        _plot(values, plots.draw_breakdown, report, 3)
+        _report(values, "train --breakdown", report, table)
+        _plot(values, charts.draw_breakdown, report, 3)
         return
-    report = benchmark_train.measure(run, values.repeats)
-    _tell(values, "train", report, benchmark_train.table(report))
+    report = train_step.measure(workload, values.repeats)
+    _report(values, "train", report, train_step.table(report))
 
 
 def _evaluate(values: flags.FlagValues) -> None:
     if values.against:
         _against("evaluate", values)
         return
-    report = benchmark_evaluate.measure(open_run(values.config), values.repeats)
-    _tell(values, "evaluate", report, benchmark_train.table(report))
+    report = evaluation.measure(open_workload(values.config), values.repeats)
+    _report(values, "evaluate", report, train_step.table(report))
 
 
 def _against(command: str, values: flags.FlagValues) -> None:
-    other = against.checkout(values.against)
-    config = children.config_arguments(values)
+    other = other_checkout.checkout(values.against)
+    config = child_processes.config_arguments(values)
     arguments = [command, *config, f"--repeats={values.repeats}"]
-    report = against.measure(other, arguments, values.rounds)
-    _tell(values, f"{command} --against", report, against.table(report))
+    report = other_checkout.measure(other, arguments, values.rounds)
+    _report(values, f"{command} --against", report, other_checkout.table(report))
 
 
 def _define_scaling(values: flags.FlagValues) -> None:
@@ -168,7 +168,7 @@ def _define_scaling(values: flags.FlagValues) -> None:
 
 def _scaling(values: flags.FlagValues) -> None:
     sizes = scaling.axes(values)
-    config = children.config_arguments(values)
+    config = child_processes.config_arguments(values)
 
     def start(point: dict[str, int]) -> scaling.Process:
         named = [f"--{axis}={size}" for axis, size in point.items()]
@@ -178,15 +178,15 @@ def _scaling(values: flags.FlagValues) -> None:
         sizes, values.config.train.batch_size, start, values.repeats
     )
     report |= {"profile": values.profile, "config": config}
-    _tell(values, "scaling", report, scaling.table(report))
-    _plot(values, plots.draw_scaling, report, 6)
+    _report(values, "scaling", report, scaling.table(report))
+    _plot(values, charts.draw_scaling, report, 6)
 
 
 def _point(values: flags.FlagValues) -> None:
     size = (values.num_items, values.batch_size)
     try:
-        run = point.make_run(values.config, values.profile, *size)
-        for answer in point.answers(run, sys.stdin):
+        workload = scaling_point.make_workload(values.config, values.profile, *size)
+        for answer in scaling_point.answers(workload, sys.stdin):
             print(json.dumps(answer), flush=True)
     except UserError as error:
         print(json.dumps({"error": str(error)}), flush=True)
@@ -194,9 +194,9 @@ def _point(values: flags.FlagValues) -> None:
 
 COMMANDS = {
     "train": Command(_define_train, _train),
-    "evaluate": Command(against.define_flags, _evaluate),
+    "evaluate": Command(other_checkout.define_flags, _evaluate),
     "scaling": Command(_define_scaling, _scaling),
-    "point": Command(point.define_flags, _point),  # of scaling
+    "point": Command(scaling_point.define_flags, _point),  # of scaling
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Says before the first step what a run needs, and refuses what cannot fit."""
+"""What a run needs of memory and disk, checked before its first step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Needs(NamedTuple):
 
     Attributes:
       table: the item table.
-      moments: what the item table's optimizer keeps beside it.
+      moments: what the item table's optimizer keeps of it.
       encoder: parameters and optimizer state of the encoder, and what it carries.
       step: temporaries of the largest train step, and batches under way.
       evaluation: temporaries of an evaluation; 0 where there is none.
@@ -46,12 +46,12 @@ class Needs(NamedTuple):
 def measure(
     state: TrainState, step: int, evaluator: Evaluator | None, *, copies: bool
 ) -> Needs:
-    """Adds up what a run will hold, before any of it exists.
+    """Adds up what a run will hold, before any of it is allocated.
 
     Args:
       state: the shapes of its arrays.
       step: bytes of temporaries of the largest train step.
-      evaluator: whose programs are compiled for this, to be used later; None where
+      evaluator: of the run; its programs are compiled here and used later. None if
         nothing is evaluated.
       copies: whether a checkpoint under way holds a copy of the state.
 
@@ -83,7 +83,7 @@ WORDS = {
     "evaluation": "evaluation",
     "saving": "saving",
 }
-# What makes each smaller, for whoever is refused.
+# How a user makes each smaller.
 REMEDIES = {
     "state": "lower model.hidden_size, or prepare the data with fewer items",
     "step": "lower train.batch_size, negatives.num_uniform or model.hidden_size",
@@ -98,7 +98,7 @@ def check_memory(needs: Needs, free: int | None, *, dense: bool) -> str:
 
     Args:
       needs: of the run.
-      free: bytes that the device's memory has room for; None = not known.
+      free: free bytes of the device's memory; None = not known.
       dense: whether a step updates the item table as a whole.
 
     Returns:
@@ -126,12 +126,13 @@ def check_memory(needs: Needs, free: int | None, *, dense: bool) -> str:
 def check_disk(state: int, *, saves: int, there: int, keep_last: int, free: int) -> str:
     """Compares what the checkpoints of a run need with what there is.
 
-    The newest few and the best stay, and the next is complete before one of them goes.
+    The newest few and the best are kept, and one is deleted only after the next is
+    complete.
 
     Args:
       state: bytes of a checkpoint.
       saves: how many are still to be made.
-      there: how many there are already.
+      there: how many exist already.
       keep_last: how many of the newest stay.
       free: bytes that the disk has room for.
 

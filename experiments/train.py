@@ -25,7 +25,8 @@ from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
-from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
+from tron_jax.training.loop import Loop, asked_to_stop
+from tron_jax.training.step_programs import compile_steps
 
 
 def main(argv: Sequence[str]) -> int:
@@ -84,8 +85,8 @@ def _train(
         f"(compiling the step for {len(batches)} lengths of batch)",
         flush=True,
     )
-    popularity = jax.device_put(parts.popularity)
-    train_step = compile_steps(parts.train_step, shapes, batches, popularity)
+    constants = jax.device_put(parts.constants)
+    train_step = compile_steps(parts.train_step, shapes, batches, constants)
     needs = preflight.measure(
         shapes,
         train_step.temporaries(),
@@ -133,13 +134,13 @@ def _check_room(
     saves: int,
     resumed: bool,
 ) -> None:
-    """Prints what the run needs of memory and disk, or refuses it."""
+    """Prints what the run needs of memory and disk, or raises if that is not free."""
     free = memory.free_memory()
     if free is not None and resumed:
-        free += needs.state  # is there already
+        free += needs.state  # already allocated
     dense = config.optimizer.item_table == "dense"
     print(preflight.check_memory(needs, free, dense=dense))
-    staging.clear(checkpoints.folder)  # a killed run's, before room is asked for
+    staging.clear(checkpoints.folder)  # what a killed run left must not count
     line = preflight.check_disk(
         needs.state,
         saves=saves,
@@ -151,7 +152,7 @@ def _check_room(
 
 
 def _spent(checkpoints: Checkpoints) -> str:
-    """What the run took, in a line."""
+    """A line of the memory that the run used and the speed of its checkpoints."""
     peak, saved = memory.peak_memory(), checkpoints.saved
     figures = [f"peak memory {readable(peak.host)}"]
     if peak.device is not None:

@@ -10,10 +10,18 @@ import pytest
 
 # Tests that need several devices or the GPU start a process of their own.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile much and compute little, so LLVM need not optimise.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+# Tests compile much and compute little, so LLVM need not optimise, and XLA need not
+# generate fused loops by way of MLIR, which takes half of the time of a compilation.
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+# A shell that ignores SIGINT passes that on, to us and to the children of tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):
@@ -85,6 +93,7 @@ def _stopped(tmp_path_factory, tiny_data, compilations) -> Path:
     workdir = tmp_path_factory.mktemp("stopped") / "run"
     with tiny.compiled_once(compilations), pytest.MonkeyPatch.context() as patch:
         signal_at(patch, signal.SIGTERM, 33)
+        without_plot(patch)
         assert train.main(tiny.command(workdir, tiny_data)) == 0
     return workdir
 
@@ -110,12 +119,21 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
     patch.setattr(log_windows.Recorder, "add", added)
 
 
+def without_plot(patch: pytest.MonkeyPatch) -> None:
+    """Spares a run its picture, which takes as long as fifty steps."""
+    from tron_jax.reporting import plots
+
+    patch.setattr(plots, "plot_run", lambda metrics, picture: True)
+
+
 @pytest.fixture
-def train(tiny_data, compilations, capfd):
+def train(tiny_data, compilations, capfd, monkeypatch):
     """Runs the training program: ``(workdir, mode, **fields) -> status, out, err``."""
     import tiny
 
     from experiments import train
+
+    without_plot(monkeypatch)
 
     def call(workdir, mode="rows", *arguments, data=tiny_data, **fields):
         capfd.readouterr()

@@ -60,7 +60,7 @@ def assert_moved_alike(actual, expected):
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("whole", [False, True])
 def test_rows_equal_the_rule_written_out(setting, whole):
-    optimizer = item_table.adagrad(rate, **options(setting))
+    optimizer = item_table.row_adagrad(rate, **options(setting))
 
     @jax.jit
     def apply(state, ids, gradients, step):
@@ -103,7 +103,7 @@ def test_the_transform_equals_the_rule_written_out(setting):
 
 
 def test_a_row_that_is_not_drawn_keeps_its_velocity_for_the_next_time():
-    optimizer = item_table.adagrad(
+    optimizer = item_table.row_adagrad(
         lambda step: 0.2, epsilon=1e-6, epsilon_in_root=True, momentum=0.5
     )
     state = optimizer.init(jnp.zeros((ROWS, HIDDEN)))
@@ -119,7 +119,7 @@ def test_a_row_that_is_not_drawn_keeps_its_velocity_for_the_next_time():
 
 
 def test_both_lower_for_accelerators():
-    optimizer = item_table.adagrad(rate, **options(SETTINGS[1]))
+    optimizer = item_table.row_adagrad(rate, **options(SETTINGS[1]))
     tx = adagrad.adagrad(rate, **options(SETTINGS[1]))
 
     def both(table, ids, gradients, step):

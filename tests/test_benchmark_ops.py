@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments.benchmarks import runner as benchmark_run
 from experiments.benchmarks.breakdown import scopes_cached
 from experiments.benchmarks.ops import OTHER, PARTS, part_of_name, parts_of_program
+from experiments.benchmarks.step_timer import compile_step
 from experiments.benchmarks.trace import Op, seconds_by_part
+from experiments.benchmarks.workload import dispatch_at, open_workload
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,9 @@ ENTRY %main (x: f32[2], y: f32[2]) -> f32[2] {{
 
 @pytest.mark.parametrize("topk", [8, 0])
 def test_every_part_of_the_step_has_operations(tiny_data, compilations, topk):
-    run = benchmark_run.open_run(tiny.config(tiny_data, loss__topk=topk))
+    workload = open_workload(tiny.config(tiny_data, loss__topk=topk))
     with tiny.compiled_once(compilations), scopes_cached():
-        [compiled] = benchmark_run.compile_step(run.parts, [0]).by_shape.values()
+        [compiled] = compile_step(workload.parts, [0]).by_shape.values()
     found = set(parts_of_program(compiled.as_text()).values())
     assert found - {OTHER} == set(PARTS) - {OTHER} - (
         {"selection"} if not topk else set()
@@ -116,9 +117,11 @@ def test_shares_out_time(seed):
 
 
 def test_the_scopes_are_kept_by_an_accelerator(tiny_data):
-    run = benchmark_run.open_run(tiny.config(tiny_data))
-    batch, _ = benchmark_run.take(run.parts, 0)
-    traced = jax.jit(run.parts.train_step).trace(jax.eval_shape(run.parts.init), batch)
+    workload = open_workload(tiny.config(tiny_data))
+    batch, _ = dispatch_at(workload.parts, 0)
+    traced = jax.jit(workload.parts.train_step).trace(
+        jax.eval_shape(workload.parts.init), batch
+    )
     text = traced.lower(lowering_platforms=("cuda",)).as_text(debug_info=True)
     for scope in ("sampling", "jvp(encoder)", "objective/selection", "row_update"):
         assert f"/{scope}/" in text

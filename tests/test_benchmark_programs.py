@@ -8,13 +8,11 @@ import pytest
 import tiny
 
 from experiments import benchmark, entry
-from experiments.benchmarks import against as benchmark_against
-from experiments.benchmarks import breakdown as benchmark_breakdown
-from experiments.benchmarks import point as benchmark_point
-from experiments.benchmarks import runner as benchmark_run
+from experiments.benchmarks import breakdown, other_checkout, scaling_point
 from experiments.benchmarks.breakdown import Sample
-from experiments.benchmarks.sessions import make_sessions
+from experiments.benchmarks.made_up_sessions import make_sessions
 from experiments.benchmarks.timing import ratio
+from experiments.benchmarks.workload import dispatch_at, open_workload, spread
 from tron_jax import memory
 from tron_jax.errors import UserError
 from tron_jax.reporting import plots
@@ -81,13 +79,13 @@ def test_a_breakdown_leaves_out_what_was_disturbed():
 
     traced = samples([1, 1, 1, 90], [10, 10, 10, 11], "selection")
     plain = samples([1] * 4, [10] * 4, "selection")
-    report = benchmark_breakdown.summarise(plain, traced)
+    report = breakdown.summarise(plain, traced)
     # 90 and 11 beside the medians of their own shapes
     assert report["seconds"] == pytest.approx(5.5)
     assert report["parts"] == {"selection": pytest.approx(2.75)}
     assert report["unaccounted"] == pytest.approx(2.75)
     assert report["repeats"] == 8
-    table = benchmark_breakdown.table({"what": "a step", **report}).splitlines()
+    table = breakdown.table({"what": "a step", **report}).splitlines()
     assert [line.split()[:4] for line in table[:2]] == [
         ["selection", "2750.00", "ms", "50.0%"],
         ["unaccounted", "2750.00", "ms", "50.0%"],
@@ -126,14 +124,14 @@ def test_steps_that_are_made_many_at_a_time(tiny_data, compilations):
         train__steps_per_call=20,
     )
     with tiny.compiled_once(compilations):
-        opened = benchmark_run.open_run(changed)
-        _, made = benchmark_run.take(opened.parts, 0)
-        report = benchmark_breakdown.measure(opened, 80)
+        opened = open_workload(changed)
+        _, made = dispatch_at(opened.parts, 0)
+        report = breakdown.measure(opened, 80)
     assert made == 20
     assert report["repeats"] == 4  # dispatches
     assert report["parts"]["row update"] > 0
-    starts = benchmark_run.spread(opened.parts, 4)
-    assert [benchmark_run.take(opened.parts, start)[1] for start in starts] == [20] * 4
+    starts = spread(opened.parts, 4)
+    assert [dispatch_at(opened.parts, start)[1] for start in starts] == [20] * 4
 
 
 def test_without_matplotlib(tmp_path, monkeypatch):
@@ -157,8 +155,8 @@ def test_sessions_are_the_same_in_any_catalogue():
 def test_a_point(tiny_data, compilations):
     changed = tiny.config(tiny_data, mode="dense", negatives__num_in_batch=11)
     with tiny.compiled_once(compilations):
-        run = benchmark_point.make_run(changed, "diginetica", 200, 4)
-        ready, seconds, taken = benchmark_point.answers(run, ["5\n"])
+        run = scaling_point.make_workload(changed, "diginetica", 200, 4)
+        ready, seconds, taken = scaling_point.answers(run, ["5\n"])
     assert run.config.negatives.num_in_batch == 3
     assert run.num_items == 200
     assert ready == {"ready": True}
@@ -174,9 +172,9 @@ def test_a_point_that_cannot_fit(tiny_data, compilations, monkeypatch):
     changed = tiny.config(tiny_data, mode="dense", negatives__num_in_batch=11)
     monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     with tiny.compiled_once(compilations):  # the point of the test before
-        run = benchmark_point.make_run(changed, "diginetica", 200, 4)
+        run = scaling_point.make_workload(changed, "diginetica", 200, 4)
         with pytest.raises(UserError, match="are free"):
-            next(benchmark_point.answers(run, []))
+            next(scaling_point.answers(run, []))
 
 
 def test_scaling(tmp_path, run, tiny_data):
@@ -203,7 +201,7 @@ def test_another_checkout_takes_turns(tmp_path, run, tiny_data, monkeypatch):
         calls.append((root, arguments))
         return {"seconds": 1.0 + len(calls) / 1000 + (root == tmp_path)}
 
-    monkeypatch.setattr(benchmark_against, "run_benchmark", run_in)
+    monkeypatch.setattr(other_checkout, "run_benchmark", run_in)
     figures = tmp_path / "figures.json"
     status, out, err = run(
         *("train", *config(tiny_data), f"--against={tmp_path}", "--rounds=3"),
@@ -220,7 +218,7 @@ def test_another_checkout_takes_turns(tmp_path, run, tiny_data, monkeypatch):
     assert found["ratio"] == pytest.approx(1.005 / 2.006)
     assert len(found["samples"]) == 3
     assert str(tmp_path) in out
-    same = benchmark_against.measure(tiny.ROOT, [], 2)  # against itself
+    same = other_checkout.measure(tiny.ROOT, [], 2)  # against itself
     assert len(same["samples"]) == len(same["other_samples"]) == 2
 
 
@@ -229,7 +227,7 @@ def test_why_another_checkout_fails(tmp_path):
     folder.mkdir()
     (folder / "benchmark.py").write_text("raise SystemExit('error: too old')")
     with pytest.raises(UserError, match=f"{tmp_path}: too old"):
-        benchmark_against.run_benchmark(tmp_path, ["train"])
+        other_checkout.run_benchmark(tmp_path, ["train"])
 
 
 @pytest.mark.parametrize(
@@ -246,5 +244,5 @@ def test_figures_of_another_checkout(tmp_path, monkeypatch, memory, expected):
         "json.dump({'seconds': 2, **found}, open(path, 'w'))\n"
     )
     monkeypatch.setenv("GLIBC_TUNABLES", memory)
-    found = benchmark_against.run_benchmark(tmp_path, ["train"])
+    found = other_checkout.run_benchmark(tmp_path, ["train"])
     assert found == {"seconds": 2, "in": str(tmp_path), "memory": expected}

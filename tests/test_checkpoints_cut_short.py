@@ -9,47 +9,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from tron_jax.storage.checkpoints import Checkpoints
-
-FULL_DISK = """
-import resource, sys
-import jax, jax.numpy as jnp
-from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.errors import UserError
+from tron_jax.storage.checkpoints import Checkpoints
 
-folder, at = sys.argv[1:]
-state = [jnp.arange(100_000, dtype=jnp.float32), jnp.int32(1)]
-checkpoints = Checkpoints(folder)
-checkpoints.save(1, state, {"at": 1}, score=1.0, wait=True)
-_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
 # 300 kB stops the arrays; 100 bytes the small files as well.
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(at), hard))
-checkpoints.save(2, state, {"at": 2})
-checkpoints._writer.join()
-try:
-    checkpoints.check()
-except UserError as error:
-    print(error)
-checkpoints.check()
-resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-print(checkpoints.restore_newest(jax.eval_shape(lambda: state))[0])
-print(sorted(path.name for path in checkpoints.folder.iterdir()))
-checkpoints.save(2, state, {}, wait=True)
-print(checkpoints.steps())
-"""
-
-
 @pytest.mark.parametrize("limit", [300_000, 100])
 def test_full_disk_leaves_the_former_ones(tmp_path, limit):
-    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)]
-    done = subprocess.run(
-        [*command, str(limit)], capture_output=True, text=True, timeout=120
-    )
-    assert done.stderr == ""
-    message, *rest = done.stdout.splitlines()
-    assert message == f"cannot write checkpoint {tmp_path}/2: File too large"
-    assert rest == ["1", "['1']", "[1, 2]"]
+    state = [jnp.arange(100_000, dtype=jnp.float32), jnp.int32(1)]
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, {"at": 1}, score=1.0, wait=True)
+    with tiny.largest_file(limit):
+        checkpoints.save(2, state, {"at": 2})
+        with pytest.raises(UserError) as caught:
+            checkpoints.wait()
+    message = f"cannot write checkpoint {tmp_path}/2: File too large"
+    assert str(caught.value) == message
+    checkpoints.check()  # it is told once
+    assert checkpoints.restore_newest(jax.eval_shape(lambda: state))[0] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    checkpoints.save(2, state, {}, wait=True)
+    assert checkpoints.steps() == [1, 2]
 
 
 KILLED = """
@@ -78,7 +60,7 @@ def test_killed_at_any_moment(tmp_path):
         jax.ShapeDtypeStruct((), jnp.int32),
     ]
     newest = 0
-    for _ in range(3):
+    for _ in range(2):
         child = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path)],
             stdout=subprocess.PIPE,
@@ -105,7 +87,7 @@ def test_killed_at_any_moment(tmp_path):
         assert max(steps) >= newest + 2
         newest = max(steps)
         assert newest < 3 or 3 in steps
-    assert newest > 5
+    assert newest > 3
     assert {path.name for path in tmp_path.iterdir()} <= {
         *map(str, steps),
         ".unfinished",

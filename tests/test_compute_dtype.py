@@ -14,24 +14,28 @@ from test_configs import PUBLISHED, get_config
 from experiments.assembly import run_parts
 from tron_jax.data.sessions import open_prepared
 from tron_jax.models.dropout import Dropout
-from tron_jax.models.gru4rec import make_gru4rec
+from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.precision import Dense
-from tron_jax.models.sasrec import make_sasrec
+from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 
 HIDDEN, EVENTS, SESSION = 64, 192, 8
 DTYPES = ("float32", "bfloat16")
 MAKE = {
     "sasrec": lambda dtype, dropout=0.0: make_sasrec(
-        hidden_size=HIDDEN,
-        num_layers=2,
-        num_heads=2,
-        feedforward_size=HIDDEN,
-        max_session_length=SESSION,
-        dropout=dropout,
-        compute_dtype=dtype,
+        SASRecSettings(
+            hidden_size=HIDDEN,
+            num_layers=2,
+            num_heads=2,
+            feedforward_size=HIDDEN,
+            max_session_length=SESSION,
+            dropout=dropout,
+            compute_dtype=dtype,
+        )
     ),
     "gru4rec": lambda dtype, dropout=0.0: make_gru4rec(
-        hidden_size=HIDDEN, dropout=dropout, init="published", compute_dtype=dtype
+        GRU4RecSettings(
+            hidden_size=HIDDEN, dropout=dropout, init="published", compute_dtype=dtype
+        )
     ),
 }
 WIDTH = {"sasrec": HIDDEN, "gru4rec": HIDDEN + 1}
@@ -204,16 +208,16 @@ def test_ranks_are_the_same_for_the_same_state(config, tiny_data, compilations):
             state = state or jax.jit(parts.init)()
             ranks.append(parts.evaluator(state.params, state.items, 0, test))
     tiny.assert_same_bits(*ranks)
-    assert len(ranks[0].higher)
+    assert all(len(of_protocol.higher) for of_protocol in ranks[0].values())
 
 
 @pytest.mark.parametrize("config", PUBLISHED)
 def test_every_config_takes_a_step(config, tiny_data, compilations):
     parts = built(get_config(config), tiny_data, "bfloat16")
-    batch, _ = parts.batches.take(0, 1)
+    batch, _ = parts.batches.dispatch_at(0, 1)
     with tiny.compiled_once(compilations):
         before = jax.jit(parts.init)()
-        after, totals = jax.jit(parts.train_step)(before, batch, parts.popularity)
+        after, totals = jax.jit(parts.train_step)(before, batch, parts.constants)
     assert np.sum(totals.loss) > 0
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert old.dtype == new.dtype

@@ -10,8 +10,9 @@ from experiments import preflight
 from tron_jax import memory
 from tron_jax.console.messages import readable
 from tron_jax.errors import UserError
-from tron_jax.models import initial_table
-from tron_jax.storage.finite import BLOCK, all_finite
+from tron_jax.models.initializers import draw_in_blocks
+from tron_jax.storage.array_files import FINITE_BLOCK as BLOCK
+from tron_jax.storage.array_files import all_finite
 
 GB = 10**9
 NEEDS = preflight.Needs(
@@ -221,10 +222,9 @@ def draw(key, rows):
 
 
 @pytest.mark.parametrize("rows", [1, 99, 100, 101, 200, 357])
-def test_tables_are_drawn_block_by_block(monkeypatch, rows):
-    monkeypatch.setattr(initial_table, "BLOCK", 100)
+def test_tables_are_drawn_block_by_block(rows):
     key = jax.random.key(5)
-    table = jax.jit(lambda: initial_table.draw_in_blocks(draw, key, rows))()
+    table = jax.jit(lambda: draw_in_blocks(draw, key, rows, block=100))()
     if rows <= 100:
         blocks = [draw(key, rows)]
     else:
@@ -236,7 +236,7 @@ def test_tables_are_drawn_block_by_block(monkeypatch, rows):
 
 def test_a_large_table_is_drawn_without_holding_it_twice():
     def init(key):
-        return initial_table.draw_in_blocks(
+        return draw_in_blocks(
             lambda key, rows: jax.random.uniform(key, (rows, 64)), key, 1_000_001
         )
 

@@ -99,7 +99,7 @@ def test_a_dispatch_is_one_batch_of_a_known_shape():
     assert [shape.items.shape for shape in batches.shapes] == [
         (size,) for size in batches.sizes
     ]
-    batch, steps = batches.take(9, 100)
+    batch, steps = batches.dispatch_at(9, 100)
     assert steps == 1
     shape = next(s for s in batches.shapes if s.items.shape == batch.items.shape)
     for column, again, like in zip(batch, batches.at(9), shape, strict=True):

@@ -18,7 +18,7 @@ from tron_jax.objectives.losses import ssm
 from tron_jax.objectives.objective import make_objective
 from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers import item_table
-from tron_jax.sampling.negatives import Candidates
+from tron_jax.sampling.candidates import Candidates
 from tron_jax.steps import TrainState, make_train_step, repeat
 
 HIDDEN, SLOTS, STEPS, DRAWN = 6, 4, 9, 10
@@ -50,13 +50,13 @@ def make_step():
     def rate(step):
         return 1e-2 + 0 * step
 
-    def sample(step, batch, popularity):
+    def sample(step, batch, constants):
         key = rng.step_key(0, step, rng.UNIFORM)
         drawn = jax.random.randint(key, (1, DRAWN), 1, ITEMS + 1)
         others = (jnp.arange(SLOTS)[:, None] + jnp.arange(1, 3)) % SLOTS
         return Candidates(drawn, jnp.array(True), others, batch.weight[others] > 0)
 
-    tx, item_tx = optax.sgd(rate), item_table.adagrad(rate, epsilon=1e-10)
+    tx, item_tx = optax.sgd(rate), item_table.row_adagrad(rate, epsilon=1e-10)
     objective = make_objective(ssm, Selection(topk=5, mask_hits=True))
     train_step = make_train_step(
         ENCODER,
@@ -102,7 +102,7 @@ def run(repeated, state, untils):
     step, totals = 0, []
     for until in untils:
         while step < until:
-            chunk, steps = make_batches().take(step, until)
+            chunk, steps = make_batches().dispatch_at(step, until)
             state, of_chunk = repeated(state, chunk)
             totals += [(x[:steps], x[steps:]) for x in of_chunk]
             step += steps
@@ -117,7 +117,7 @@ def test_a_chunk_is_so_many_train_steps(programs):
     one, repeated, init = programs
     wanted, losses, events = init(), [], []
     for step in range(STEPS + 4):
-        chunk, _ = make_batches().take(step, step + 1)
+        chunk, _ = make_batches().dispatch_at(step, step + 1)
         batch = jax.tree.map(lambda x: x[0], chunk.batches)
         wanted, totals = one(wanted, batch)
         losses.append(totals.loss)
@@ -148,7 +148,7 @@ def test_how_steps_are_gathered_does_not_show(programs):
 
 def test_a_chunk_of_no_steps_changes_nothing(programs):
     _, repeated, init = programs
-    chunk, _ = make_batches().take(0, 5)
+    chunk, _ = make_batches().dispatch_at(0, 5)
     same, totals = repeated(init(), chunk._replace(steps=np.int32(0)))
     tiny.assert_same_bits(same, init())
     assert not any(np.any(x) for x in totals)

@@ -14,14 +14,14 @@ from experiments.assembly import run_parts
 from tron_jax.data.packing import abstract_batch
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import DamagedCheckpointError
-from tron_jax.training.loop import compile_steps
+from tron_jax.training import loop
+from tron_jax.training.step_programs import compile_steps
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from experiments import train
 from tron_jax.storage.checkpoints import Checkpoints
-from tron_jax.training.log_windows import Recorder
 from tron_jax.reporting.metrics_writer import MetricsWriter
 
 kind, at = sys.argv[1].split(":")
@@ -57,12 +57,6 @@ elif kind == "evaluated":
             die()
         return saved(self, step, state, info, score=score, wait=wait)
     saved, Checkpoints.save = Checkpoints.save, save
-elif kind == "step":
-    def add(self, step, totals, sessions):
-        if is_time():
-            die()
-        added(self, step, totals, sessions)
-    added, Recorder.add = Recorder.add, add
 sys.exit(train.main(sys.argv[2:]))
 """
 
@@ -93,28 +87,27 @@ def kill_from_outside(argv, workdir, step):
     assert b"error" not in said
 
 
-MOMENTS = {
-    # torn first line; a save that is whole but for its name; then from outside
-    "rows": ["line:5", "saving:3", 35],
-    # between two lines; the log is ahead of the checkpoint; while one is deleted
-    "dense": ["step:17", "evaluated:1", "deleting:2"],
-}
+# Of steps 1 to 50 with a line every 4, a checkpoint every 7 and an evaluation every 25.
+MOMENTS = [
+    "line:5",  # step 14: its line is torn
+    "saving:2",  # step 21: the checkpoint is whole but for its name
+    "evaluated:1",  # step 25: the log is ahead of the checkpoint
+    "deleting:2",  # step 28: while the checkpoint of 14 is deleted
+    42,  # from outside, once that step is saved
+]
 
 
-@pytest.mark.parametrize("mode", MOMENTS)
-def test_killed_at_any_moment(
-    tmp_path, tiny_runs, tiny_data, compilations, train, mode
-):
-    unbroken = tiny_runs(mode)
+def test_killed_at_any_moment(tmp_path, tiny_runs, tiny_data, compilations, train):
+    unbroken = tiny_runs("rows")
     workdir = tmp_path / "killed"
-    argv = tiny.command(workdir, tiny_data, mode)
+    argv = tiny.command(workdir, tiny_data)
     with tiny.compiled_once(compilations):
-        for moment in MOMENTS[mode]:
+        for moment in MOMENTS:
             if isinstance(moment, str):
                 run_until_killed(moment, argv)
             else:
                 kill_from_outside(argv, workdir, moment)
-    status, out, err = train(workdir, mode)
+    status, out, err = train(workdir)
     assert (status, err) == (0, "")
     assert "resuming at step" in out
     tiny.assert_same_run(workdir, unbroken)
@@ -230,39 +223,21 @@ def test_all_checkpoints_damaged(stopped, train):
         tiny.saved(stopped)
 
 
-FULL_DISK = """
-import resource, sys
-from experiments import train
-from tron_jax.training import loop
-
-_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-run = loop.Loop.run
-
-def limited(*args):
-    # The item table is larger; what is compiled by now lies in the cache.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
-    return run(*args)
-
-loop.Loop.run = limited
-sys.exit(train.main(sys.argv[1:]))
-"""
-
-
-def test_full_disk_while_saving(stopped, tiny_data, compilations, tiny_runs, train):
+def test_full_disk_while_saving(stopped, tiny_runs, train, monkeypatch):
     checkpoints = Checkpoints(stopped / "checkpoints")
     before = checkpoints.steps()
-    with tiny.compiled_once(compilations):
-        command = [*tiny.PYTHON, "-c", FULL_DISK]
-        done = subprocess.run(
-            [*command, *tiny.command(stopped, tiny_data)],
-            cwd=tiny.ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-    tiny.assert_refused((done.returncode, done.stdout, done.stderr), "File too large")
-    assert f"cannot write checkpoint {checkpoints.folder / '35'}" in done.stderr
-    assert "the last good checkpoint is that of step 33" in done.stderr
+    run = loop.Loop.run
+
+    def limited(*args):
+        with tiny.largest_file(9000):  # the item table is larger
+            return run(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "run", limited)
+        status, out, err = train(stopped)
+    tiny.assert_refused((status, out, err), "File too large")
+    assert f"cannot write checkpoint {checkpoints.folder / '35'}" in err
+    assert "the last good checkpoint is that of step 33" in err
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
         str(step) for step in before
     ]

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 import tiny
-from conftest import signal_at
+from conftest import signal_at, without_plot
 
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
@@ -32,7 +32,8 @@ def unbroken(tmp_path_factory, tiny_data, compilations):
     from experiments import train
 
     workdir = tmp_path_factory.mktemp("slots") / "run"
-    with tiny.compiled_once(compilations):
+    with tiny.compiled_once(compilations), pytest.MonkeyPatch.context() as patch:
+        without_plot(patch)
         assert train.main(tiny.command(workdir, tiny_data, **SLOTS)) == 0
     return workdir
 

@@ -46,7 +46,7 @@ def taken(batches, start, untils):
     """What consecutive calls give, put together; each ends before its ``until``."""
     parts = []
     for until in untils:
-        chunk, steps = batches.take(start, until)
+        chunk, steps = batches.dispatch_at(start, until)
         assert 1 <= steps <= until - start
         assert chunk.steps == steps
         parts.append([column[:steps] for column in chunk.batches])
@@ -117,7 +117,7 @@ def test_any_stretch_of_steps_is_that_of_the_epoch(seed):
         at = int(rng.integers(steps))
         until = at + int(rng.integers(1, 12))
         start = steps * int(rng.integers(3))
-        chunk, number = batches.take(start + at, start + until)
+        chunk, number = batches.dispatch_at(start + at, start + until)
         assert number == min(7, until - at, steps - at)
         padding = (0, 0, 8, 0, 0)
         for column, of_all, fill in zip(chunk.batches, wanted, padding, strict=True):
@@ -140,7 +140,7 @@ def test_shapes_are_those_of_every_chunk():
     batches = make_batches(make_sessions()[0])
     (shape,) = batches.shapes
     for step, until in itertools.product((0, 3, batches.steps_per_epoch - 1), (1, 50)):
-        chunk, _ = batches.take(step, step + until)
+        chunk, _ = batches.dispatch_at(step, step + until)
         jax.tree.map(
             lambda x, like: np.testing.assert_equal(
                 (x.shape, x.dtype), (like.shape, like.dtype)
@@ -148,7 +148,7 @@ def test_shapes_are_those_of_every_chunk():
             chunk,
             shape,
         )
-    one, other = batches.take(0, 50)[0], batches.take(0, 50)[0]
+    one, other = batches.dispatch_at(0, 50)[0], batches.dispatch_at(0, 50)[0]
     for a, b in zip(one.batches, other.batches, strict=True):
         assert not np.shares_memory(a, b)
 

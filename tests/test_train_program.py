@@ -195,7 +195,7 @@ def first_losses(data, steps):
 
 @pytest.fixture(scope="module")
 def smoke_losses(tmp_path_factory):
-    return first_losses(tmp_path_factory.mktemp("smoke") / "data", 60)
+    return first_losses(tmp_path_factory.mktemp("smoke") / "data", 30)
 
 
 @pytest.mark.portable

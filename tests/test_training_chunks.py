@@ -20,7 +20,8 @@ from tron_jax.reporting import metrics_writer
 from tron_jax.steps import TrainState, repeat
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
-from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
+from tron_jax.training.loop import Loop, asked_to_stop
+from tron_jax.training.step_programs import compile_steps
 
 EPOCHS, LOG_EVERY, SAVE_EVERY = 2, 10, 17
 
@@ -39,7 +40,7 @@ def make_train_step(bad=None):
     Sums of such losses depend on the order of adding in their last bits.
     """
 
-    def train_step(state, batch, popularity=None):
+    def train_step(state, batch, constants):
         step = state.step + 1
         seen = jnp.sum(batch.weight * jnp.sin(batch.items + 0.1 * step))
         params = 0.9 * state.params + seen

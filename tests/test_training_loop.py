@@ -21,13 +21,14 @@ from tron_jax.objectives.objective import LossTotals
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
-from tron_jax.training.loop import Loop, asked_to_stop, compile_steps
+from tron_jax.training.loop import Loop, asked_to_stop
+from tron_jax.training.step_programs import compile_steps
 
 
 class Batches:
     """Twelve sessions a step; what is in the batch is the step's number."""
 
-    def take(self, step, until):
+    def dispatch_at(self, step, until):
         return np.int32(step), 1
 
     def sessions_before(self, step):
@@ -333,7 +334,7 @@ def test_one_trace_per_length_of_stream(tmp_path, make_loop):
     assert len(batches.sizes) > 3
     traced = []
 
-    def train_step(state, batch):
+    def train_step(state, batch, constants):
         traced.append(batch.items.size)
         total = jnp.sum(batch.weight)
         return {"step": state["step"] + 1}, LossTotals(total, total)

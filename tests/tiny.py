@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -159,6 +161,43 @@ def assert_refused(outcome, *words):
 
 
 @contextlib.contextmanager
+def largest_file(size):
+    """Makes the disk look full to this process: no file may be larger."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+_built = {}
+_build = run_parts.build
+
+
+def build_once(config, num_items, train):
+    """``run_parts.build``, whose pure functions are the same for equal configs.
+
+    So JAX traces and lowers them once for all runs of this process; batches and counts
+    of clicks are made anew.
+    """
+    parts = _build(config, num_items, train)
+    fields = config.to_dict()
+    del fields["data"], fields["checkpoint"]
+    fields["train"] = {
+        name: value
+        for name, value in fields["train"].items()
+        if name not in ("epochs", "log_every_steps")
+    }
+    clicks = (train.items.tobytes(), train.offsets.tobytes())
+    key = (json.dumps(fields, sort_keys=True), num_items, *map(hash, clicks))
+    first = _built.setdefault(key, parts)
+    return parts._replace(
+        init=first.init, train_step=first.train_step, evaluator=first.evaluator
+    )
+
+
+@contextlib.contextmanager
 def compiled_once(folder):
     """Lets programs that run in here, and their children, share what they compile."""
     settings = {
@@ -170,9 +209,11 @@ def compiled_once(folder):
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+    run_parts.build = build_once
     try:
         yield
     finally:
+        run_parts.build = _build
         for name, value in before.items():
             del os.environ[name.upper()]
             jax.config.update(name, value)

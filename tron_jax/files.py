@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, room for them, a disk's own words."""
+"""Files and folders written whole or not at all; free room, and reasons of failures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from tron_jax.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
-    """Gives a name to write to, which takes the place of a file once it is on disk.
+    """Yields another name to write to, and renames that file once it is on disk.
 
     Args:
-      path: the file to be; one that is there stays until the new one is whole.
+      path: the file's final name; an old file of that name stays until the new one is
+        complete.
 
     Yields:
       Where to write.
@@ -84,7 +85,7 @@ def refuse_taken(path: Path) -> None:
 
 
 def sync(path: str | os.PathLike[str]) -> None:
-    """Puts a file, or a folder's list of files, on disk before going on."""
+    """Waits until a file, or a folder's list of files, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -93,13 +94,13 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 
 def free_room(folder: Path) -> int:
-    """Returns the bytes that can be written where a folder is, or is going to be."""
+    """Returns the free bytes of the disk where a folder is, or will be created."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(there).free
 
 
 def require_room(folder: Path, needed: int) -> None:
-    """Raises OSError, as a full disk would, where there is no room for some bytes."""
+    """Raises OSError, as a full disk would, if there is no room for so many bytes."""
     room = free_room(folder)
     if needed > room:
         full = os.strerror(errno.ENOSPC)
@@ -108,7 +109,7 @@ def require_room(folder: Path, needed: int) -> None:
 
 
 def disk_reason(error: BaseException) -> str | None:
-    """Returns what the system said, None where an error is no matter of the disk.
+    """Returns the system's words for a disk error, None for an error of another kind.
 
     TensorStore passes the system's errors on as text in a ValueError.
     """

@@ -1,4 +1,4 @@
-"""What memory there is, what a program has taken of it, what a compiled one will."""
+"""Memory: how much is free, how much was used, how much a compiled program needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def peak_memory() -> Peak:
     """Returns the most memory that this process has held at once."""
     of_devices = [stats.get("peak_bytes_in_use") for stats in _device_stats()]
     known = [value for value in of_devices if value is not None]
-    # Linux keeps the resource usage over exec, by which entry.start begins.
+    # Not from getrusage where possible: on Linux, exec (by which the programs restart
+    # themselves) does not reset it.
     fields = _fields(PROC / "self" / "status")
     if "VmHWM" in fields:
         return Peak(fields["VmHWM"], max(known, default=None))
@@ -45,8 +46,8 @@ def free_memory() -> int | None:
     """Returns the bytes that the device's memory still has room for.
 
     On a CPU that is what the system could give without swapping, within the limits of
-    the process's control groups; on accelerators, what the fullest has left. None where
-    the system does not say.
+    the process's control groups; on accelerators, what the fullest has left. None if
+    that is not known.
     """
     if jax.default_backend() != "cpu":
         stats = _device_stats()
@@ -78,14 +79,14 @@ def host_memory() -> HostMemory:
 
 
 def temporaries(compiled: Iterable[jax.stages.Compiled]) -> int:
-    """Returns the most bytes that any of some programs holds beside its arguments.
+    """Returns the most bytes that any of some programs needs besides its arguments.
 
     Args:
       compiled: programs that do not run at the same time.
 
     Returns:
-      Bytes of temporaries and of results that take no argument's place; a program of
-      which the backend does not tell counts as 0.
+      Bytes of temporaries and of results that do not reuse an argument's memory;
+      a program counts as 0 where the backend does not say.
     """
     needs = [0]
     for program in compiled:
@@ -102,7 +103,7 @@ def size(tree: Any) -> int:
 
 
 def _device_stats() -> list[dict[str, int]]:
-    """What the local accelerators say of their memory; a CPU says nothing."""
+    """Memory statistics of the local accelerators; none for a CPU."""
     return [stats for d in jax.local_devices() if (stats := d.memory_stats())]
 
 
@@ -143,7 +144,7 @@ _FILES_OF_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 def _limit(folder: Path, limit: str, use: str, prefix: str) -> tuple[int, int] | None:
-    """Limit and use of one control group; what is cached of files is no use."""
+    """Limit and use of one control group; cached files do not count as use."""
     try:
         most = (folder / limit).read_text().strip()
         used = int((folder / use).read_text())

@@ -45,11 +45,12 @@ def _adagrad(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
     }
     return (
         adagrad.adagrad(rate, **settings),
-        item_table.adagrad(rate, **settings),
+        item_table.row_adagrad(rate, **settings),
     )
 
 
 OPTIMIZERS = {"adam": _adam, "adagrad": _adagrad}
+ITEM_TABLES = ("auto", "dense", "rows")  # "auto" is resolved before anything is built
 
 
 def make_optimizers(optimizer: ConfigDict) -> Optimizers:

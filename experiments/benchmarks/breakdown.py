@@ -1,11 +1,10 @@
-"""Where the time of a train step goes: the step itself, traced.
+"""Where the time of a train step goes, by tracing it.
 
-What is compiled and run is the very step of a training run, so no part is measured in
-a form that it does not have there. The profiler tells when each operation ran, the
-scopes in the code tell which part it belongs to (ops.py), and what ran at the
-same time shares the time. `unaccounted` is the rest of those very steps: the host's
-dispatch and what waits. The same steps are made without the tracer in turn, so that one
-sees whether it changed them.
+The step is that of a training run, so each part is measured as it is there. The
+profiler says when each operation ran and the scopes in the code to which part it
+belongs (ops.py); operations that ran at the same time share it. `unaccounted` is the
+rest of the step: dispatch by the host, and waiting. The same steps are made in turn
+without the tracer, which shows whether it changed them.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.benchmarks import runner as benchmark_run
 from experiments.benchmarks.ops import PARTS, parts_of_program
-from experiments.benchmarks.runner import Run, Runner
+from experiments.benchmarks.step_timer import StepTimer, make_step_timer
 from experiments.benchmarks.timing import ratio
 from experiments.benchmarks.trace import BATCH, STEP, Trace, recorded, seconds_by_part
-from tron_jax.training.loop import shape_of
+from experiments.benchmarks.workload import Workload, dispatch_at
+from tron_jax.training.step_programs import shape_of
 
 HOST = "batch building"
 ROUNDS = 4  # each starts and stops the tracer once
@@ -36,7 +35,7 @@ class Sample(NamedTuple):
     Attributes:
       shape: of its batch.
       seconds: of one step.
-      parts: {part: seconds of one step}; empty where it was not traced.
+      parts: {part: seconds of one step}; empty if it was not traced.
     """
 
     shape: tuple[int, ...]
@@ -46,7 +45,7 @@ class Sample(NamedTuple):
 
 @contextlib.contextmanager
 def scopes_cached() -> Generator[None]:
-    """Takes no program from the cache whose code had other scopes."""
+    """Ignores cached programs that were compiled from code with other scopes."""
     name = "jax_compilation_cache_include_metadata_in_key"
     before = getattr(jax.config, name)
     jax.config.update(name, True)
@@ -56,62 +55,62 @@ def scopes_cached() -> Generator[None]:
         jax.config.update(name, before)
 
 
-def measure(run: Run, repeats: int) -> dict[str, Any]:
-    """Steps spread over an epoch, by part.
+def measure(workload: Workload, repeats: int) -> dict[str, Any]:
+    """Times steps spread over an epoch, by part.
 
     Args:
-      run: what to measure.
+      workload: what to measure.
       repeats: steps to measure.
 
     Returns:
       what, and what ``summarise`` returns.
     """
-    _, made = benchmark_run.take(run.parts, 0)
-    dispatches = max(ROUNDS, math.ceil(repeats / made))
+    _, steps = dispatch_at(workload.parts, 0)
+    dispatches = max(ROUNDS, math.ceil(repeats / steps))
     with scopes_cached():
-        runner, at = benchmark_run.make_runner(run, dispatches)
+        timer, starts = make_step_timer(workload, dispatches)
     parts = {
         shape: parts_of_program(compiled.as_text() or "")
-        for shape, compiled in runner.step.by_shape.items()
+        for shape, compiled in timer.programs.by_shape.items()
     }
     plain: list[Sample] = []
     traced: list[Sample] = []
     for round_ in range(ROUNDS):
-        for start in at[round_::ROUNDS]:
-            seconds, made, shape = runner.time(start)
-            plain.append(Sample(shape, seconds / made, {}))
-        _traced(runner, at[round_::ROUNDS], parts, traced)
+        for start in starts[round_::ROUNDS]:
+            seconds, steps, shape = timer.time(start)
+            plain.append(Sample(shape, seconds / steps, {}))
+        traced += _traced(timer, starts[round_::ROUNDS], parts)
     return summarise(plain, traced) | {
-        "what": f"train step, {run.config.train.batch_size} sessions",
+        "what": f"train step, {workload.config.train.batch_size} sessions",
     }
 
 
 def _traced(
-    runner: Runner,
-    at: list[int],
-    parts: dict[tuple[int, ...], dict[str, str]],
-    samples: list[Sample],
-) -> None:
-    found: list[Trace] = []
-    taken = []
-    with recorded(found):
-        for start in at:
+    timer: StepTimer, starts: list[int], parts: dict[tuple[int, ...], dict[str, str]]
+) -> list[Sample]:
+    """Traces the dispatches at some steps."""
+    traces: list[Trace] = []
+    dispatches = []
+    with recorded(traces):
+        for start in starts:
             with jax.profiler.TraceAnnotation(STEP):
                 with jax.profiler.TraceAnnotation(BATCH):
-                    batch, made = benchmark_run.take(runner.parts, start)
+                    batch, steps = dispatch_at(timer.parts, start)
                     batch = jax.device_put(batch)
-                made_of = jax.block_until_ready(runner.step(runner.state, batch))
-                runner.state, _ = made_of
-            taken.append((shape_of(batch), made))
-    [trace] = found
-    for window, building, (shape, made) in zip(
-        trace.steps, trace.batches, taken, strict=True
+                result = jax.block_until_ready(timer.programs(timer.state, batch))
+                timer.state, _ = result
+            dispatches.append((shape_of(batch), steps))
+    [trace] = traces
+    samples = []
+    for window, building, (shape, steps) in zip(
+        trace.steps, trace.batches, dispatches, strict=True
     ):
         seconds = seconds_by_part(trace.ops, window, parts[shape])
         seconds[HOST] = (building.end - building.start) / 1e9
-        by_part = {part: value / made for part, value in seconds.items()}
-        whole = (window.end - window.start) / 1e9 / made
+        by_part = {part: value / steps for part, value in seconds.items()}
+        whole = (window.end - window.start) / 1e9 / steps
         samples.append(Sample(shape, whole, by_part))
+    return samples
 
 
 def summarise(plain: list[Sample], traced: list[Sample]) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def summarise(plain: list[Sample], traced: list[Sample]) -> dict[str, Any]:
 
 
 def least_disturbed(samples: list[Sample]) -> list[Sample]:
-    """Leaves out a quarter: what took longest beside the median of its shape."""
+    """Leaves out the quarter that took longest relative to the median of its shape."""
     of_shape: dict[tuple[int, ...], list[float]] = {}
     for sample in samples:
         of_shape.setdefault(sample.shape, []).append(sample.seconds)
@@ -153,7 +152,7 @@ def least_disturbed(samples: list[Sample]) -> list[Sample]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Each part, what none accounts for, and the step, with their shares of it."""
+    """Lines of each part, of the unaccounted rest and of the step, with shares."""
     rows = [
         *report["parts"].items(),
         ("unaccounted", report["unaccounted"]),
@@ -165,5 +164,5 @@ def table(report: dict[str, Any]) -> str:
     ]
     lines.insert(-1, "-" * len(lines[-1]))
     low, high = report["ratio_interval"]
-    beside = f"{report['ratio']:.2f} ({low:.2f}..{high:.2f})"
-    return "\n".join([*lines, f"time with the tracer over that without: {beside}"])
+    overhead = f"{report['ratio']:.2f} ({low:.2f}..{high:.2f})"
+    return "\n".join([*lines, f"time with the tracer over that without: {overhead}"])

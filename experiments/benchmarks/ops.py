@@ -1,8 +1,8 @@
 """Which part of a train step each operation of its compiled program belongs to.
 
-The parts are told by ``jax.named_scope`` in ``tron_jax.steps`` and
-``tron_jax.objectives``. The compiler keeps them as the name of an operation: its path
-of scopes, with ``jvp`` around what is differentiated and ``transpose`` around what runs
+The parts are marked by ``jax.named_scope`` in ``tron_jax.steps`` and
+``tron_jax.objectives``. The compiler keeps the scopes in the name of an operation, a
+path, with ``jvp`` around what is differentiated and ``transpose`` around what runs
 backward.
 """
 
@@ -29,7 +29,7 @@ BACKWARD = {
     "objective": "scoring with gradient",
 }
 OTHER = "other"
-# In the order of a step; "candidate matmul" has the masks of its scores with it.
+# In the order of a step; "candidate matmul" includes the masks of its scores.
 PARTS = (
     "sampling",
     "row read",
@@ -43,7 +43,7 @@ PARTS = (
     "row update",
     OTHER,
 )
-# They hold other operations, which are counted themselves.
+# Made up of other operations, which are counted themselves.
 _CONTAINERS = {"while", "call", "conditional"}
 
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
@@ -72,12 +72,12 @@ def part_of_name(op_name: str) -> str | None:
       One of ``PARTS``, by the innermost scope known; None where there is none.
     """
     *path, primitive = op_name.split("/")
-    for place in reversed(path):
-        for scope in reversed(re.findall(r"\w+", place)):
+    for element in reversed(path):
+        for scope in reversed(re.findall(r"\w+", element)):
             if scope not in SCOPES:
                 continue
             # A scope within one that runs backward, or that is itself run backward.
-            backward = any("transpose(" in element for element in path)
+            backward = any("transpose(" in scopes for scopes in path)
             if backward and scope in BACKWARD:
                 return BACKWARD[scope]
             if scope == "candidates" and primitive == "gather":
@@ -87,17 +87,17 @@ def part_of_name(op_name: str) -> str | None:
 
 
 def parts_of_program(text: str) -> dict[str, str]:
-    """Finds the part of every operation that a trace may show.
+    """Finds the part of each operation that a trace may show.
 
-    A fused loop counts where its result belongs. An operation without a name of its own
-    (a copy, a transpose, what several were merged into) counts where most of what it
-    calls does, or else where its operands or its users do.
+    A fused loop belongs to the part of its result. An operation without a scope of its
+    own (a copy, a transpose, the merger of several) belongs to the part of most of the
+    operations that it calls, or else to that of its operands or users.
 
     Args:
       text: of the compiled program (``compiled.as_text()``).
 
     Returns:
-      {operation: one of ``PARTS``}, without those that hold others.
+      {operation: one of ``PARTS``}, without those that are made up of others.
     """
     ops = _read(text)
     within: dict[str, Counter[str]] = {}

@@ -1,7 +1,7 @@
 """Time and memory of a train step against the size of catalogue and batch.
 
-Every point is a process of its own (point.py). Each is timed in turn with the
-first of its series, so that their ratio holds on a machine that others use.
+Each point is a process of its own (scaling_point.py) and is timed in turn with the
+first of its series, so that their ratio holds on a shared machine.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Any, Protocol
 import numpy as np
 from absl import flags
 
-from experiments.benchmarks import point as benchmark_point
-from experiments.benchmarks.children import ROOT, command
+from experiments.benchmarks import scaling_point
+from experiments.benchmarks.child_processes import ROOT, command
 from experiments.benchmarks.timing import ratio
 from tron_jax.errors import UserError
 
 GIGABYTES = ("peak_bytes", "state_bytes", "init_temporary_bytes")
-TURNS = 6  # of each point, beside as many of the first
+TURNS = 6  # of each point with the first
 
 
 class Worker(Protocol):
-    """A point that makes steps when it is told to."""
+    """A point that times steps on demand."""
 
-    def make(self, steps: int) -> list[float]:
-        """Seconds of each of some steps."""
+    def time(self, steps: int) -> list[float]:
+        """Makes some steps; returns the seconds of each."""
         ...
 
     def finish(self) -> dict[str, Any]:
-        """Ends it; returns the memory that it took."""
+        """Ends the point; returns the memory that it used."""
         ...
 
 
-# {num_items, batch_size} -> a point, ready
+# {num_items, batch_size} -> a point that is ready
 Start = Callable[[dict[str, int]], Worker]
 
 
@@ -48,24 +48,24 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "batch_sizes", None, "Sessions; the config's if not given.", flag_values=values
     )
-    benchmark_point.define_profile(values)
+    scaling_point.define_profile(values)
 
 
 def axes(values: flags.FlagValues) -> dict[str, list[int]]:
-    """The sizes asked for: of the catalogue, and of the batch.
+    """The sizes in the flags: of the catalogue, and of the batch.
 
     Raises:
       UserError: if one is no whole number, or too small.
     """
-    asked = {"num_items": values.num_items, "batch_size": values.batch_sizes or []}
-    for axis, sizes in asked.items():
+    sizes_of = {"num_items": values.num_items, "batch_size": values.batch_sizes or []}
+    for axis, sizes in sizes_of.items():
         least = 2 if axis == "num_items" else 1
         if not all(size.isdecimal() and int(size) >= least for size in sizes):
             found = ",".join(sizes)
             raise UserError(f"{axis}: {found}; expected whole numbers from {least} on")
     if not values.num_items:
         raise UserError("num_items: none; expected at least one")
-    return {axis: [int(size) for size in sizes] for axis, sizes in asked.items()}
+    return {axis: [int(size) for size in sizes] for axis, sizes in sizes_of.items()}
 
 
 def measure(
@@ -98,26 +98,27 @@ def _series(
 ) -> list[dict[str, Any]]:
     base = base | {axis: sizes[0]}
     first = start(base)
-    firsts = first.make(steps)
+    firsts = first.time(steps)
     points = []
     for size in sizes[1:]:
         point = base | {axis: size}
         try:
-            points.append(point | _beside(first, start(point), steps, firsts))
+            times = _take_turns(first, start(point), steps, firsts)
+            points.append(point | times)
         except UserError as error:
             points.append(point | {"error": str(error)})
     own = {"seconds": float(np.median(firsts)), "ratio": 1.0, "ratio_interval": [1, 1]}
     return [base | own | first.finish(), *points]
 
 
-def _beside(
+def _take_turns(
     first: Worker, other: Worker, steps: int, firsts: list[float]
 ) -> dict[str, Any]:
-    """Times a point in turn with the first, whose times are added to ``firsts``."""
+    """Times a point in turn with the first, whose times are appended to ``firsts``."""
     these, those = [], []
     for _ in range(TURNS):
-        these += other.make(steps)
-        those += first.make(steps)
+        these += other.time(steps)
+        those += first.time(steps)
     firsts += those
     return {
         "seconds": float(np.median(these)),
@@ -129,9 +130,8 @@ def _beside(
 def table(report: dict[str, Any]) -> str:
     """Each series as lines of text.
 
-    ``state`` is what stays, ``init`` what making it took besides for a while, and
-    ``temporaries`` what a step takes: all three as the compiler says, the peak as the
-    system does.
+    By the compiler: ``state`` (what a run holds throughout), ``init`` (temporaries of
+    making the first state) and ``temporaries`` (of a step); the peak is the system's.
     """
     lines = []
     for axis, points in report["series"].items():
@@ -157,7 +157,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 class Process:
-    """A point in a process of its own; it ends when this one does."""
+    """A point in a process of its own, which ends with this one."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._process = subprocess.Popen(
@@ -167,18 +167,18 @@ class Process:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._read()  # that it is ready
+        self._read()  # once it is ready
 
-    def make(self, steps: int) -> list[float]:
-        """Seconds of each of some steps."""
+    def time(self, steps: int) -> list[float]:
+        """Makes some steps; returns the seconds of each."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has said why
+        with contextlib.suppress(BrokenPipeError):  # its last line says why
             if not self._process.stdin.closed:
                 print(steps, file=self._process.stdin, flush=True)
         return self._read()["seconds"]
 
     def finish(self) -> dict[str, Any]:
-        """Ends it; returns the memory that it took."""
+        """Ends the point; returns the memory that it used."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         found = self._read()
@@ -194,7 +194,7 @@ class Process:
         return found
 
     def _end(self) -> str:
-        """Waits for its end; what to add to an error."""
+        """Waits for the process to end; returns what to add to an error."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):

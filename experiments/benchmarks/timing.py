@@ -1,4 +1,4 @@
-"""Seconds of calls, and the ratio of two things that were timed in turn."""
+"""Times of calls, and the ratio of two things that were timed in turn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds until the result of a call is there, and the result."""
+    """Calls a function; returns the seconds that it takes, and its result."""
     start = time.perf_counter()
     result = jax.block_until_ready(function())
     return time.perf_counter() - start, result
@@ -20,12 +20,12 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 def ratio(these: list[float], those: list[float]) -> dict[str, Any]:
     """The ratio of two medians, with a bootstrap interval.
 
-    A shared machine makes times of different minutes incomparable, so both are
-    measured in turn, and resampled in pairs.
+    On a shared machine, times of different minutes are incomparable, so both must be
+    measured in turn; they are resampled in pairs.
 
     Args:
       these: [n] seconds.
-      those: [n] seconds, each measured right after its neighbour in ``these``.
+      those: [n] seconds, each measured right after the same one of ``these``.
 
     Returns:
       ratio, and ratio_interval from the 5th to the 95th percentile.
@@ -39,34 +39,34 @@ def ratio(these: list[float], those: list[float]) -> dict[str, Any]:
     }
 
 
-def beside_floor(ours: list[float], floor: list[float]) -> dict[str, Any]:
-    """The figures of a thing that was timed in turn with its floor.
+def compare_with_floor(times: list[float], floor: list[float]) -> dict[str, Any]:
+    """The figures of what was timed in turn with its floor.
 
     Args:
-      ours: [n] seconds.
+      times: [n] seconds.
       floor: [n] seconds.
 
     Returns:
       seconds, floor_seconds (medians), what ``ratio`` returns, repeats, and the samples
-      that all of it is of.
+      behind them.
     """
     return {
-        "seconds": float(np.median(ours)),
+        "seconds": float(np.median(times)),
         "floor_seconds": float(np.median(floor)),
-        **ratio(ours, floor),
-        "repeats": len(ours),
-        "samples": ours,
+        **ratio(times, floor),
+        "repeats": len(times),
+        "samples": times,
         "floor_samples": floor,
     }
 
 
 def line(what: str, seconds: float) -> str:
-    """One thing and its time."""
+    """A line of a table: a name and a time."""
     return f"{what:<48}{1e3 * seconds:>10.1f} ms"
 
 
 def ratio_line(report: dict[str, Any]) -> str:
-    """What ``ratio`` found."""
+    """A line of a table: what ``ratio`` returned."""
     low, high = report["ratio_interval"]
     name = "ratio (90 % interval)"
     return f"{name:<48}{report['ratio']:>10.2f}  {low:.2f}..{high:.2f}"

@@ -1,4 +1,4 @@
-"""What a device and the host did during traced steps, by part."""
+"""What device and host did during traced steps, by part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import jax
 
 from tron_jax.errors import UserError
 
-STEP, BATCH = "benchmark step", "benchmark batch"  # what the host marks
+STEP, BATCH = "benchmark step", "benchmark batch"  # marks of the host
 
 
 class Op(NamedTuple):
@@ -45,7 +45,7 @@ def recorded(found: list[Trace]) -> Generator[None]:
     """Records what happens within, and appends it to a list.
 
     Raises:
-      UserError: if the device's tracer does not tell operations.
+      UserError: if the device's tracer does not record operations.
     """
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # it would slow the host down

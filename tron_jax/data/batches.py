@@ -1,4 +1,4 @@
-"""What the training loop asks of batches, however they are made."""
+"""The interface of training batches, whatever their layout."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 
 class Batches(Protocol):
-    """The steps of a run, as pure functions of the step, counted over all epochs.
+    """The batches of a run as pure functions of the step, counted over all epochs.
 
-    A resumed run asks on from any step and needs no other memory.
+    A resumed run can therefore continue from any step without other state.
     """
 
     @property
@@ -18,20 +18,20 @@ class Batches(Protocol):
 
     @property
     def shapes(self) -> list[Any]:
-        """Every shape of what ``take`` may give, one of each."""
+        """The shapes that ``dispatch_at`` may return, one of each."""
         ...
 
     def sessions_before(self, step: int) -> int:
-        """Sessions that the steps before one have begun, over all epochs."""
+        """Sessions that began in the steps before one, over all epochs."""
         ...
 
-    def take(self, step: int, until: int) -> tuple[Any, int]:
-        """What one dispatch trains on from a step on, and how many steps it makes.
+    def dispatch_at(self, step: int, until: int) -> tuple[Any, int]:
+        """Returns the data of the dispatch that begins at a step, and its length.
 
         Args:
           step: the first.
-          until: the step, later than the first, before which to end: state and totals
-            are wanted there.
+          until: where the dispatch must end at the latest, later than the first: that
+            step is not part of it.
 
         Returns:
           Fresh arrays, and the number of steps, at least 1.

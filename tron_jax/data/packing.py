@@ -19,14 +19,15 @@ Array = Any  # of NumPy where a batch is made, of JAX inside a step
 
 
 class Batch(NamedTuple):
-    """A stream of N inputs; what stands behind the last session is padding.
+    """A stream of N inputs; after the last session it is padding.
 
     Attributes:
       items: [N] int32 inputs, the events from which the next is predicted; 0 = padding.
       labels: [N] int32 next item of each input; 0 = padding.
       session: [N] int32 row of the batch that the input belongs to, from 0 on, in
         ascending order; the number of sessions that a batch may have = padding.
-      position: [N] int32 place in the session as the encoder numbers it; 0 = padding.
+      position: [N] int32 position in the session, as the encoder numbers it; 0 =
+        padding.
       weight: [N] float32, 1 = a prediction that counts, 0 = one that does not.
     """
 
@@ -38,12 +39,12 @@ class Batch(NamedTuple):
 
 
 def abstract_ids(*shape: int) -> jax.ShapeDtypeStruct:
-    """The shape of an int32 array; what a compiler needs of it."""
+    """The shape and dtype of an int32 array, as a compiler needs them."""
     return jax.ShapeDtypeStruct(shape, np.int32)
 
 
 def abstract_batch(*shape: int) -> Batch:
-    """The same of a batch whose arrays have a shape."""
+    """The shapes and dtypes of a batch whose arrays have a given shape."""
     whole = abstract_ids(*shape)
     return Batch(whole, whole, whole, whole, jax.ShapeDtypeStruct(shape, np.float32))
 
@@ -116,8 +117,8 @@ def pack(
 def bucket_sizes(needed: np.ndarray, block: int, most: int = MAX_SHAPES) -> list[int]:
     """Chooses the lengths of stream that a run compiles.
 
-    A step of about an eighth of the mean batch wastes about a sixteenth of the work;
-    where that makes more than ``most`` shapes, the ones are kept that pad least.
+    Sizes an eighth of the mean batch apart waste about a sixteenth of the work on
+    padding. If those would be more than ``most``, the subset that pads least is kept.
 
     Args:
       needed: [batches] inputs of each batch.
@@ -196,7 +197,7 @@ class PackedBatches:
 
     @property
     def shapes(self) -> list[Batch]:
-        """The shapes of what ``take`` gives."""
+        """The shapes that ``dispatch_at`` may return."""
         return [abstract_batch(size) for size in self.sizes]
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -235,8 +236,8 @@ class PackedBatches:
             position=self.position,
         )
 
-    def take(self, step: int, until: int) -> tuple[Batch, int]:
-        """The batch of a step, of which each is a dispatch of its own."""
+    def dispatch_at(self, step: int, until: int) -> tuple[Batch, int]:
+        """The batch of a step: each step is a dispatch of its own."""
         return self.at(step), 1
 
 

@@ -1,4 +1,4 @@
-"""Session-parallel batches: slots that take one event a step, session after session."""
+"""Session-parallel batches: each slot has one event a step, session after session."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ _CHUNK = 1 << 16  # sessions turned into Python's own numbers together
 
 
 class Schedule(NamedTuple):
-    """Which slot takes a session, and when.
+    """Which slot a session is in, and when.
 
     Attributes:
       slot: [sessions] int32.
-      first: [sessions] int64 step at which the slot takes the session's first input;
-        never falls.
+      first: [sessions] int64 step of the session's first input; never falls.
       steps: until the last session is finished.
-      num_slots: slots that there are.
+      num_slots: number of slots.
       order: [sessions] int32 sessions by slot, and within a slot by step.
       keys: [sessions] int64 ``slot * steps + first`` of each of those, ascending.
     """
@@ -39,12 +38,12 @@ class Schedule(NamedTuple):
 def make_schedule(counts: np.ndarray, num_slots: int) -> Schedule:
     """Gives each session, in order, to the slot that is free first.
 
-    Of several free slots the lowest takes the next session. At the end, slots that
-    find no session left stay idle until the last session is finished.
+    Of several free slots the lowest gets the next session. At the end, when no session
+    is left, free slots stay idle until the last session is finished.
 
     Args:
       counts: [sessions] inputs of each session, at least 1.
-      num_slots: how many sessions are under way at a time.
+      num_slots: how many sessions run at a time.
 
     Returns:
       The schedule.
@@ -55,17 +54,17 @@ def make_schedule(counts: np.ndarray, num_slots: int) -> Schedule:
     Source: Hidasi et al., ICLR 2016, §3.1.1, session-parallel mini-batches.
     """
     if len(counts) and counts.min() < 1:
-        raise ValueError("a session without inputs has no place in a schedule")
-    # One number per slot, free_from * num_slots + slot, so that the least of the heap
-    # is the lowest of the slots that are free first.
+        raise ValueError("a session without inputs cannot be scheduled")
+    # One number per slot, free_from * num_slots + slot: the least number of the heap
+    # is that of the lowest slot among those that are free first.
     heap = list(range(num_slots))
-    taken = np.empty(len(counts), np.int64)
+    assigned = np.empty(len(counts), np.int64)
     for start in range(0, len(counts), _CHUNK):
         part = counts[start : start + _CHUNK].astype(np.int64) * num_slots
-        taken[start : start + _CHUNK] = [
+        assigned[start : start + _CHUNK] = [
             heapreplace(heap, heap[0] + count) for count in part.tolist()
         ]
-    first, slot = np.divmod(taken, num_slots)
+    first, slot = np.divmod(assigned, num_slots)
     steps = max(heap) // num_slots
     # Steps never fall, so a stable sort by slot sorts by step within a slot; NumPy's
     # is a radix sort, of linear time, where numbers have at most 16 bits.
@@ -78,30 +77,30 @@ def make_schedule(counts: np.ndarray, num_slots: int) -> Schedule:
 def lookup(
     schedule: Schedule, counts: np.ndarray, start: int, num_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the slots do in consecutive steps.
+    """Finds the sessions and inputs that the slots have in consecutive steps.
 
     Args:
       schedule: of the sessions.
-      counts: [sessions] inputs of each session, as the schedule was made of.
+      counts: [sessions] inputs of each session, as given to ``make_schedule``.
       start: the first step.
       num_steps: T; steps beyond the schedule's end are idle.
 
     Returns:
-      [T, slots] int64 session under way, -1 = idle, and [T, slots] int64 which of its
-      inputs the step takes, 0 = idle.
+      [T, slots] int64 session, -1 = idle, and [T, slots] int64 index of the step's
+      input in it, 0 = idle.
     """
     shape = (num_steps, schedule.num_slots)
     if not len(counts):
         return np.full(shape, -1), np.zeros(shape, np.int64)
     step = start + np.arange(num_steps)
     slot = np.arange(schedule.num_slots)[:, None]
-    # The last session that a slot took up to a step; asked slot by slot, in the order
-    # of the keys, which is kind to the cache.
-    asked = slot * schedule.steps + np.minimum(step, schedule.steps - 1)
-    place = np.searchsorted(schedule.keys, asked, side="right") - 1
-    session = schedule.order[place].astype(np.int64)
+    # The last session that began in a slot up to a step; searched slot by slot, in the
+    # order of the keys, for the sake of the CPU's cache.
+    wanted = slot * schedule.steps + np.minimum(step, schedule.steps - 1)
+    index = np.searchsorted(schedule.keys, wanted, side="right") - 1
+    session = schedule.order[index].astype(np.int64)
     within = step - schedule.first[session]
-    # A slot that took no session at all finds one of the slot before it.
+    # For a slot that has no session at all, one of the slot before it was found.
     busy = (schedule.slot[session] == slot) & (within < counts[session])
     return np.where(busy, session, -1).T, np.where(busy, within, 0).T
 
@@ -111,7 +110,7 @@ class StackedBatches(NamedTuple):
 
     Attributes:
       batches: a Batch whose arrays are [T, slots].
-      steps: scalar int32, how many of the T are to be run; the rest is padding.
+      steps: scalar int32, how many of the T steps are real; the rest is padding.
     """
 
     batches: Batch
@@ -122,10 +121,10 @@ class StackedBatches(NamedTuple):
 class SlotBatches:
     """The training batches of an encoder that carries a state from event to event.
 
-    A step's batch has N = batch_size inputs, one of each slot: ``session`` is the slot
+    A step's batch has N = batch_size inputs, one per slot: ``session`` is the slot
     (batch_size where it is idle, so it does not ascend as in packed batches) and
-    ``position`` which of its session's inputs it is, so that 0 says: clear the slot's
-    state. Every epoch starts anew; every input is in it exactly once.
+    ``position`` the input's index in its session, where 0 means that the slot's state
+    is cleared. An epoch holds each input exactly once.
 
     Attributes:
       sessions: training sessions, each of at least two events.
@@ -156,7 +155,7 @@ class SlotBatches:
 
     @property
     def shapes(self) -> list[StackedBatches]:
-        """The shapes of what ``take`` gives."""
+        """The shapes that ``dispatch_at`` may return."""
         batches = abstract_batch(self.steps_per_call, self.batch_size)
         return [StackedBatches(batches, abstract_ids())]
 
@@ -166,20 +165,20 @@ class SlotBatches:
         started = int(np.searchsorted(self.schedule.first, step))
         return epoch * self.sessions.num_sessions + started
 
-    def take(self, step: int, until: int) -> tuple[StackedBatches, int]:
+    def dispatch_at(self, step: int, until: int) -> tuple[StackedBatches, int]:
         """The next steps, as many as a dispatch runs.
 
         Args:
           step: the first, counted from 0 over all epochs.
-          until: the step, later than the first, before which to end.
+          until: where to end at the latest, later than the first; not included.
 
         Returns:
-          Their batches, of one shape whatever their number, and their number, which
-          ends at the latest with the epoch.
+          Their batches, always of one shape, and their number; the last step is at the
+          latest that of the epoch.
         """
-        at = step % self.steps_per_epoch
-        steps = min(self.steps_per_call, until - step, self.steps_per_epoch - at)
-        session, within = lookup(self.schedule, self.counts, at, self.steps_per_call)
+        first = step % self.steps_per_epoch
+        steps = min(self.steps_per_call, until - step, self.steps_per_epoch - first)
+        session, within = lookup(self.schedule, self.counts, first, self.steps_per_call)
         real = session >= 0
         real[steps:] = False
         last = self.sessions.offsets[session + 1].astype(np.int64) - 1

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost next to nothing."""
+"""Dropout whose random numbers are cheap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tron_jax.models.precision import divide
 
 
 def _mix(word: jax.Array) -> jax.Array:
-    """Turns uint32 into uint32, one to one, each bit into a coin toss for all bits."""
+    """Permutes the numbers of uint32 so that each bit of one affects all bits."""
     word ^= word >> 16
     word *= jnp.uint32(0x85EBCA6B)
     word ^= word >> 13
@@ -21,18 +21,18 @@ def _mix(word: jax.Array) -> jax.Array:
 
 
 def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Hashes the place of an element with a key.
+    """Hashes the index of each element with a key.
 
-    ``jax.random.bits`` is made for more than coin tosses: on a CPU, dropout by it took
-    a twentieth of a step, and most of the time that a step took to compile.
+    ``jax.random.bits`` is better than dropout needs: on a CPU it took a twentieth of a
+    step, and most of the time to compile one.
 
     Args:
       key: of ``jax.random``.
       shape: of the result, at most 2^32 elements.
 
     Returns:
-      uint32; that of an element follows from its place in row-major order, so a longer
-      first axis changes none.
+      uint32; each depends on the element's index in row-major order, so a longer first
+      axis changes none of them.
 
     Source: the finaliser of MurmurHash3, once for each word of the key.
     """

@@ -1,4 +1,4 @@
-"""What every model is to the rest: two pure functions."""
+"""What every model is to the rest of the program: a few pure functions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Encoder(NamedTuple):
       init: ``key -> params``.
       init_table: ``(key, num_rows) -> [num_rows, width]``, the first item table; an
         input is a row of it, and a score the product of a hidden state with a row.
-      init_carry: ``num_sessions -> carry``, what the first step finds of the sessions;
-        ``()`` where an encoder sees whole sessions.
+      init_carry: ``num_sessions -> carry``, the carried state before the first step;
+        ``()`` for an encoder that sees whole sessions.
       encode: ``(params, carry, inputs, session, position, dropout_key=None) -> (hidden,
         carry)``: from the rows [N, width] of the inputs, their session numbers [N] and
-        positions [N] to float32 hidden states [N, width]. A key means training: what
-        is dropped follows from it, and matmuls and activations are of the encoder's
-        compute dtype. Without one nothing is dropped and all is float32. No gradient
-        flows through a carry.
+        positions [N] to float32 hidden states [N, width]. A key means training: it
+        decides what is dropped, and matmuls and activations have the encoder's compute
+        dtype. Without a key nothing is dropped and all is float32. No gradient flows
+        through a carry.
     """
 
     init: Callable[[jax.Array], Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -11,20 +12,18 @@ from flax import linen as nn
 
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
-from tron_jax.models.initial_table import draw_in_blocks
+from tron_jax.models.initializers import draw_in_blocks, uniform
 from tron_jax.models.precision import Dense, compute_dtype_of
 
-Initializer = nn.initializers.Initializer
 
-
-class Start(NamedTuple):
-    """The bounds of the first parameters, all of them uniform in ± their bound.
+class InitBounds(NamedTuple):
+    """The bounds of the first parameters; each is uniform within ± its bound.
 
     Attributes:
-      matrix: hidden_size -> bound of the GRU's matrices.
-      bias: hidden_size -> bound of its biases.
-      table: (num_rows, hidden_size) -> bound of the item table.
-      output_bias: whether the table's bound holds for its bias column, or that is 0.
+      matrix: ``hidden_size -> bound`` of the GRU's matrices.
+      bias: ``hidden_size -> bound`` of its biases.
+      table: ``(num_rows, hidden_size) -> bound`` of the item table.
+      output_bias: whether the bias column of the table is drawn too, or 0.
     """
 
     matrix: Any
@@ -33,15 +32,15 @@ class Start(NamedTuple):
     output_bias: bool
 
 
-STARTS = {
-    "published": Start(
+INIT_BOUNDS = {
+    "published": InitBounds(
         matrix=lambda hidden: 1 / math.sqrt(hidden),
         bias=lambda hidden: 1 / math.sqrt(hidden),
         # Xavier with a gain of 1/√6, over the table with its bias column
         table=lambda rows, hidden: 1 / math.sqrt(rows + hidden + 1),
         output_bias=True,
     ),
-    "original": Start(
+    "original": InitBounds(
         # as each gate's own [hidden, hidden]
         matrix=lambda hidden: math.sqrt(6 / (hidden + hidden)),
         bias=lambda hidden: 0.0,
@@ -51,28 +50,20 @@ STARTS = {
 }
 
 
-def uniform(bound: float) -> Initializer:
-    """U(±bound)."""
-
-    def init(key, shape, dtype=jnp.float32, **_: Any) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 class GRU(nn.Module):
     """One step of a gated recurrent unit, with a bias for inputs and one for states."""
 
     hidden_size: int
     dropout: float
-    start: Start
+    bounds: InitBounds
     dtype: Any = jnp.float32  # in training, of matmuls and gates
 
     @nn.compact
     def __call__(self, inputs: jax.Array, state: jax.Array, train: bool) -> jax.Array:
         """[slots, hidden] inputs and states -> [slots, hidden] new states."""
         size = self.hidden_size
-        matrix, bias = uniform(self.start.matrix(size)), uniform(self.start.bias(size))
+        matrix = uniform(self.bounds.matrix(size))
+        bias = uniform(self.bounds.bias(size))
 
         def gates(x: jax.Array, name: str) -> list[jax.Array]:
             layer = Dense(
@@ -88,28 +79,41 @@ class GRU(nn.Module):
         reset = nn.sigmoid(of_inputs[0] + of_state[0])
         update = nn.sigmoid(of_inputs[1] + of_state[1])
         new = jnp.tanh(of_inputs[2] + reset * of_state[2])
-        # Float32 as the state is, which is carried on: its errors would add up.
+        # The state is carried from step to step, so its rounding errors would add up:
+        # it stays float32.
         return Dropout(self.dropout)(new + update * (state - new), train)
 
 
-def make_gru4rec(
-    *, hidden_size: int, dropout: float, init: str, compute_dtype: str = "float32"
-) -> Encoder:
-    """The encoder of GRU4Rec, in both of its versions.
+@dataclasses.dataclass(frozen=True)
+class GRU4RecSettings:
+    """Size, dropout and first parameters of the encoder (config group ``model``).
 
-    An input is one event of each slot (``session`` and ``position`` as in ``Batch``;
-    row i is slot i): the state of a slot is carried from call to call and cleared
-    where ``position`` is 0. Rows are hidden_size + 1 wide, the last column being the
-    item's output bias; a hidden state ends in a constant 1, which multiplies it.
-
-    Args:
+    Attributes:
       hidden_size: width of the state and of embeddings without their bias.
-      dropout: probability of dropping an element of the new state, which is carried on
-        as dropped.
+      dropout: probability of dropping an element of the new state; what is dropped is
+        missing from the carried state, too.
       init: the first parameters: ``published`` (GRU4Rec+ of the paper's code) or
         ``original`` (GRU4Rec's own).
       compute_dtype: of the matmuls and gates in training, one of ``COMPUTE_DTYPES``;
         the state stays float32.
+    """
+
+    hidden_size: int
+    dropout: float
+    init: str
+    compute_dtype: str = "float32"
+
+
+def make_gru4rec(settings: GRU4RecSettings) -> Encoder:
+    """The encoder of GRU4Rec, in both of its versions.
+
+    An input is one event of each slot (``session`` and ``position`` as in ``Batch``;
+    row i is slot i): the state of a slot is carried from call to call and cleared
+    where ``position`` is 0. Rows are hidden_size + 1 wide, their last column being the
+    item's output bias; a hidden state ends in a constant 1, which multiplies that bias.
+
+    Args:
+      settings: of the encoder.
 
     Returns:
       The encoder.
@@ -121,27 +125,29 @@ def make_gru4rec(
     Source: paper §4 (GRU4Rec+); Hidasi and Karatzoglou 2018, and the official code's
       initialisers and dropout; the equations are those of ``torch.nn.GRUCell``.
     """
-    if init not in STARTS:
-        raise KeyError(f"init {init!r} is not one of: {', '.join(STARTS)}")
-    start = STARTS[init]
-    module = GRU(hidden_size, dropout, start, compute_dtype_of(compute_dtype))
+    init, size = settings.init, settings.hidden_size
+    if init not in INIT_BOUNDS:
+        raise KeyError(f"init {init!r} is not one of: {', '.join(INIT_BOUNDS)}")
+    bounds = INIT_BOUNDS[init]
+    dtype = compute_dtype_of(settings.compute_dtype)
+    module = GRU(size, settings.dropout, bounds, dtype)
 
     def init_params(key: jax.Array) -> Any:
-        row = jnp.zeros((1, hidden_size))
+        row = jnp.zeros((1, size))
         return module.init(key, row, row, False)
 
     def init_table(key: jax.Array, num_rows: int) -> jax.Array:
-        bound = start.table(num_rows, hidden_size)
-        width = hidden_size + start.output_bias
+        bound = bounds.table(num_rows, size)
+        width = size + bounds.output_bias
 
         def draw(key: jax.Array, rows: int) -> jax.Array:
             values = uniform(bound)(key, (rows, width))
-            return jnp.pad(values, ((0, 0), (0, hidden_size + 1 - width)))
+            return jnp.pad(values, ((0, 0), (0, size + 1 - width)))
 
         return draw_in_blocks(draw, key, num_rows)
 
     def init_carry(num_slots: int) -> jax.Array:
-        return jnp.zeros((num_slots, hidden_size))
+        return jnp.zeros((num_slots, size))
 
     def encode(
         params: Any,
@@ -155,9 +161,9 @@ def make_gru4rec(
         train = dropout_key is not None
         # No back-propagation through time: each event has an update of its own.
         state = jnp.where(position[:, None] > 0, jax.lax.stop_gradient(carry), 0)
-        state = module.apply(params, inputs[:, :hidden_size], state, train, rngs=rngs)
+        state = module.apply(params, inputs[:, :size], state, train, rngs=rngs)
         assert isinstance(state, jax.Array)
-        one = jnp.ones_like(inputs[:, hidden_size:])
+        one = jnp.ones_like(inputs[:, size:])
         hidden = jnp.concatenate([state, one], axis=1)
         return hidden, jax.lax.stop_gradient(state)
 

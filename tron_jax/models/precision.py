@@ -1,9 +1,9 @@
-"""What a train step's encoder computes in, and what stays in float32 whatever that is.
+"""The dtype in which an encoder computes in training, and what stays float32.
 
-The objective selects candidates in the same dtype (``make_objective``). Parameters,
-their gradients and what leaves an encoder are float32. With bfloat16, matmuls and
-activations between them are not; sums over a row (LayerNorm, softmax) and over events
-(a bias' gradient) are.
+Float32 in any case: parameters, their gradients, the encoder's output, and sums over a
+row (LayerNorm, softmax) or over events (the gradient of a bias). With bfloat16, the
+matmuls and the activations between them are bfloat16. The objective selects candidates
+in the same dtype.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def compute_dtype_of(name: str) -> Any:
 def divide(x: jax.Array, divisor: float) -> jax.Array:
     """Divides by a number that is not rounded to the array's dtype first.
 
-    The 0.8 of a dropout of 0.2 is 0.1 % off in bfloat16, and would scale all by that.
+    The 0.8 of a dropout of 0.2 is 0.1 % off in bfloat16, and so would all quotients be.
 
     Args:
       x: any shape.
@@ -59,8 +59,8 @@ def _cast_all_but_bias(
 class Dense(nn.Dense):
     """A dense layer whose matmul is in ``dtype`` and whose bias is added in float32.
 
-    So the bias' gradient is summed over the events in float32: in bfloat16, XLA's sum
-    of 10,000 ones is 8,192 on a CPU.
+    The gradient of the bias is then summed over the events in float32; in bfloat16,
+    XLA's sum of 10,000 ones is 8,192 on a CPU.
     """
 
     promote_dtype: Any = _cast_all_but_bias

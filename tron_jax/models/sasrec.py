@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,25 +13,15 @@ from flax import linen as nn
 from tron_jax.data.packing import block_size
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
-from tron_jax.models.initial_table import draw_in_blocks
+from tron_jax.models.initializers import draw_in_blocks, uniform
 from tron_jax.models.precision import Dense, compute_dtype_of, divide
 
 LAYER_NORM_EPSILON = 1e-5
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def bias_like_torch(fan_in: int) -> nn.initializers.Initializer:
-    """U(±1/√fan_in), the start of a feed-forward bias in the published model."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def init(key, shape, dtype=jnp.float32, **_: Any) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 def with_block_before(x: jax.Array, fill: float) -> jax.Array:
-    """Puts in front of each block the one before it: [b, l, …] -> [b, 2·l, …]."""
+    """Prepends to each block the one before it: [b, l, …] -> [b, 2·l, …]."""
     first = jnp.full_like(x[:1], fill)
     return jnp.concatenate([jnp.concatenate([first, x[:-1]]), x], axis=1)
 
@@ -38,8 +29,8 @@ def with_block_before(x: jax.Array, fill: float) -> jax.Array:
 class Attention(nn.Module):
     """Causal attention within sessions, linear in the length of the stream.
 
-    The stream is cut into blocks no shorter than a session may be, so that a session
-    lies in at most two of them: each block attends to itself and the one before.
+    The stream is cut into blocks at least as long as the longest session, so that a
+    session lies in at most two of them: a block attends to itself and the one before.
     """
 
     num_heads: int
@@ -62,9 +53,9 @@ class Attention(nn.Module):
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         key, value = with_block_before(key, 0), with_block_before(value, 0)
         session = session.reshape(blocks, self.block)
-        place = jnp.arange(self.block)
-        before = jnp.arange(2 * self.block) <= place[:, None] + self.block
-        own = session[:, :, None] == with_block_before(session, -1)[:, None]
+        query_index = self.block + jnp.arange(self.block)
+        before = jnp.arange(2 * self.block) <= query_index[:, None]
+        same = session[:, :, None] == with_block_before(session, -1)[:, None]
         scale = math.sqrt(hidden // self.num_heads)
         scores = jnp.einsum(
             "bqhd,bkhd->bhqk",
@@ -72,7 +63,9 @@ class Attention(nn.Module):
             key,
             preferred_element_type=jnp.float32,  # what the softmax is taken of
         )
-        scores = jnp.where((own & before)[:, None], scores, jnp.finfo(scores.dtype).min)
+        scores = jnp.where(
+            (same & before)[:, None], scores, jnp.finfo(scores.dtype).min
+        )
         weights = Dropout(self.dropout)(nn.softmax(scores), train).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, hidden)
         out = Dense(hidden, dtype=self.dtype, kernel_init=uniform_fan_in, name="out")
@@ -96,20 +89,40 @@ class FeedForward(nn.Module):
                 width,
                 dtype=self.dtype,
                 kernel_init=uniform_fan_in,
-                bias_init=bias_like_torch(x.shape[-1]),
+                bias_init=uniform(1 / math.sqrt(x.shape[-1])),  # as torch.nn.Linear
                 name=name,
             )(x)
         return x
 
 
-class SASRec(nn.Module):
-    """Encodes the inputs of packed sessions; the item table is outside."""
+@dataclasses.dataclass(frozen=True)
+class SASRecSettings:
+    """Sizes and dropout of the encoder (config group ``model``).
 
+    Attributes:
+      hidden_size: width of embeddings and hidden states.
+      num_layers: transformer layers.
+      num_heads: attention heads; divides hidden_size.
+      feedforward_size: width inside the feed-forward part.
+      max_session_length: the most inputs of a session = number of learned positions.
+      dropout: probability of dropping, everywhere that the published model drops.
+      compute_dtype: of the matmuls and activations in training, one of
+        ``COMPUTE_DTYPES``.
+    """
+
+    hidden_size: int
     num_layers: int
     num_heads: int
     feedforward_size: int
     max_session_length: int
     dropout: float
+    compute_dtype: str = "float32"
+
+
+class SASRec(nn.Module):
+    """Encodes the inputs of packed sessions; the item table is outside."""
+
+    settings: SASRecSettings
     dtype: Any = jnp.float32  # in training, of matmuls and activations between them
 
     @nn.compact
@@ -117,10 +130,11 @@ class SASRec(nn.Module):
         self, inputs: jax.Array, session: jax.Array, position: jax.Array, train: bool
     ) -> jax.Array:
         """[N, hidden] item embeddings -> [N, hidden] hidden states, float32."""
+        settings = self.settings
         compute_dtype = self.dtype if train else jnp.float32
 
         def drop(x: jax.Array) -> jax.Array:
-            return Dropout(self.dropout)(x, train)
+            return Dropout(settings.dropout)(x, train)
 
         def norm(name: str, dtype: Any = compute_dtype) -> nn.LayerNorm:
             # its statistics are float32 whatever it takes and gives
@@ -132,22 +146,22 @@ class SASRec(nn.Module):
         positions = self.param(
             "positions",
             nn.initializers.xavier_uniform(),
-            (self.max_session_length, hidden),
+            (settings.max_session_length, hidden),
         )
         x = drop(inputs * math.sqrt(hidden) + positions[position]).astype(compute_dtype)
-        block = block_size(self.max_session_length)
-        for layer in range(self.num_layers):
+        block = block_size(settings.max_session_length)
+        for layer in range(settings.num_layers):
             attention = Attention(
-                self.num_heads,
-                self.dropout,
+                settings.num_heads,
+                settings.dropout,
                 block,
                 compute_dtype,
                 name=f"attention_{layer}",
             )
             x += drop(attention(norm(f"attention_norm_{layer}")(x), session, train))
             feedforward = FeedForward(
-                self.feedforward_size,
-                self.dropout,
+                settings.feedforward_size,
+                settings.dropout,
                 compute_dtype,
                 name=f"feedforward_{layer}",
             )
@@ -155,30 +169,14 @@ class SASRec(nn.Module):
         return norm("final_norm", jnp.float32)(x)
 
 
-def make_sasrec(
-    *,
-    hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    feedforward_size: int,
-    max_session_length: int,
-    dropout: float,
-    compute_dtype: str = "float32",
-) -> Encoder:
+def make_sasrec(settings: SASRecSettings) -> Encoder:
     """The encoder of SASRec and TRON.
 
     Streams are packed (``Batch``), their length N a multiple of
     ``block_size(max_session_length)``; rows are hidden_size wide; nothing is carried.
 
     Args:
-      hidden_size: width of embeddings and hidden states.
-      num_layers: transformer layers.
-      num_heads: attention heads; divides hidden_size.
-      feedforward_size: width inside the feed-forward part.
-      max_session_length: the most inputs of a session = number of learned positions.
-      dropout: probability of dropping, everywhere that the published model drops.
-      compute_dtype: of the matmuls and activations in training, one of
-        ``COMPUTE_DTYPES``.
+      settings: of the encoder.
 
     Returns:
       The encoder.
@@ -188,17 +186,11 @@ def make_sasrec(
 
     Source: paper §3; initialisers and epsilon of the published configuration.
     """
-    module = SASRec(
-        num_layers,
-        num_heads,
-        feedforward_size,
-        max_session_length,
-        dropout,
-        compute_dtype_of(compute_dtype),
-    )
+    module = SASRec(settings, compute_dtype_of(settings.compute_dtype))
+    hidden_size = settings.hidden_size
 
     def init(key: jax.Array) -> Any:
-        size = block_size(max_session_length)
+        size = block_size(settings.max_session_length)
         stream = jnp.zeros(size, jnp.int32)
         return module.init(key, jnp.zeros((size, hidden_size)), stream, stream, False)
 

@@ -1,6 +1,6 @@
-"""Adagrad from accumulators of 0, with momentum: its formula, and of whole parameters.
+"""Adagrad from accumulators of 0, with momentum: its rule, and an optax transform.
 
-``row_optimizers.adagrad`` is the same formula for the rows of a table.
+``item_table.row_adagrad`` applies the same rule to the rows of a table.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import optax
 Schedule = Callable[[Any], Any]
 
 
-# What Adagrad keeps of an array of parameters, in arrays of its shape: the sum of
-# squared gradients and, with momentum, the last movement
+# What Adagrad keeps of an array of parameters, in arrays of the same shape: the sum of
+# squared gradients and, with momentum, the last movement.
 Memory = tuple[jax.Array, ...]
 
 
@@ -25,14 +25,15 @@ class AdagradState(NamedTuple):
 
     Attributes:
       step: scalar int32, updates made so far.
-      memory: like the parameters, with the ``Memory`` of each array in its place.
+      memory: the tree of parameters with the ``Memory`` of each array for the array.
     """
 
     step: jax.Array
     memory: Any
 
 
-# (gradient, memory, learning rate) -> what is added to the parameters, and the memory
+# (gradient, memory, learning rate) -> the movement (what is added to the parameters),
+# and the new memory
 Rule = Callable[..., tuple[jax.Array, Memory]]
 
 
@@ -44,13 +45,14 @@ def no_memory(parameters: jax.Array, momentum: float) -> Memory:
 def make_rule(*, epsilon: float, epsilon_in_root: bool, momentum: float) -> Rule:
     """The update of an array, element by element.
 
-    With the squares s ← s + g², the movement is -rate·g/(√s + ε), or -rate·g/√(s + ε),
-    plus momentum times the movement before. 0/0 (ε = 0, no gradient so far) is 0.
+    With the sum of squares s ← s + g², the movement is -rate·g/(√s + ε), or
+    -rate·g/√(s + ε), plus momentum times the previous movement. 0/0 (ε = 0, no gradient
+    so far) is 0.
 
     Args:
       epsilon: ε.
-      epsilon_in_root: below the root rather than added to it.
-      momentum: share of the movement before.
+      epsilon_in_root: whether ε is added under the root.
+      momentum: share of the previous movement.
 
     Returns:
       The pure rule.
@@ -81,21 +83,22 @@ def adagrad(
     epsilon_in_root: bool = False,
     momentum: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Adagrad as an optax transform, which ``optax.adagrad`` is not.
+    """Adagrad as an optax transform, for the encoder's parameters.
 
-    That one starts its sums at 0.1 and knows an epsilon inside the root only.
+    ``optax.adagrad`` differs: its sums start at 0.1, and its ε is always in the root.
 
     Args:
       learning_rate: of an update, counted from 0.
-      epsilon: against a division by 0.
-      epsilon_in_root: below the root rather than added to it.
-      momentum: share of the movement before that is added to each; every element moves
-        by it, with a gradient or without.
+      epsilon: prevents a division by 0.
+      epsilon_in_root: whether ε is added under the root.
+      momentum: share of the previous movement that is added to each; it moves all
+        elements, with a gradient or without.
 
     Returns:
       The transform.
 
-    Source: see ``make_rule``; design §6 has the settings of both GRU4Recs.
+    Source: see ``make_rule``. GRU4Rec+ of the paper has ε = 1e-10 beside the root and
+      no momentum, GRU4Rec's own code ε = 1e-6 inside the root.
     """
     rule = make_rule(
         epsilon=epsilon, epsilon_in_root=epsilon_in_root, momentum=momentum

@@ -1,10 +1,9 @@
 """Optimizers of the item table that read and write only the rows of a step.
 
-All share one interface, like an optax transform that is told which rows it is about.
-``ids`` ascend and are distinct; where there are fewer than their static number, the
-rest is beyond the table and neither read nor written. ``None`` stands for the whole
-table. ``step`` counts the updates made so far, so the one that ``update`` makes is
-number step + 1.
+All share one interface, that of an optax transform which is also given row ids. The
+``ids`` ascend and are distinct; an array of them longer than needed is filled up with
+ids beyond the table, which are neither read nor written. ``None`` stands for the whole
+table. ``step`` counts the updates made so far, so ``update`` makes number step + 1.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ class Rows(NamedTuple):
 
     Attributes:
       values: [R, hidden] embeddings.
-      slots: optimizer statistics of those rows, as of the same step.
+      statistics: what the optimizer keeps of those rows, as of the same step.
     """
 
     values: jax.Array
-    slots: tuple[jax.Array, ...]
+    statistics: tuple[jax.Array, ...]
 
 
 class RowOptimizer(NamedTuple):
@@ -47,15 +46,15 @@ class RowOptimizer(NamedTuple):
     update: Callable[[Any, jax.Array | None, Rows, jax.Array, jax.Array], Any]
 
 
-def take(array: jax.Array, ids: jax.Array | None) -> jax.Array:
-    """Rows of an array; those of ids beyond it are 0."""
+def gather(array: jax.Array, ids: jax.Array | None) -> jax.Array:
+    """Returns rows of an array; those of ids beyond it are 0."""
     if ids is None:
         return array
     return array.at[ids].get(mode="fill", fill_value=0)
 
 
-def put(array: jax.Array, ids: jax.Array | None, rows: jax.Array) -> jax.Array:
-    """Replaces rows of an array; what ids beyond it should get is dropped."""
+def scatter(array: jax.Array, ids: jax.Array | None, rows: jax.Array) -> jax.Array:
+    """Replaces rows of an array; those of ids beyond it are dropped."""
     if ids is None:
         return rows
     return array.at[ids].set(
@@ -71,10 +70,10 @@ class DenseState(NamedTuple):
 
 
 def dense(tx: optax.GradientTransformation) -> RowOptimizer:
-    """An optax transform over the whole table; ``update`` takes no ids."""
+    """An optax transform over the whole table; ``update`` expects no ids."""
 
     def read(state: DenseState, ids: jax.Array | None, step: jax.Array) -> Rows:
-        return Rows(take(state.table, ids), ())
+        return Rows(gather(state.table, ids), ())
 
     def update(state: DenseState, ids, rows: Rows, gradients, step) -> DenseState:
         assert ids is None, "a dense update is of all rows"
@@ -86,14 +85,14 @@ def dense(tx: optax.GradientTransformation) -> RowOptimizer:
     return RowOptimizer(lambda table: DenseState(table, tx.init(table)), read, update)
 
 
-class AdagradState(NamedTuple):
+class RowAdagradState(NamedTuple):
     """The table and what Adagrad keeps of it, all [num_items + 1, hidden]."""
 
     table: jax.Array
     memory: Memory
 
 
-def adagrad(
+def row_adagrad(
     learning_rate: Schedule,
     *,
     epsilon: float,
@@ -102,42 +101,49 @@ def adagrad(
 ) -> RowOptimizer:
     """Adagrad from accumulators of 0, with momentum where there is a gradient.
 
-    An element without a gradient neither moves nor changes what is kept of it, so
-    updating the touched rows alone is the same as updating all of them. With momentum
-    this is a definition: GRU4Rec's own code keeps the velocity of rows whose indices a
-    step did not draw. It has the output bias in a table apart, which inputs do not
-    touch; here they touch it with a gradient of exactly 0, so the rule is by element.
+    An element without a gradient does not move, and its statistics stay, so updating
+    the rows of a step is the same as updating all of them. For momentum, which would
+    move such an element, this is a definition, that of GRU4Rec's own code: it keeps the
+    velocity of rows that a step did not draw. There, the output biases are a table of
+    their own, which inputs do not touch; here inputs touch them with a gradient of
+    exactly 0, so the definition goes by element, not by row.
 
     Args:
       learning_rate: of an update, counted from 0.
-      epsilon: against a division by 0.
-      epsilon_in_root: below the root rather than added to it.
+      epsilon: prevents a division by 0.
+      epsilon_in_root: whether ε is added under the root.
       momentum: share of an element's last movement that is added to the next.
 
     Returns:
       The optimizer.
 
-    Source: ``adagrad.make_rule``; design §6 has the settings of both GRU4Recs.
+    Source: ``adagrad.make_rule``.
     """
     rule = make_rule(
         epsilon=epsilon, epsilon_in_root=epsilon_in_root, momentum=momentum
     )
 
-    def init(table: jax.Array) -> AdagradState:
-        return AdagradState(table, no_memory(table, momentum))
+    def init(table: jax.Array) -> RowAdagradState:
+        return RowAdagradState(table, no_memory(table, momentum))
 
-    def read(state: AdagradState, ids: jax.Array | None, step: jax.Array) -> Rows:
-        return Rows(take(state.table, ids), tuple(take(m, ids) for m in state.memory))
+    def read(state: RowAdagradState, ids: jax.Array | None, step: jax.Array) -> Rows:
+        return Rows(
+            gather(state.table, ids), tuple(gather(m, ids) for m in state.memory)
+        )
 
-    def update(state: AdagradState, ids, rows: Rows, gradients, step) -> AdagradState:
-        movement, after = rule(gradients, rows.slots, learning_rate(step))
+    def update(
+        state: RowAdagradState, ids, rows: Rows, gradients, step
+    ) -> RowAdagradState:
+        movement, after = rule(gradients, rows.statistics, learning_rate(step))
         drawn = gradients != 0
         memory = tuple(
-            put(whole, ids, jnp.where(drawn, new, old))
-            for whole, new, old in zip(state.memory, after, rows.slots, strict=True)
+            scatter(whole, ids, jnp.where(drawn, new, old))
+            for whole, new, old in zip(
+                state.memory, after, rows.statistics, strict=True
+            )
         )
         values = rows.values + jnp.where(drawn, movement, 0)
-        return AdagradState(put(state.table, ids, values), memory)
+        return RowAdagradState(scatter(state.table, ids, values), memory)
 
     return RowOptimizer(init, read, update)
 
@@ -161,7 +167,7 @@ class AdamState(NamedTuple):
 def sleeping_sums(
     learning_rate: Schedule, horizon: int, b1: float, b2: float
 ) -> np.ndarray:
-    """Sums over the updates that follow each step, for a row without gradients.
+    """Sums over all updates after each step, for a row without gradients.
 
     With lr(u) the rate of update u and c = 1 - β^u, row s holds Σ_{j≥1} of
     β1^j·β2^{-j/2}·lr(s+j)·√c2/c1, then the same with one and two more factors
@@ -175,7 +181,7 @@ def sleeping_sums(
       b2: decay of the second moment.
 
     Returns:
-      [steps, 3] float32; a later step has the sums of the last row.
+      [steps, 3] float32; later steps have the sums of the last row.
     """
     ratios = b1 / b2 ** np.array([0.5, 1.0, 1.5])
     if ratios.max() >= 1:
@@ -204,12 +210,12 @@ def deferred_adam(
 ) -> RowOptimizer:
     """Adam whose rows sleep while they have no gradient and catch up when read.
 
-    Dense Adam keeps moving a row by its decaying moments. A row that slept d updates
-    after step s would have moved by -m·Σ w_j / (√v + ε·a_j); all d are applied at once,
-    with the mean a_j in the denominator and the second-order term of its spread. What
-    is left is of third order in ε/√v.
+    Dense Adam keeps moving a row by its decaying moments. In d updates after step s, a
+    row without gradients moves by -m·Σ w_j / (√v + ε·a_j). Here all d are applied at
+    once, with the mean a_j in the denominator and the second-order term of its spread;
+    the error is of third order in ε/√v.
 
-    The sums over the d updates are differences of the endless sums from s and from
+    The sums over the d updates are differences of the infinite sums from s and from
     now, so a row costs a few look-ups however long it slept.
 
     Args:
@@ -222,13 +228,13 @@ def deferred_adam(
     Returns:
       The optimizer.
 
-    Source: ours (design §4); equals ``optax.adam`` over the whole table.
+    Source: ours; equals ``optax.adam`` over the whole table to that order.
     """
     table_of_sums = sleeping_sums(learning_rate, horizon, b1, b2)
     ratios = np.maximum(b1, 1e-30) / b2 ** np.array([0.5, 1.0, 1.5])
     log_ratios = np.log(ratios).astype(np.float32)
 
-    def endless(step: jax.Array) -> jax.Array:
+    def infinite_sums(step: jax.Array) -> jax.Array:
         return jnp.asarray(table_of_sums)[jnp.minimum(step, len(table_of_sums) - 1)]
 
     def init(table: jax.Array) -> AdamState:
@@ -236,36 +242,36 @@ def deferred_adam(
         return AdamState(table, jnp.zeros_like(table), jnp.zeros_like(table), last)
 
     def read(state: AdamState, ids: jax.Array | None, step: jax.Array) -> Rows:
-        mu, nu = take(state.mu, ids), take(state.nu, ids)
-        last = take(state.last, ids)
+        mu, nu = gather(state.mu, ids), gather(state.nu, ids)
+        last = gather(state.last, ids)
         slept = (step - last).astype(jnp.float32)[:, None]
-        sums = endless(last) - jnp.exp(slept * log_ratios) * endless(step)
+        sums = infinite_sums(last) - jnp.exp(slept * log_ratios) * infinite_sums(step)
         total, first, second = jnp.split(jnp.where(slept > 0, sums, 0), 3, axis=1)
         inverse = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
         mean = jnp.where(total > 0, first * inverse, 1)
         spread = jnp.maximum(second * inverse - jnp.square(mean), 0)
         root = jnp.sqrt(nu) + epsilon * mean
         bent = 1 + spread * jnp.square(epsilon / root)
-        values = take(state.table, ids) - total * bent * mu / root
+        values = gather(state.table, ids) - total * bent * mu / root
         decay1, decay2 = (jnp.exp(slept * math.log(max(b, 1e-30))) for b in (b1, b2))
         return Rows(values, (decay1 * mu, decay2 * nu, last))
 
     def update(state: AdamState, ids, rows: Rows, gradients, step) -> AdamState:
-        mu, nu, last = rows.slots
+        mu, nu, last = rows.statistics
         mu = b1 * mu + (1 - b1) * gradients
         nu = b2 * nu + (1 - b2) * jnp.square(gradients)
         number = (step + 1).astype(jnp.float32)
         c1, c2 = 1 - b1**number, 1 - b2**number
         moved = (mu / c1) / (jnp.sqrt(nu / c2) + epsilon)
         values = rows.values - learning_rate(step) * moved
-        # Always step + 1, but what is written must depend on what was read before, or
-        # the compiler copies the whole array to be free in their order.
+        # This is always step + 1. If it did not depend on what was read, the compiler
+        # could write first, and would copy the whole array to keep what is read.
         now = jnp.maximum(last, step + 1)
         return AdamState(
-            put(state.table, ids, values),
-            put(state.mu, ids, mu),
-            put(state.nu, ids, nu),
-            put(state.last, ids, now),
+            scatter(state.table, ids, values),
+            scatter(state.mu, ids, mu),
+            scatter(state.nu, ids, nu),
+            scatter(state.last, ids, now),
         )
 
     return RowOptimizer(init, read, update)

@@ -1,4 +1,4 @@
-"""The rows of the item table that a step is about."""
+"""The rows of the item table that a step reads and updates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 
 
 class Touched(NamedTuple):
-    """Distinct item ids, and where in them the items of a step are found.
+    """Distinct item ids, and the index in them of each item of a step.
 
     Attributes:
       ids: [R] ascending distinct item ids, filled up with numbers beyond the table; or
-        None where they are the whole table.
-      inputs: [N] row of each input.
-      labels: [N] row of each label.
-      drawn: [G, k] row of each drawn negative.
+        None where the step is about the whole table.
+      inputs: [N] index of each input.
+      labels: [N] index of each label.
+      drawn: [G, k] index of each drawn negative.
     """
 
     ids: jax.Array | None
@@ -51,22 +51,23 @@ def touch(
     Args:
       inputs: [N] item ids.
       labels: [N] item ids.
-      drawn: [G, k] item ids, whoever they are drawn for.
+      drawn: [G, k] item ids of the drawn negatives.
       num_rows: of the table, the row of padding included.
-      whole: read and update the whole table whatever the step needs.
+      whole: read and update the whole table in any case.
 
     Returns:
-      The rows; their static number is that of the ids drawn, at most num_rows.
+      The rows: as many as ids were given, or the whole table where those are no fewer
+      than its rows.
     """
     all_ids = jnp.concatenate([inputs, labels, drawn.reshape(-1)])
     if whole or all_ids.size >= num_rows:
         return Touched(None, inputs, labels, drawn)
     # Sorting ids alone and searching them is four times as fast as ``jnp.unique``,
-    # which sorts them together with their places.
+    # which sorts them together with their indices.
     ordered = jnp.sort(all_ids)
     fresh = jnp.concatenate([jnp.array([True]), ordered[1:] != ordered[:-1]])
     rank = jnp.cumsum(fresh, dtype=jnp.int32) - 1
-    # Distinct beyond the table as well, which is what a scatter is promised.
+    # Distinct beyond the table as well, as ``scatter`` promises to XLA.
     beyond = num_rows + jnp.arange(all_ids.size, dtype=all_ids.dtype)
     ids = beyond.at[rank].set(ordered, mode="promise_in_bounds")
     rows = jnp.searchsorted(ids, all_ids)

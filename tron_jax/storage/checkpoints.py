@@ -1,10 +1,10 @@
-"""Checkpoints of a run: written beside training, checked when read, few in number.
+"""Checkpoints of a run: written while it trains, checked when read, few in number.
 
 A checkpoint is a folder ``checkpoints/<step>/``: the arrays as Orbax writes them and a
 ``manifest.json`` with the step, its score, a small JSON ``info``, and the size and
-CRC-32 of every file. It is put together in ``checkpoints/.unfinished/`` and renamed
-when whole, so what has a step for a name was once complete; the manifest tells whether
-it still is, which Orbax alone would not notice for a flipped bit.
+CRC-32 of each file. It is written to ``checkpoints/.unfinished/`` and renamed when
+complete, so a folder named after a step was once complete; by the manifest one sees
+whether it still is, since Orbax alone does not notice a flipped bit.
 """
 
 import contextlib
@@ -20,7 +20,6 @@ from tron_jax import files
 from tron_jax.errors import UserError
 from tron_jax.memory import host_memory, size
 from tron_jax.storage import array_files, manifest, staging
-from tron_jax.storage.background import Background
 from tron_jax.storage.manifest import DamagedCheckpointError
 
 COPIED_SHARE = 16  # a state of less than a sixteenth of main memory is copied
@@ -56,18 +55,19 @@ class Checkpoints:
         keep_last: int = 3,
         copy_below: int | None = None,
     ):
-        """Names the folder; it is made by the first save.
+        """Names the folder; the first save creates it.
 
-        Either a copy of the state is written beside training, or training waits until
-        the state itself is. A copy doubles what the run needs, and a large one is not
-        sure to beat the disk: of 4.3 GB it took 1.6 to 30 s, as the system had to find
-        the memory, and writing them 12 to 33 s on the same busy machine.
+        Either a copy of the state is written while training goes on, or training waits
+        until the state itself is written. A copy doubles the memory that the run needs,
+        and a large one may be no faster than the disk: copying 4.3 GB took 1.6 to 30 s,
+        as the system had to find the memory, and writing them 12 to 33 s on the same
+        busy machine.
 
         Args:
           folder: where the checkpoints of the run lie.
           keep_last: how many of the newest stay, besides the best.
-          copy_below: bytes from which on training waits instead; by default a
-            sixteenth of main memory.
+          copy_below: a state of fewer bytes is copied, for a larger one training
+            waits; by default a sixteenth of main memory.
         """
         if keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {keep_last}")
@@ -77,7 +77,7 @@ class Checkpoints:
         self.copy_below = share if copy_below is None else copy_below
         self.saved: list[Saved] = []  # by this object, complete
         self._damaged: set[int] = set()
-        self._writer = Background()
+        self._writer = staging.Background()
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -123,18 +123,18 @@ class Checkpoints:
         score: float | None = None,
         wait: bool = False,
     ) -> float:
-        """Saves the state of a step, as far as it can beside training.
+        """Saves the state of a step, in the background where it can.
 
-        Returns when the arrays are copied, or written where they are too large for
-        that; the caller may donate them at once. Waits for a save under way first. A
-        run's state at a step is always the same, so a whole checkpoint of it stays as
-        it is; only a score that it lacks is added, with the info that comes along.
+        Waits for a save under way first. Returns once the arrays are copied (or
+        written, where they are too large to copy): the caller may then donate them. The
+        state of a run at a step is always the same, so an undamaged checkpoint of the
+        step stays as it is; only a score that it lacks is added, with its info.
 
         Args:
           step: the number of updates done.
           state: pytree of arrays.
-          info: what belongs to the state but is no array; must survive JSON.
-          score: what "best" goes by, higher is better; None takes no part.
+          info: what belongs to the state but is no array; JSON must be able to hold it.
+          score: decides which checkpoint is the best, the highest; None = no candidate.
           wait: return only when the checkpoint is complete.
 
         Returns:
@@ -257,7 +257,7 @@ class Checkpoints:
         return True
 
     def _start(self, entry: dict[str, Any], state: Any) -> None:
-        """Copies the state and leaves the writing to a thread."""
+        """Copies the state, if it is small enough, and has a thread write it."""
         staged = staging.begin(self.folder, entry["step"])
         files.require_room(self.folder, size(state) + SMALL_FILES)
         start, num_bytes, copy = time.perf_counter(), size(state), self.copies(state)

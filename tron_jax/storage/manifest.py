@@ -1,7 +1,7 @@
-"""What a checkpoint held when it was finished, to tell whether it still does.
+"""The sizes and checksums of a checkpoint's files, to find out whether it is damaged.
 
-Orbax hands out wrong numbers for a flipped bit in array data (tried with 0.12.8) and
-meets other damage with errors of many kinds; sizes and checksums give one line in all.
+For a flipped bit in array data Orbax returns wrong numbers (tried with 0.12.8), and for
+other damage it raises errors of many kinds; here every damage is one kind of error.
 """
 
 import json
@@ -27,11 +27,11 @@ class DamagedCheckpointError(UserError):
 
 
 def write(folder: Path, content: dict[str, Any]) -> None:
-    """Writes a checkpoint's manifest, at once or not at all.
+    """Writes a checkpoint's manifest, whole or not at all.
 
     Args:
       folder: the checkpoint.
-      content: anything that survives JSON; a checksum is put around it.
+      content: anything that JSON can hold; a checksum of it is written too.
     """
     text = json.dumps({"crc32": _content_crc(content), "content": content}, indent=1)
     with replacing(folder / NAME) as new:
@@ -63,7 +63,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def checksums(folder: Path) -> dict[str, list[int]]:
-    """Returns size and CRC-32 of every file below a folder, once the disk has them."""
+    """Returns size and CRC-32 of each file below a folder, once they are on disk."""
     found = sorted(folder.rglob("*"))
     for path in found:  # folders too, or a file may lose its name
         sync(path)
@@ -75,7 +75,7 @@ def checksums(folder: Path) -> dict[str, list[int]]:
 
 
 def verify(folder: Path, files: dict[str, list[int]]) -> None:
-    """Raises DamagedCheckpointError naming the first file that is not as saved.
+    """Raises DamagedCheckpointError with the first file that is not as it was saved.
 
     Args:
       folder: the checkpoint.

@@ -1,14 +1,15 @@
-"""Where checkpoints are put together and taken apart, out of sight.
+"""How a checkpoint is written and deleted: under another name, and in the background.
 
-What has a step for a name is complete: it is renamed into its place when whole, and
-out of it before it is deleted.
+A folder named after a step is complete: it gets that name once all of it is on disk,
+and loses it before it is deleted.
 """
 
 import contextlib
 import os
 import shutil
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from tron_jax.errors import UserError
@@ -18,10 +19,10 @@ UNFINISHED = ".unfinished"
 
 
 def begin(folder: Path, step: int) -> Path:
-    """Returns where to put the checkpoint of a step together; not made yet.
+    """Returns the folder in which to write the checkpoint of a step; not made yet.
 
     Args:
-      folder: of the checkpoints; what a killed run left unfinished in it goes.
+      folder: of the checkpoints; what a killed run left unfinished in it is removed.
       step: of the checkpoint.
     """
     if (folder / UNFINISHED).exists():
@@ -52,7 +53,7 @@ def clear(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(folder: Path, step: int) -> Generator[None]:
-    """Leaves nothing half-written, and tells what the disk said in one line.
+    """Removes what is half-written if the write fails, and names the disk's reason.
 
     Args:
       folder: of the checkpoints.
@@ -75,3 +76,36 @@ def writing(folder: Path, step: int) -> Generator[None]:
             raise
         path = folder / str(step)
         raise UserError(f"cannot write checkpoint {path}: {reason}") from error
+
+
+class Background:
+    """Runs one function at a time in a thread; keeps its exception for the caller."""
+
+    def __init__(self) -> None:
+        """Starts nothing yet."""
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def start(self, work: Callable[[], None], name: str) -> None:
+        """Starts some work; ``join`` must have been called since the last start."""
+
+        def keep_failure() -> None:
+            try:
+                work()
+            except Exception as error:
+                self._failure = error
+
+        self._thread = threading.Thread(target=keep_failure, name=name)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises the exception of the work, if it had one, once; never waits."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def join(self) -> None:
+        """Waits for the work; does not raise."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None

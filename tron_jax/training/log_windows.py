@@ -1,4 +1,4 @@
-"""What a training run logs, and when: windows of steps become lines of the log."""
+"""What a training run logs, and when: each line sums up a window of steps."""
 
 from __future__ import annotations
 
@@ -79,42 +79,42 @@ class Window:
 
 
 class Recorder:
-    """Gathers the totals of steps and turns them into lines of the log.
+    """Adds up the totals of steps and writes them as lines of the log.
 
-    Totals stay on the device until a line is written, which happens one dispatch late,
-    so that the host never waits for one that it has just made. They are those of single
-    steps, added up here in their order: how steps were gathered into dispatches, which
-    a resumed run does differently, must not show in the sums.
+    Totals stay on the device until a line is written, one dispatch late, so that the
+    host never waits for the dispatch that it has just made. They are added up here step
+    by step, in order: a resumed run divides its steps into other dispatches, and that
+    must not change the rounding of the sums.
     """
 
     def __init__(self, writer: MetricsWriter, plan: TrainingPlan, info: Record):
-        """Goes on where the ``info`` of a checkpoint left off; {} at the start."""
+        """Continues from the ``info`` of a checkpoint; {} at the start of a run."""
         self._writer = writer
         self._plan = plan
         self._window = Window(**info.get("window", {}))
         self._elapsed = time.monotonic() - info.get("elapsed", 0.0)
         self._pending: list[tuple[range, LossTotals, int]] = []
-        self._saving, self._saved = 0.0, 0
+        self._save_seconds, self._save_bytes = 0.0, 0
         self.loss: float | None = None  # of the last line
         self.due: int | None = None  # the step at which a window has ended
         self.restart(0)
 
     def restart(self, step: int) -> None:
-        """Starts the clock of the window anew: what came before is not training.
+        """Restarts the window's clock, so that what came before is not counted.
 
         Args:
           step: updates made by now.
         """
         self._clock = time.monotonic()
-        self._added = step  # up to which totals were taken
+        self._added = step  # the last step whose totals were added
 
     def add(self, step: int, totals: LossTotals, sessions: int) -> None:
-        """Takes the totals of what has been dispatched, and bounds how many wait.
+        """Adds the totals of a dispatch; waits if too many are not computed yet.
 
         Args:
           step: updates made after it.
-          totals: of its one step, or an array with those of each, in front.
-          sessions: that its steps have begun.
+          totals: scalars of its one step, or arrays that begin with those of its steps.
+          sessions: how many began in its steps.
         """
         self._pending.append((range(self._added + 1, step + 1), totals, sessions))
         self._added = step
@@ -122,12 +122,12 @@ class Recorder:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
 
     def add_saving(self, seconds: float, num_bytes: int) -> None:
-        """Notes time spent saving, and of how much; the next line tells it."""
-        self._saving += seconds
-        self._saved += num_bytes
+        """Adds the time spent on a save and its size, for the next line of the log."""
+        self._save_seconds += seconds
+        self._save_bytes += num_bytes
 
     def settle(self, upto: int) -> None:
-        """Fetches the totals of the steps up to one and sums them.
+        """Fetches the totals of all steps up to one and adds them to the window.
 
         Raises:
           UserError: where a loss is not finite, naming the step.
@@ -163,12 +163,12 @@ class Recorder:
                 "sessions_per_s": window.sessions / seconds,
                 "events_per_s": window.events / seconds,
                 "epochs_per_hour": 3600 * epochs / seconds,
-                "save_s": self._saving,
-                "save_gb": self._saved / 1e9,
+                "save_s": self._save_seconds,
+                "save_gb": self._save_bytes / 1e9,
                 "peak_memory_gb": (peak.device or peak.host) / 1e9,
             },
         )
-        self._saving, self._saved = 0.0, 0
+        self._save_seconds, self._save_bytes = 0.0, 0
 
     def write_due(self) -> None:
         """Writes the line of the window that has ended, if one has."""
@@ -187,11 +187,11 @@ class Recorder:
         self._writer.sync()
 
     def elapsed(self) -> float:
-        """Seconds since the run was first started, pauses left out."""
+        """Returns seconds since the run was first started, without pauses."""
         return time.monotonic() - self._elapsed
 
     def info(self) -> Record:
-        """What a checkpoint must hold for the log to go on from it."""
+        """Returns what a checkpoint must hold so that the log can continue from it."""
         return {
             "window": dataclasses.asdict(self._window),
             "elapsed": self.elapsed(),

@@ -1,9 +1,9 @@
-"""Times a benchmark of this checkout and of another in turn: A B, A B, …
+"""Times a benchmark of this checkout and of another one in turn: A B, A B, …
 
-Each turn is a process: the other checkout's own program in its root, with this Python,
-so that all it has to know is `train` or `evaluate`, `--config`, `--repeats` and
-`--json`, whose `seconds` is a median. What differs is this code and that, nothing else:
-a config file of this checkout is that of the other there.
+Each turn is a process of the checkout's own program, in its root and with this Python.
+So the other checkout needs no more than the commands `train` and `evaluate`, the flags
+`--config`, `--repeats` and `--json`, and the key `seconds` (a median) in that JSON.
+A config file of this repository is taken from each checkout itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from experiments import entry
-from experiments.benchmarks.children import ROOT, command, last_line
+from experiments.benchmarks.child_processes import ROOT, command, last_line
 from experiments.benchmarks.timing import line, ratio, ratio_line
 from tron_jax.errors import UserError
 
@@ -61,11 +61,11 @@ def measure(
       other: root of the other checkout.
       arguments: of the benchmark.
       rounds: turns of each, besides a first one in which both compile.
-      run_in: runs a benchmark; a process of its own where not given.
+      run_in: runs a benchmark in a checkout; by default, ``run_benchmark``.
 
     Returns:
       seconds and other_seconds (medians over the rounds), ratio, ratio_interval,
-      rounds, and the samples that they are of.
+      rounds, and the samples behind them.
 
     Raises:
       UserError: if a program fails, with its last line.
@@ -90,7 +90,7 @@ def measure(
 
 
 def run_benchmark(root: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """Runs a benchmark in the root of a checkout, with that one's memory settings.
+    """Runs a benchmark in the root of a checkout, which sets up memory by itself.
 
     Raises:
       UserError: if it fails, with its last line.

@@ -6,28 +6,27 @@ import pytest
 import tiny
 
 from experiments import benchmark
-from experiments.benchmarks import beside
-from experiments.benchmarks import runner as benchmark_run
-from experiments.benchmarks.runner import open_run
+from experiments.benchmarks import other_config, step_timer
+from experiments.benchmarks.workload import open_workload
 
 SMOKE = tiny.ROOT / "experiments" / "configs" / "smoke.py"
 
 
-def test_speeds_are_told_by_the_session(tiny_data, compilations, monkeypatch):
-    """Batches of 12 beside batches of 6, a step of either taking a second."""
+def test_speeds_are_in_sessions(tiny_data, compilations, monkeypatch):
+    """Batches of 12 and batches of 6, a step of either taking a second."""
 
     def timed(function):
         return 1.0, function()
 
-    monkeypatch.setattr(benchmark_run, "timed", timed)
+    monkeypatch.setattr(step_timer, "timed", timed)
     with tiny.compiled_once(compilations):
-        run = open_run(tiny.config(tiny_data))
-        other = open_run(tiny.config(tiny_data, train__batch_size=6))
-        report = beside.measure(run, other, 4)
+        workload = open_workload(tiny.config(tiny_data))
+        other = open_workload(tiny.config(tiny_data, train__batch_size=6))
+        report = other_config.measure(workload, other, 4)
     assert report["sessions_per_s"] == 12
     assert report["other_sessions_per_s"] == 6
     assert report["ratio"] == 2
-    assert "12 sessions/s" in beside.table(report, "other.py")
+    assert "12 sessions/s" in other_config.table(report, "other.py")
 
 
 def test_beside_another_config_file(tmp_path, tiny_data, compilations, capfd):

@@ -1,4 +1,4 @@
-"""Pictures of benchmarks."""
+"""Charts of reports: the parts of a step, and how steps scale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REST, REST_COLOUR = "unaccounted", "#BFBFBF"
 
 
 def draw_breakdown(figure: Any, report: Report) -> None:
-    """One bar, a step, stacked of its parts, each with its own colour in any run."""
+    """One stacked bar, the parts of a step; a part has the same colour in any chart."""
     axes = figure.subplots()
     colours = dict(zip((HOST, *PARTS), COLOURS, strict=True))
     left = 0.0
@@ -43,7 +43,7 @@ def draw_breakdown(figure: Any, report: Report) -> None:
 def draw_scaling(figure: Any, report: Report) -> None:
     """Time and memory against each axis, the axes side by side.
 
-    Times are those beside the first point's, in turn with which each was measured.
+    Times are ratios to the first point, with which each point took turns.
     """
     series = report["series"]
     panels = figure.subplots(2, len(series), squeeze=False)

@@ -1,4 +1,4 @@
-"""Programs of this package as processes of their own."""
+"""How benchmarks run as processes of their own."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    """A benchmark, to be run in the root of a checkout, whose code it then is."""
+    """The command of a benchmark; it runs the code of the folder that it starts in."""
     return [sys.executable, "-m", "experiments.benchmark", *arguments]
 
 
 def config_arguments(values: flags.FlagValues) -> list[str]:
-    """The config of this program as arguments that mean the same in another folder.
+    """The config of this process as arguments that hold in another folder as well.
 
     A config file of this checkout is named relative to its root, so that another
-    checkout takes its own; any other file, and the data, by absolute paths.
+    checkout uses its own; any other file, and the data, by absolute paths.
 
     Args:
       values: parsed, with a flag ``config``.
@@ -45,6 +45,6 @@ def config_arguments(values: flags.FlagValues) -> list[str]:
 
 
 def last_line(stderr: str, status: int) -> str:
-    """Why a program ended, in one line."""
-    said = [line for line in stderr.splitlines() if line.strip()]
-    return said[-1].removeprefix("error: ") if said else f"exit status {status}"
+    """Why a program failed: the last line of its stderr, or else its exit status."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else f"exit status {status}"

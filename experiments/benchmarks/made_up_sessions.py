@@ -1,4 +1,4 @@
-"""Made-up training sessions in memory, whose lengths do not depend on the catalogue."""
+"""Made-up training sessions in memory; their lengths do not depend on the catalogue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 from data_prep.made_up.profiles import PROFILES
 from tron_jax.data.sessions import Sessions
 
-_HEAD = 20.0  # the larger, the less the most popular items stand out
+_HEAD = 20.0  # the larger, the flatter the popularity of the most popular items
 
 
 def make_sessions(profile: str, num_sessions: int, num_items: int) -> Sessions:

@@ -1,0 +1,76 @@
+"""What a benchmark measures: a config's run on its data, not trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import checks
+from experiments.assembly import run_parts
+from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
+from tron_jax.data.sessions import Sessions
+from tron_jax.training.step_programs import shape_of
+
+
+class Workload(NamedTuple):
+    """A run that is measured.
+
+    Attributes:
+      config: checked and resolved.
+      parts: what the run is built of.
+      splits: its data.
+      num_items: the largest item id.
+    """
+
+    config: ConfigDict
+    parts: run_parts.RunParts
+    splits: dict[str, Sessions]
+    num_items: int
+
+
+def open_workload(config: ConfigDict) -> Workload:
+    """Opens the data that a config names and builds the parts of its run."""
+    checks.check(config)
+    data = run_parts.open_data(config)
+    run_parts.use_compilation_cache()
+    splits = run_parts.splits(config, data)
+    return build_workload(config, data.num_items, splits)
+
+
+def build_workload(
+    config: ConfigDict, num_items: int, splits: dict[str, Sessions]
+) -> Workload:
+    """Builds the parts of a run on data that are already open."""
+    config = run_parts.resolve(config, num_items)
+    parts = run_parts.build(config, num_items, splits["train"])
+    return Workload(config, parts, splits, num_items)
+
+
+def dispatch_at(parts: run_parts.RunParts, step: int) -> tuple[Any, int]:
+    """The batch of the dispatch that begins at a step, and its number of steps."""
+    return parts.batches.dispatch_at(step, parts.batches.steps_per_epoch)
+
+
+def spread(parts: run_parts.RunParts, num: int) -> list[int]:
+    """The first steps of dispatches to measure, spread over an epoch."""
+    # None begins so late that the end of the epoch cuts it short.
+    last = max(0, parts.batches.steps_per_epoch - dispatch_at(parts, 0)[1])
+    return [int(step) for step in np.linspace(0, last, num)]
+
+
+def commonest_shape(parts: run_parts.RunParts, num: int) -> list[int]:
+    """The first ``num`` steps of the shape that most of an epoch's first 64 have."""
+    most = min(64, parts.batches.steps_per_epoch)
+    shapes = {step: shape_of(dispatch_at(parts, step)[0]) for step in range(most)}
+    [(commonest, _)] = Counter(shapes.values()).most_common(1)
+    return [step for step, shape in shapes.items() if shape == commonest][:num]
+
+
+def num_candidates(workload: Workload) -> int:
+    """Negatives of an event before selection."""
+    if workload.config.loss.name == FULL_SOFTMAX:
+        return workload.num_items
+    return negative_sampling(workload.config).num_candidates
