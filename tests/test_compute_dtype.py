@@ -1,5 +1,6 @@
 """A train step in bfloat16: what is, what stays float32, and what it costs."""
 
+import functools
 import json
 import re
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from test_config_steps import shrunk
-from test_configs import PUBLISHED, get_config
+from test_configs import get_config
 
 from experiments.assembly import run_parts
 from tron_jax.data.sessions import open_prepared
@@ -37,13 +38,14 @@ MAKE = {
 WIDTH = {"sasrec": HIDDEN, "gru4rec": HIDDEN + 1}
 
 
+@functools.cache
 def arguments(name):
     """What the encoder takes, none of it 0: parameters, carry, rows and so on."""
     encoder = MAKE[name]("float32")
     draw = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: x + 0.1 * draw.normal(size=x.shape).astype(np.float32),
-        encoder.init(jax.random.key(0)),
+        jax.jit(encoder.init)(jax.random.key(0)),
     )
     carry = jax.tree.map(
         lambda x: x + draw.uniform(-1, 1, x.shape).astype(np.float32),
@@ -54,10 +56,11 @@ def arguments(name):
     return params, carry, rows, session, position
 
 
-def encode(name, dtype, dropout=0.0, train=True):
+@functools.cache
+def encode(name, dtype, dropout=0.0):
     """The jitted (params, carry, rows, session, position) -> hidden, carry."""
     encoder = MAKE[name](dtype, dropout)
-    key = jax.random.key(1) if train else None
+    key = jax.random.key(1)
     return jax.jit(lambda *inputs: encoder.encode(*inputs, key))
 
 
@@ -204,21 +207,7 @@ def test_ranks_are_the_same_for_the_same_state(config, tiny_data, compilations):
             state = state or jax.jit(parts.init)()
             ranks.append(parts.evaluator(state.params, state.items, 0, test))
     tiny.assert_same_bits(*ranks)
-    assert len(ranks[0].higher)
-
-
-@pytest.mark.parametrize("config", PUBLISHED)
-def test_every_config_takes_a_step(config, tiny_data, compilations):
-    parts = built(get_config(config), tiny_data, "bfloat16")
-    batch, _ = parts.batches.dispatch_at(0, 1)
-    with tiny.compiled_once(compilations):
-        before = jax.jit(parts.init)()
-        after, totals = jax.jit(parts.train_step)(before, batch, parts.popularity)
-    assert np.sum(totals.loss) > 0
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert old.dtype == new.dtype
-        assert np.isfinite(new).all()
-    assert (after.items.table != before.items.table).any()
+    assert len(ranks[0]["exact"].higher)
 
 
 def test_another_name_is_refused_with_those_that_exist():
