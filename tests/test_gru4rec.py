@@ -18,7 +18,7 @@ def make(hidden_size=HIDDEN, dropout=0.0, init="published"):
 def perturbed(encoder, seed=0):
     """Parameters none of which is 0 or equal to another."""
     draw = np.random.default_rng(seed)
-    params = encoder.init(jax.random.key(seed))
+    params = jax.jit(encoder.init)(jax.random.key(seed))
     return jax.tree.map(
         lambda x: x + 0.3 * draw.normal(size=x.shape).astype(np.float32), params
     )
@@ -44,7 +44,7 @@ def test_forward_equals_the_authors_code(golden_file):
         position = 5 * keep[:, 0].astype(np.int32)
         hidden, carry = encode(params, carry, table[items], jnp.arange(4), position)
         np.testing.assert_allclose(hidden, expected[:, 0], rtol=1e-5, atol=1e-6)
-    shapes = jax.tree.map(jnp.shape, encoder.init(jax.random.key(0)))
+    shapes = jax.tree.map(jnp.shape, jax.jit(encoder.init)(jax.random.key(0)))
     assert shapes == jax.tree.map(jnp.shape, params)
 
 
@@ -149,8 +149,8 @@ def test_idle_slots_stay_finite():
 def test_first_parameters_fill_their_bounds(init):
     size, rows = 64, 2000
     encoder = make(size, init=init)
-    layers = encoder.init(jax.random.key(0))["params"]
-    table = encoder.init_table(jax.random.key(1), rows)
+    layers = jax.jit(encoder.init)(jax.random.key(0))["params"]
+    table = jax.jit(encoder.init_table, static_argnums=1)(jax.random.key(1), rows)
     assert table.shape == (rows, size + 1)
     published = init == "published"
     matrix = 1 / np.sqrt(size) if published else np.sqrt(6 / (2 * size))
@@ -183,7 +183,7 @@ def test_a_step_lowers_for_accelerators():
     encoder = make(dropout=0.4)
     params, carry, rows, key = jax.eval_shape(
         lambda: (
-            encoder.init(jax.random.key(0)),
+            jax.jit(encoder.init)(jax.random.key(0)),
             encoder.init_carry(SLOTS),
             jnp.zeros((SLOTS, HIDDEN + 1)),
             jax.random.key(0),
