@@ -42,14 +42,14 @@ CHOICES: dict[str, Collection[str]] = {
     "optimizer.item_table": ITEM_TABLES,
     "train.order": typing.get_args(Order),
 }
-# field: (lowest, highest or None)
+# field: (lowest, highest or None). Sizes are limited where XLA's own would overflow.
 RANGES = {
     "data.validation": (0, 0.99),
-    "model.hidden_size": (1, None),
-    "model.num_layers": (1, None),
+    "model.hidden_size": (1, 10**6),
+    "model.num_layers": (1, 1000),
     "model.num_heads": (1, None),
-    "model.feedforward_size": (1, None),
-    "model.max_session_length": (1, None),
+    "model.feedforward_size": (1, 10**6),
+    "model.max_session_length": (1, 10**6),
     "model.dropout": (0, 0.99),
     "negatives.popularity_exponent": (0, 10),
     "loss.topk": (0, None),
@@ -66,7 +66,7 @@ RANGES = {
     "optimizer.epsilon": (1e-30, None),
     "optimizer.momentum": (0, 0.999),
     "train.epochs": (1, None),
-    "train.batch_size": (1, None),
+    "train.batch_size": (1, 10**6),
     "train.steps_per_call": (1, 100_000),
     "train.seed": (0, 2**32 - 1),
     "train.log_every_steps": (1, None),
@@ -116,7 +116,7 @@ def _refuse(when: bool, found: str, expected: str) -> None:
 
 def _check_counts(config: ConfigDict) -> None:
     """How many negatives of each source: of one without a field there are none."""
-    for field in config.negatives:
+    for field, value in config.negatives.items():
         source = field.removeprefix("num_")
         if source == field:
             continue
@@ -125,7 +125,9 @@ def _check_counts(config: ConfigDict) -> None:
             f"negatives.{field} is a count, but there is no source {source!r}",
             f"one of: {', '.join(SOURCES)}",
         )
-        _check_range(f"negatives.{field}", config.negatives[field], 0, None)
+        field = f"negatives.{field}"
+        _refuse(type(value) is not int, f"{field} is {value!r}", "a whole number")
+        _check_range(field, value, 0, 10**8)
 
 
 def _check_negatives(config: ConfigDict) -> None:
@@ -283,7 +285,8 @@ def _check_eval(config: ConfigDict) -> None:
         except (KeyError, AttributeError):
             known = ", ".join([*METRICS, *OTHER_NAMES])
             raise UserError(
-                f"eval.metrics is {tuple(metrics)}; expected a tuple of: {known}"
+                f"eval.metrics is {tuple(metrics)}; expected a tuple, as "
+                f'("recall","ndcg"), of: {known}'
             ) from None
     _refuse(
         not all(type(cutoff) is int and cutoff > 0 for cutoff in cutoffs),

@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import workdirs
+from experiments.configs.defaults import default_config
 from tron_jax.console import program
 from tron_jax.errors import UserError
 
@@ -98,6 +99,30 @@ def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     except Exception as error:
         raise UserError(_explain(flag_values, argv, error)) from error
     program.refuse_stray(rest)
+    if "config" in flag_values and flag_values.config:
+        _refuse_unknown(flag_values.config)
+
+
+def _refuse_unknown(config: ConfigDict) -> None:
+    """Refuses fields that nothing reads, which an unlocked config may be given.
+
+    Counts of sources of negatives need no default; ``checks`` knows their sources.
+    """
+    known = default_config()
+    for group in config:
+        if group not in known:
+            raise UserError(
+                f"unknown config field {group}; expected one of: {', '.join(known)}"
+            )
+        for name in {*config[group]} - {*known[group]}:
+            if group == "negatives" and name.startswith("num_"):
+                continue
+            field = f"{group}.{name}"
+            raise UserError(
+                workdirs.hint_of_renamed(field)
+                or f"unknown config field {field}; beside it there are: "
+                f"{', '.join(sorted(known[group]))}"
+            )
 
 
 def _explain(

@@ -17,7 +17,8 @@ what it takes to check and repeat the result:
 
 From ranks.npz any metric at any cut-off follows (rank = 1 + higher + equal), and two
 runs on the same data can be compared prediction by prediction. Refused are a run that
-was not evaluated at its last checkpoint, and a folder that exists.
+was not evaluated at its last checkpoint (or the best on validation, where the run held
+some out), and a folder that exists.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from absl import flags
+from ml_collections import ConfigDict
 
-from experiments import entry, workdirs
+from experiments import entry, evaluate, workdirs
 from tron_jax.errors import UserError
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -47,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 def run(flag_values: flags.FlagValues) -> None:
     workdir, out = Path(flag_values.workdir), Path(flag_values.out)
     config, made_with = workdirs.read_config(workdir)
-    _check_evaluated(workdir)
+    _check_evaluated(workdir, config)
     if out.exists():
         raise UserError(f"{out} exists; expected a folder to be made")
     config.data.path = ""
@@ -70,8 +72,8 @@ def run(flag_values: flags.FlagValues) -> None:
     print(f"kept in {out}")
 
 
-def _check_evaluated(workdir: Path) -> None:
-    """Refuses a run whose last checkpoint has not been evaluated."""
+def _check_evaluated(workdir: Path, config: ConfigDict) -> None:
+    """Refuses a run not evaluated at the checkpoint that ``exact`` takes by itself."""
     path = workdir / "evaluation.json"
     try:
         lines = {line["protocol"]: line for line in json.loads(path.read_text())}
@@ -79,11 +81,12 @@ def _check_evaluated(workdir: Path) -> None:
         raise UserError(
             f"{path} is missing or damaged; run experiments.evaluate first"
         ) from error
-    latest = Checkpoints(workdir / "checkpoints").latest_step()
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step, rule = evaluate.choose(None, config, checkpoints)["exact"]
     found = lines.get("exact", {}).get("step")
-    if found != latest:
+    if found != step:
         raise UserError(
-            f"{path} is of step {found}, the run's last checkpoint of step {latest}; "
+            f"{path} is of step {found}, but step {step} is the one to keep ({rule}); "
             "run experiments.evaluate without --step"
         )
 

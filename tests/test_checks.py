@@ -43,6 +43,14 @@ def test_a_field_that_is_missing():
         checks.check(config)
 
 
+def test_a_count_is_a_whole_number():
+    config = defaults.default_config().unlock()
+    del config.negatives.num_popularity  # a field of one's own may have any type
+    config.negatives.num_popularity = 2.5
+    with pytest.raises(UserError, match=r"is 2.5; expected a whole number"):
+        checks.check(config)
+
+
 def test_a_source_has_no_negatives_without_a_count():
     config = defaults.default_config().unlock()
     del config.negatives.num_popularity
@@ -56,6 +64,9 @@ def test_a_source_has_no_negatives_without_a_count():
     ("field", "value", "message"),
     [
         ("negatives.num_popularity", -1, "at least 0"),
+        ("negatives.num_uniform", 10**11, "at most 100000000"),
+        ("train.batch_size", 10**11, "at most 1000000"),
+        ("eval.metrics", ("recall,mrr",), "a tuple, as .*of: recall, mrr, ndcg, hit"),
         ("negatives.drawn_per", "batchwise", "event, session, batch"),
         ("negatives.num_in_batch", 128, "at most train.batch_size - 1 = 127"),
         ("loss.topk", 16512, "candidates, .* = 16511"),

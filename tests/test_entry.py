@@ -161,6 +161,12 @@ def test_a_wrong_command(tmp_path, capfd, argv, words):
     assert content(tmp_path) == {}
 
 
+UNLOCKED = (
+    "from experiments.configs import defaults\n"
+    "    config = defaults.default_config().unlock()\n    "
+)
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -173,6 +179,20 @@ def test_a_wrong_command(tmp_path, capfd, argv, words):
                 "mine.py: ",
                 "negatives.uniform_style is now negatives.drawn_per (ev",
             ],
+        ),
+        # Fields of one's own need an unlocked config, which takes anything.
+        (
+            UNLOCKED
+            + "config.negatives.uniform_style = 'batchwise'\n    return config",
+            ["negatives.uniform_style is now negatives.drawn_per (ev"],
+        ),
+        (
+            UNLOCKED + "config.negatives.drawn_pre = 'event'\n    return config",
+            ["unknown config field negatives.drawn_pre", "deduplicate, drawn_per, "],
+        ),
+        (
+            UNLOCKED + "config.mine = 3\n    return config",
+            ["unknown config field mine; expected one of: checkpoint, "],
         ),
     ],
 )

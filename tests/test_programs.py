@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from experiments import benchmark, entry, keep
+from tron_jax.storage.checkpoints import Checkpoints
 
 
 @pytest.fixture
@@ -66,6 +67,21 @@ def test_keeps_only_a_whole_evaluation_of_the_last_checkpoint(
     ranks.write_bytes(ranks.read_bytes()[:-50])
     tiny.assert_refused(run_keep(finished, out), "ranks.parquet", "damaged")
     assert not list(tmp_path.glob("results*"))
+
+
+def test_keeps_the_best_of_a_run_with_validation(tmp_path, train, evaluate, run_keep):
+    workdir = tmp_path / "run"
+    assert train(workdir, data__validation=0.1, train__epochs=1)[0] == 0
+    summary = workdir / "evaluation.json"
+    assert evaluate(workdir)[0] == 0
+    # As if a later epoch had been no better on validation.
+    checkpoints = workdir / "checkpoints"
+    best = Checkpoints(checkpoints).best_step()
+    shutil.copytree(checkpoints / str(best), checkpoints / str(best + 1))
+    assert Checkpoints(checkpoints).latest_step() == best + 1
+    assert json.loads(summary.read_text())[1]["step"] == best
+    status, _, err = run_keep(workdir, tmp_path / "kept")
+    assert (status, err) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

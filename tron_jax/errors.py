@@ -1,4 +1,4 @@
-"""What a person can get wrong, told in one line."""
+"""What a user can get wrong, said in one line."""
 
 
 class UserError(Exception):

@@ -16,7 +16,7 @@ ORDER = 4
 POPULARITY = 5
 
 # Streams of the sources of negatives that have a number of their own.
-SOURCES = {"uniform": UNIFORM, "popularity": POPULARITY, "in_batch": IN_BATCH}
+SOURCE_STREAMS = {"uniform": UNIFORM, "popularity": POPULARITY, "in_batch": IN_BATCH}
 
 
 def source_stream(name: str) -> int:
@@ -26,12 +26,12 @@ def source_stream(name: str) -> int:
       name: of the source.
 
     Returns:
-      Its number in ``SOURCES``; else one from 2^30 to 2^31 - 1 that follows from the
-      name alone (its CRC-32), so that a new source needs no number and changes no other
-      source's draws.
+      Its number in ``SOURCE_STREAMS``; else one from 2^30 to 2^31 - 1 that follows from
+      the name alone (its CRC-32), so that a new source needs no number and changes no
+      other source's draws.
     """
-    if name in SOURCES:
-        return SOURCES[name]
+    if name in SOURCE_STREAMS:
+        return SOURCE_STREAMS[name]
     return 2**30 + zlib.crc32(name.encode()) % 2**30
 
 

@@ -1,7 +1,7 @@
 """The settings that library functions take, from the fields of a config.
 
-Their fields have the names of the config's: what a loss, say, is told is named in its
-config group and in ``LossSettings``, and nowhere between the two.
+Their fields have the names of the config's: what a loss, say, depends on is named in
+its config group and in ``LossSettings``, and nowhere between the two.
 """
 
 from __future__ import annotations

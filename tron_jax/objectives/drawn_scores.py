@@ -1,7 +1,7 @@
 """Scores of drawn negatives, by whichever way costs least at a step's shapes.
 
 Each way returns the scores and, like ``jax.vjp``, the function that turns a gradient by
-them into gradients by what made them; why that by the rows stays in pieces is told in
+them into gradients by what made them; why that by the rows stays in pieces is said in
 ``objective.py``.
 """
 
