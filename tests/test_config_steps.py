@@ -40,7 +40,7 @@ CASES = [
     *((name, "diginetica", "float32") for name in PUBLISHED),
     *(
         (name, "otto", "bfloat16")
-        for name in ("tron_xl", "sasrec_bpr_max", "gru4rec", "gru4rec_original")
+        for name in ("tron_xl", "sasrec_bpr_max", "gru4rec_original")
     ),
 ]
 
