@@ -10,11 +10,13 @@ import pytest
 
 # Tests that need several devices or the GPU start a process of their own.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile much and compute little, so LLVM need not optimise, and XLA need not
-# generate fused loops by way of MLIR, which takes half of the time of a compilation.
+# Tests compile much and compute little, so LLVM need not optimise. To generate fused
+# loops by way of MLIR takes half of the time of a compilation, and to divide a small
+# program among threads an eighth.
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0 "
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

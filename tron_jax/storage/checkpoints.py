@@ -54,6 +54,7 @@ class Checkpoints:
         *,
         keep_last: int = 3,
         copy_below: int | None = None,
+        piece: int = array_files.PIECE,
     ):
         """Names the folder; the first save creates it.
 
@@ -68,6 +69,7 @@ class Checkpoints:
           keep_last: how many of the newest stay, besides the best.
           copy_below: a state of fewer bytes is copied, for a larger one training
             waits; by default a sixteenth of main memory.
+          piece: bytes of a large array that are read at a time.
         """
         if keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {keep_last}")
@@ -75,6 +77,7 @@ class Checkpoints:
         self.keep_last = keep_last
         share = (host_memory().total or 0) // COPIED_SHARE
         self.copy_below = share if copy_below is None else copy_below
+        self.piece = piece
         self.saved: list[Saved] = []  # by this object, complete
         self._damaged: set[int] = set()
         self._writer = staging.Background()
@@ -187,7 +190,7 @@ class Checkpoints:
         differs = array_files.difference(saved["arrays"], array_files.describe(like))
         if differs:
             raise UserError(f"checkpoint {path} is of another model: {differs}")
-        return array_files.read(path, like), saved["info"]
+        return array_files.read(path, like, self.piece), saved["info"]
 
     def restore_newest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Reads the newest whole checkpoint, naming each damaged one in a warning.
