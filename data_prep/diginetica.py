@@ -8,36 +8,23 @@ midnight of the latest session's first day minus 7 days (UTC). The steps are tho
 the paper; DIR gets the format of data_prep/FORMAT.md.
 """
 
+import functools
 import sys
-from pathlib import Path
 
 from absl import flags
 
-from data_prep import log_program
-from data_prep.pipeline.filtering import Filters
-from data_prep.pipeline.preparation import Recipe, print_summary
-from data_prep.pipeline.split import SplitRule
-from data_prep.reading.public_csv import Diginetica
+from data_prep.pipeline.preparation import print_summary
+from data_prep.programs import public_sets
+from data_prep.programs.log_program import LOG_SIZES, LogSizes
 from tron_jax.console.program import run
 
-RECIPE = Recipe(
-    "diginetica",
-    Filters(),
-    SplitRule("first", "day", 7),
-    {"kind": "last_days", "days": 7, "judged": "first", "latest": "day"},
-)
+define_flags = functools.partial(public_sets.define_flags, "diginetica")
 
 
-def define_flags() -> flags.FlagValues:
-    """Builds the program's flags, apart from those of other programs."""
-    return log_program.define_flags("train-item-views.csv, gzip or not")
-
-
-def main(values: flags.FlagValues) -> None:
+def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     """Reads, filters, splits, numbers and writes the log."""
-    source = log_program.Source([Path(values.raw)], Diginetica, 28, RECIPE)
-    done = log_program.prepare_files(source, values)
-    print_summary(done.finished, "diginetica")
+    finished, _ = public_sets.prepare("diginetica", values, sizes)
+    print_summary(finished, "diginetica")
 
 
 if __name__ == "__main__":

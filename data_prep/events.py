@@ -11,33 +11,25 @@ CSV file and blank lines among them.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from data_prep.clicks.batches import ClickBatch
-from data_prep.log_program import add_flags
-from data_prep.pipeline.disk import require_space, rows_need
 from data_prep.pipeline.filtering import Filters
-from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
-from data_prep.pipeline.preparation import (
-    PreparedSet,
-    Recipe,
-    prepare_set,
-    print_summary,
-    work_folder,
-)
+from data_prep.pipeline.preparation import Recipe, print_summary
 from data_prep.pipeline.split import SplitRule
-from data_prep.reading.columns import TIME_UNITS
+from data_prep.programs.log_program import (
+    LOG_SIZES,
+    LogSizes,
+    add_flags,
+    prepare_logs,
+)
+from data_prep.reading.column_values import TIME_UNITS
+from data_prep.reading.columns import LogColumns
 from data_prep.reading.formats import open_log
-from data_prep.reading.public_logs import BadRows
-from data_prep.reading.tables import Columns
 from tron_jax.console.program import run
-from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
-from tron_jax.files import new_folder, refuse_taken
 
 
 def define_flags() -> flags.FlagValues:
@@ -74,60 +66,19 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def main(values: flags.FlagValues) -> None:
+def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     """Reads, filters, splits, numbers and writes a log."""
     _check(values)
-    out = Path(values.out)
-    refuse_taken(out)
-    paths = _paths(values)
-    progress = Stages(timed=values.timings is not None)
-    bad = BadRows(values.skip_bad_rows)
-    try:
-        finished = _prepare(values, paths, out, bad, progress)
-        if values.timings is not None:
-            progress.write_timings(Path(values.timings), finished.counts[0].events)
-    finally:
-        progress.close()
-        bad.tell()
-    print_summary(finished)
-
-
-def _prepare(
-    values: flags.FlagValues,
-    paths: dict[str, Path],
-    out: Path,
-    bad: BadRows,
-    progress: Stages,
-) -> PreparedSet:
-    """Prepares a log in parts, reading it in batches."""
-    opened = {
-        role: open_log(path, _columns(values), values.time_unit)
-        for role, path in paths.items()
-    }
-    rows = sum(log.rows for log in opened.values())
-    plan = plan_parts(rows)
-    require_space(out, rows_need(rows, max(log.id_bytes for log in opened.values())))
-    text = any(log.text_ids[1] for log in opened.values())
+    columns = LogColumns(
+        values.session, values.item, values.time, values.order, values.time_unit
+    )
+    paths = {"train": values.train, "test": values.test}
     logs = {
-        role: log.batches((log.text_ids[0], text), bad, progress)
-        for role, log in opened.items()
+        role: open_log(Path(path), columns, sizes.read)
+        for role, path in paths.items()
+        if path is not None
     }
-    with new_folder(out) as folder:
-        log = _in_parts(logs, paths, work_folder(folder), plan, progress)
-        progress.stage("hashing what was read")
-        sources = [
-            source for role, one in opened.items() for source in one.describe(role)
-        ]
-        return prepare_set(folder, log, _recipe(values), sources, progress)
-
-
-def _paths(values: flags.FlagValues) -> dict[str, Path]:
-    names = {"train": values.train, "test": values.test}
-    return {role: Path(name) for role, name in names.items() if name is not None}
-
-
-def _columns(values: flags.FlagValues) -> Columns:
-    return Columns(values.session, values.item, values.time, values.order)
+    print_summary(prepare_logs(logs, _recipe(values), values, sizes))
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -139,30 +90,6 @@ def _check(values: flags.FlagValues) -> None:
         raise UserError(f"--test_days={days}: expected a number of days above 0")
     if days is not None and values.time is None:
         raise UserError("--test_days needs --time, the column of the events' times")
-
-
-def _in_parts(
-    logs: Mapping[str, Iterable[ClickBatch]],
-    paths: dict[str, Path],
-    folder: Path,
-    plan: PartPlan,
-    progress: Stages,
-) -> Log:
-    """Gives the log and its test part the same item codes."""
-    items = ItemCodes()
-    parts = {}
-    for role, batches in logs.items():
-        parts[role] = Parts(items, folder, role, plan)
-        progress.stage(f"reading {paths[role]}")
-        try:
-            for batch in batches:
-                if len(batch.session):
-                    parts[role].append(batch)
-        finally:
-            parts[role].close()
-        if role == "train" and not parts[role].rows:
-            raise UserError(f"{paths[role]}: no rows; expected one row an event")
-    return Log(parts["train"], parts.get("test"), items, folder)
 
 
 def _recipe(values: flags.FlagValues) -> Recipe:

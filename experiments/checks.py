@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import typing
+from collections import ChainMap
+from collections.abc import Collection
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from experiments.assembly.architectures import MODELS
-from experiments.assembly.update_rules import OPTIMIZERS
+from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
+from experiments.assembly.update_rules import ITEM_TABLES, OPTIMIZERS
+from tron_jax.data.packing import Order, Position
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import METRICS, OTHER_NAMES, canonical_name
 from tron_jax.models.gru4rec import INIT_BOUNDS
@@ -15,22 +21,26 @@ from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
 from tron_jax.objectives.losses import LOSSES
 from tron_jax.objectives.objective import MEANS
-from tron_jax.sampling.negatives import EXCLUDES, IN_BATCH_FROM, UNIFORM_STYLES
+from tron_jax.sampling.exclusion import EXCLUDES
+from tron_jax.sampling.in_batch import IN_BATCH_FROM
+from tron_jax.sampling.sampler import DRAWN_PER, FITTING_EXCLUDES
+from tron_jax.sampling.sources import IN_BATCH, SOURCES
 
-CHOICES = {
-    "model.name": tuple(MODELS),
-    "model.init": tuple(INIT_BOUNDS),
-    "model.compute_dtype": tuple(COMPUTE_DTYPES),
-    "model.position": ("from_start", "from_end"),
-    "negatives.uniform_style": tuple(UNIFORM_STYLES),
-    "negatives.exclude": tuple(EXCLUDES),
+# The mappings themselves: a loss that is added to LOSSES is a choice at once.
+CHOICES: dict[str, Collection[str]] = {
+    "model.name": MODELS,
+    "model.init": INIT_BOUNDS,
+    "model.compute_dtype": COMPUTE_DTYPES,
+    "model.position": typing.get_args(Position),
+    "negatives.drawn_per": DRAWN_PER,
+    "negatives.exclude": EXCLUDES,
     "negatives.in_batch_from": IN_BATCH_FROM,
-    "loss.name": (*LOSSES, "full_softmax"),
-    "loss.logq": tuple(LOGQ),
+    "loss.name": ChainMap[str, Any]({FULL_SOFTMAX: None}, LOSSES),
+    "loss.logq": LOGQ,
     "loss.mean_over": MEANS,
-    "optimizer.name": tuple(OPTIMIZERS),
-    "optimizer.item_table": ("auto", "dense", "rows"),
-    "train.order": ("chronological", "shuffled"),
+    "optimizer.name": OPTIMIZERS,
+    "optimizer.item_table": ITEM_TABLES,
+    "train.order": typing.get_args(Order),
 }
 # field: (lowest, highest or None)
 RANGES = {
@@ -41,10 +51,7 @@ RANGES = {
     "model.feedforward_size": (1, None),
     "model.max_session_length": (1, None),
     "model.dropout": (0, 0.99),
-    "negatives.num_uniform": (0, None),
-    "negatives.num_popularity": (0, None),
     "negatives.popularity_exponent": (0, 10),
-    "negatives.num_in_batch": (0, None),
     "loss.topk": (0, None),
     "loss.topk_start": (0, None),
     "loss.topk_steps": (0, None),
@@ -81,12 +88,9 @@ def check(config: ConfigDict) -> None:
                 f"{field} is {value!r}; expected one of: {', '.join(choices)}"
             )
     for field, (lowest, highest) in RANGES.items():
-        value = _get(config, field)
-        inside = lowest <= value and (highest is None or value <= highest)
-        if not (inside and math.isfinite(value)):
-            limit = "" if highest is None else f" and at most {highest}"
-            raise UserError(f"{field} is {value}; expected at least {lowest}{limit}")
+        _check_range(field, _get(config, field), lowest, highest)
     for part in (
+        _check_counts,
         _check_negatives,
         _check_loss,
         _check_model,
@@ -96,53 +100,68 @@ def check(config: ConfigDict) -> None:
         part(config)
 
 
+def _check_range(
+    field: str, value: float, lowest: float, highest: float | None
+) -> None:
+    inside = lowest <= value and (highest is None or value <= highest)
+    if not (inside and math.isfinite(value)):
+        limit = "" if highest is None else f" and at most {highest}"
+        raise UserError(f"{field} is {value}; expected at least {lowest}{limit}")
+
+
 def _refuse(when: bool, found: str, expected: str) -> None:
     if when:
         raise UserError(f"{found}; expected {expected}")
 
 
+def _check_counts(config: ConfigDict) -> None:
+    """How many negatives of each source: of one without a field there are none."""
+    for field in config.negatives:
+        source = field.removeprefix("num_")
+        if source == field:
+            continue
+        _refuse(
+            source not in SOURCES,
+            f"negatives.{field} is a count, but there is no source {source!r}",
+            f"one of: {', '.join(SOURCES)}",
+        )
+        _check_range(f"negatives.{field}", config.negatives[field], 0, None)
+
+
 def _check_negatives(config: ConfigDict) -> None:
-    negatives = config.negatives
+    negatives = negative_sampling(config)
     others = config.train.batch_size - 1
     _refuse(
-        negatives.num_in_batch > others,
-        f"negatives.num_in_batch is {negatives.num_in_batch}",
+        negatives.count(IN_BATCH) > others,
+        f"negatives.num_in_batch is {negatives.count(IN_BATCH)}",
         f"at most train.batch_size - 1 = {others}",
     )
-    style, exclude = negatives.uniform_style, negatives.exclude
-    fitting = {
-        "eventwise": ("none", "session"),
-        "sessionwise": ("none", "session"),
-        "batchwise": ("none", "batch"),
-    }[style]
+    drawn_per, exclude = negatives.drawn_per, negatives.exclude
+    fitting = FITTING_EXCLUDES.get(drawn_per, tuple(EXCLUDES))
     _refuse(
         exclude not in fitting,
-        f"negatives.exclude is {exclude} with negatives.uniform_style={style}",
+        f"negatives.exclude is {exclude} with negatives.drawn_per={drawn_per}",
         f"one of: {', '.join(fitting)}",
     )
 
 
-def _num_candidates(config: ConfigDict) -> int:
-    negatives = config.negatives
-    return negatives.num_uniform + negatives.num_popularity + negatives.num_in_batch
-
-
 def _check_loss(config: ConfigDict) -> None:
-    loss, candidates = config.loss, _num_candidates(config)
-    if loss.name == "full_softmax":
+    loss, candidates = config.loss, negative_sampling(config).num_candidates
+    if loss.name == FULL_SOFTMAX:
         _check_full_softmax(config)
         return
+    *first, last = (f"num_{name}" for name in SOURCES)
     _refuse(
         candidates == 0,
-        "negatives.num_uniform, num_popularity and num_in_batch are all 0",
+        f"negatives.{', '.join(first)} and {last} are all 0",
         "at least one negative",
     )
     for field in ("topk", "topk_start"):
         _refuse(
             loss[field] > candidates,
             f"loss.{field} is {loss[field]}",
-            "at most the number of candidates, num_uniform + num_popularity + "
-            f"num_in_batch = {candidates}",
+            f"at most the number of candidates, {' + '.join((*first, last))} = "
+            f"{candidates}",
         )
     scheduled = (loss.topk_start > 0, loss.topk_steps > 0)
     _refuse(
@@ -151,6 +170,16 @@ def _check_loss(config: ConfigDict) -> None:
         f"loss.topk {loss.topk}",
         "all three above 0 for a schedule, or both of the first 0",
     )
+    _check_log_q(config)
+    _refuse(
+        loss.penalty > 0 and loss.name != "bpr_max",
+        f"loss.penalty is {loss.penalty} with loss.name={loss.name}",
+        "loss.name=bpr_max or loss.penalty=0",
+    )
+
+
+def _check_log_q(config: ConfigDict) -> None:
+    loss = config.loss
     _refuse(
         loss.logq != "none" and loss.name != "ssm",
         f"loss.logq is {loss.logq} with loss.name={loss.name}",
@@ -166,43 +195,34 @@ def _check_loss(config: ConfigDict) -> None:
         f"loss.elu is {loss.elu} with loss.logq={loss.logq}",
         "loss.elu=0, for it would bend what logQ has corrected",
     )
-    borrowed = config.negatives.num_popularity + config.negatives.num_in_batch
+    by_clicks = [name for name, source in SOURCES.items() if source.click_power]
     _refuse(
-        loss.logq == "by_source" and borrowed == 0,
-        "loss.logq is by_source without popularity or in-batch negatives",
-        "negatives.num_popularity or negatives.num_in_batch above 0",
-    )
-    _refuse(
-        loss.penalty > 0 and loss.name != "bpr_max",
-        f"loss.penalty is {loss.penalty} with loss.name={loss.name}",
-        "loss.name=bpr_max or loss.penalty=0",
+        loss.logq == "by_source"
+        and not any(map(negative_sampling(config).count, by_clicks)),
+        "loss.logq is by_source without "
+        f"{' or '.join(name.replace('_', '-') for name in by_clicks)} negatives",
+        f"{' or '.join(f'negatives.num_{name}' for name in by_clicks)} above 0",
     )
 
 
 def _check_full_softmax(config: ConfigDict) -> None:
     """No sampling, no selection: every item is scored."""
-    loss, negatives = config.loss, config.negatives
-    for field, value in {
-        "negatives.num_uniform": negatives.num_uniform,
-        "negatives.num_popularity": negatives.num_popularity,
-        "negatives.num_in_batch": negatives.num_in_batch,
-        "loss.topk": loss.topk,
-        "loss.topk_start": loss.topk_start,
-        "loss.topk_steps": loss.topk_steps,
-        "loss.penalty": loss.penalty,
-        "loss.elu": loss.elu,
-    }.items():
+    fields = [f"negatives.num_{name}" for name in negative_sampling(config).counts]
+    fields += ["loss.topk", "loss.topk_start", "loss.topk_steps"]
+    for field in (*fields, "loss.penalty", "loss.elu"):
+        value = _get(config, field)
         _refuse(
             value != 0, f"{field} is {value} with loss.name=full_softmax", f"{field}=0"
         )
+    logq = config.loss.logq
     _refuse(
-        loss.logq != "none",
-        f"loss.logq is {loss.logq} with loss.name=full_softmax, which samples nothing",
+        logq != "none",
+        f"loss.logq is {logq} with loss.name=full_softmax, which samples nothing",
         "loss.logq=none",
     )
     for field in ("mask_hits", "deduplicate"):
         _refuse(
-            negatives[field],
+            config.negatives[field],
             f"negatives.{field} is set with loss.name=full_softmax",
             f"negatives.{field}=false",
         )
@@ -226,7 +246,7 @@ def _check_model(config: ConfigDict) -> None:
         "model.position": "from_start",
         "model.num_layers": 1,
         "model.num_heads": 1,
-        "negatives.uniform_style": "batchwise",
+        "negatives.drawn_per": "batch",
         "train.order": "chronological",
     }.items():
         value = _get(config, field)

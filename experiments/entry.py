@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from experiments import workdirs
 from tron_jax.console import program
 from tron_jax.errors import UserError
 
@@ -107,25 +109,37 @@ def _explain(
         path = files[-1].partition("=")[2].partition(":")[0]
         if not os.path.isfile(path):
             return f"--config: no file {path!r}; expected one of experiments/configs/"
-        for argument in argv:
-            name = argument.lstrip("-").partition("=")[0]
+        names = [argument.lstrip("-").partition("=")[0] for argument in argv]
+        for name in names:
             unknown = name.startswith("config.") and _unknown_field(files[-1], name)
             if unknown:
                 return unknown
-    # ml_collections quotes the whole traceback of a config file; its end says why.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if files and "Error whilst parsing config file" in str(error):
-        why = lines[-1].partition(": ")[2] or lines[-1]
-        if "has no attribute 'get_config'" in why:
-            return f"{files[-1]}: this file has no function get_config"
-        if why.startswith("get_config() takes 0 positional"):
-            return f"{files[-1]}: this config takes no argument after a colon"
-        return why
-    return " ".join(lines)
+    why = _fault_of_config(files[-1], str(error), lines[-1]) if files else None
+    return why or " ".join(lines)
+
+
+def _fault_of_config(config_flag: str, error: str, last_line: str) -> str | None:
+    """What is wrong with a config file, where it is that."""
+    for field in workdirs.RENAMED:
+        name = field.rpartition(".")[2]
+        if re.search(rf"""["']{name}["']""", last_line):
+            return f"{config_flag}: {workdirs.hint_of_renamed(field)}"
+    if "Error whilst parsing config file" not in error:
+        return None
+    # ml_collections quotes the whole traceback of a config file; its end says why.
+    why = last_line.partition(": ")[2] or last_line
+    if "has no attribute 'get_config'" in why:
+        return f"{config_flag}: this file has no function get_config"
+    if why.startswith("get_config() takes 0 positional"):
+        return f"{config_flag}: this config takes no argument after a colon"
+    return why
 
 
 def _unknown_field(config_flag: str, name: str) -> str | None:
-    """Names the fields that exist beside the first part of a path that does not."""
+    """Lists the fields of the group where a path first fails; None if it does not."""
+    if hint := workdirs.hint_of_renamed(name.removeprefix("config.")):
+        return hint
     argv = ["", config_flag]
     flag_values = flags.FlagValues()
     define_config(flag_values, argv)

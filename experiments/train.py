@@ -85,8 +85,8 @@ def _train(
         f"(compiling the step for {len(batches)} lengths of batch)",
         flush=True,
     )
-    popularity = jax.device_put(parts.popularity)
-    train_step = compile_steps(parts.train_step, shapes, batches, popularity)
+    constants = jax.device_put(parts.constants)
+    train_step = compile_steps(parts.train_step, shapes, batches, constants)
     needs = preflight.measure(
         shapes,
         train_step.temporaries(),

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what may change between its runs, one at a time."""
+"""The folder of a run: one program at a time, and what may change when it resumes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,46 @@ from experiments import checks, provenance
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 from tron_jax.files import replacing
+from tron_jax.sampling.sources import SOURCES
 
 MAY_CHANGE = (
-    *("data.path", "train.epochs", "train.log_every_steps"),
-    *("eval.cutoffs", "eval.metrics"),
+    "checkpoint.every_steps",
+    "checkpoint.keep_last",
+    "data.path",
+    "eval.cutoffs",
+    "eval.metrics",
+    "train.epochs",
+    "train.log_every_steps",
 )
-# Fields that runs of older versions lack, with what those did.
+# Fields that runs of older versions lack, and the value that they went by. The count of
+# a source of negatives needs no line here: a run that lacks it had none of them.
 ADDED = {
+    "model.name": "sasrec",
+    "model.init": "published",
     "model.compute_dtype": "float32",
+    "negatives.popularity_exponent": 0.5,
+    "negatives.in_batch_from": "inputs",
+    "negatives.mask_session": True,
+    "negatives.deduplicate": False,
+    "loss.topk_start": 0,
+    "loss.topk_steps": 0,
+    "loss.calibration": 0.75,
+    "loss.elu": 0.0,
+    "loss.logq": "none",
+    "loss.mean_over": "events",
+    "optimizer.name": "adam",
+    "optimizer.epsilon_in_root": False,
+    "optimizer.momentum": 0.0,
+    "train.steps_per_call": 100,
     "eval.cutoffs": (5, 10, 20),
     "eval.metrics": ("recall", "mrr", "ndcg"),
+}
+# Fields that have another name now, with the new names of values that were renamed.
+RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
+    "negatives.uniform_style": (
+        "negatives.drawn_per",
+        {"eventwise": "event", "sessionwise": "session", "batchwise": "batch"},
+    ),
 }
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -68,7 +98,13 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
 
 
 def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
-    """Reads back a run's config, checked, and what it was made with.
+    """Reads back a run's config, of whatever version, and what it was made with.
+
+    Args:
+      path: the workdir.
+
+    Returns:
+      The config as of today, checked; and the provenance.
 
     Raises:
       UserError: if the folder is not a workdir.
@@ -77,9 +113,7 @@ def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
         content = json.loads((path / CONFIG).read_text())
         made_with = dict(content.pop("provenance"))
         made_with["fingerprint"]  # or it is not ours
-        for field, value in ADDED.items():
-            group, name = field.split(".")
-            content.setdefault(group, {}).setdefault(name, value)
+        _bring_up_to_date(content)
         config = ConfigDict(content)
         checks.check(config)
         return config, made_with
@@ -91,6 +125,29 @@ def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path / CONFIG} is damaged: {error}") from error
+
+
+def hint_of_renamed(field: str) -> str | None:
+    """Says what a field is called today; None if it never had another name."""
+    if field not in RENAMED:
+        return None
+    name, values = RENAMED[field]
+    hint = f"config field {field} is now {name}"
+    if values:
+        hint += f" ({', '.join(f'{new} for {old}' for old, new in values.items())})"
+    return hint
+
+
+def _bring_up_to_date(content: dict[str, dict[str, Any]]) -> None:
+    """Gives a config of an older version the fields of today, in place."""
+    for old, (new, values) in RENAMED.items():
+        (old_group, old_name), (group, name) = old.split("."), new.split(".")
+        if old_name in content[old_group]:
+            value = content[old_group].pop(old_name)
+            content.setdefault(group, {})[name] = values.get(value, value)
+    for field, value in ADDED.items():
+        group, name = field.split(".")
+        content.setdefault(group, {}).setdefault(name, value)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -124,7 +181,7 @@ def _check_same_run(
 ) -> dict[str, Any]:
     """Refuses what may not change; returns what the run was made with before."""
     stored, made_with = read_config(path)
-    before, now = _flat(stored.to_dict()), _flat(config.to_dict())
+    before, now = _fields(stored), _fields(config)
     for field in sorted({*before, *now} - {*MAY_CHANGE}):
         if before.get(field) != now.get(field):
             raise UserError(
@@ -141,9 +198,11 @@ def _check_same_run(
     return made_with
 
 
-def _flat(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return {
+def _fields(config: ConfigDict) -> dict[str, Any]:
+    """All fields by their paths; a source without a count has one of 0."""
+    counts = {f"negatives.num_{source}": 0 for source in SOURCES}
+    return counts | {
         f"{group}.{name}": value
-        for group, fields in content.items()
+        for group, fields in config.to_dict().items()
         for name, value in fields.items()
     }

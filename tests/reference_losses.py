@@ -15,8 +15,8 @@ def bpr_max(pos, neg, penalty):
     return -np.log(below) + penalty * (share * neg**2).sum()
 
 
-def gbce(pos, neg, calibration, num_negatives, num_items):
-    alpha = num_negatives / (num_items - 1)
+def gbce(pos, neg, calibration, num_candidates, num_items):
+    alpha = num_candidates / (num_items - 1)
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
     positive = np.log((1 / (1 + np.exp(-pos))) ** beta)
     negative = np.log(1 - 1 / (1 + np.exp(-neg))).sum()
@@ -31,7 +31,7 @@ def loss(name, pos, neg, keep, settings, elu_alpha=0.0):
     """[N] losses of events by the negatives that are kept."""
     extra = {
         "bpr_max": [settings["penalty"]],
-        "gbce": [settings[x] for x in ("calibration", "num_negatives", "num_items")],
+        "gbce": [settings[x] for x in ("calibration", "num_candidates", "num_items")],
     }
     of_event = {"ssm": ssm, "bce": bce, "bpr_max": bpr_max, "gbce": gbce}[name]
     losses = []

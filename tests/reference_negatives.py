@@ -3,17 +3,25 @@
 import numpy as np
 
 from tron_jax.data.packing import Batch
+from tron_jax.sampling import sampler
+from tron_jax.sampling.settings import NegativeSampling
 
-# What a sampler is told where a test is not about it.
-PLAIN = {
-    "max_session_length": None,
-    "num_popularity": 0,
-    "uniform_style": "batchwise",
-    "exclude": "none",
-    "in_batch_from": "inputs",
-    "mask_session": True,
-    "deduplicate": False,
-}
+
+def negatives(**fields):
+    """Settings of the config's fields, num_uniform and so on."""
+    named = {field.removeprefix("num_"): field for field in fields}
+    counts = {name: fields.pop(f) for name, f in named.items() if name != f}
+    return NegativeSampling(counts, **fields)
+
+
+def make_sampler(*, num_items, num_sessions, seed, max_session_length=None, **fields):
+    return sampler.make_sampler(
+        negatives(**fields),
+        num_items=num_items,
+        num_sessions=num_sessions,
+        max_session_length=max_session_length,
+        seed=seed,
+    )
 
 
 def make_batch(
@@ -39,21 +47,17 @@ def make_batch(
     )
 
 
-def group_of(style, batch, event):
-    return {"eventwise": event, "sessionwise": batch.session[event], "batchwise": 0}[
-        style
-    ]
+def group_of(drawn_per, batch, event):
+    return {"event": event, "session": batch.session[event], "batch": 0}[drawn_per]
 
 
-def left(style, exclude, batch, group, sessions, num_items):
+def left(drawn_per, exclude, batch, group, sessions, num_items):
     """Items that may be drawn for a group, in order."""
     session = {
-        "eventwise": min(
-            batch.session[min(group, len(batch.session) - 1)], sessions - 1
-        ),
-        "sessionwise": group,
-        "batchwise": None,
-    }[style]
+        "event": min(batch.session[min(group, len(batch.session) - 1)], sessions - 1),
+        "session": group,
+        "batch": None,
+    }[drawn_per]
     gone = {
         "none": set(),
         "session": set(batch.items[batch.session == session].tolist()),
@@ -62,17 +66,17 @@ def left(style, exclude, batch, group, sessions, num_items):
     return [item for item in range(1, num_items + 1) if item not in gone]
 
 
-def candidates_of(event, style, batch, candidates, in_batch_from):
+def candidates_of(event, drawn_per, batch, candidates, in_batch_from):
     """Ids of an event's candidates, in order, and which count before anything else."""
-    group = group_of(style, batch, event)
+    group = group_of(drawn_per, batch, event)
     keep = np.broadcast_to(candidates.drawn_keep, candidates.drawn.shape)
     ids, kept = list(candidates.drawn[group]), list(keep[group])
     pool = batch.items if in_batch_from == "inputs" else batch.labels
     session = batch.session[event]
-    for place, counts in zip(
+    for position, counts in zip(
         candidates.in_batch[session], candidates.in_batch_keep[session], strict=True
     ):
-        ids.append(pool[place])
+        ids.append(pool[position])
         kept.append(counts)
     return [int(i) for i in ids], [bool(k) for k in kept]
 

@@ -5,9 +5,10 @@ import pytest
 import reference_negatives as reference
 
 from tron_jax.objectives import candidate_scores, drawn_scores, selection
-from tron_jax.objectives.losses import LOSSES, make_loss
+from tron_jax.objectives.losses import LOSSES, LossSettings, make_loss
 from tron_jax.optimizers.touched import sum_rows, touch
-from tron_jax.sampling.negatives import IN_BATCH_FROM, UNIFORM_STYLES, make_sampler
+from tron_jax.sampling.in_batch import IN_BATCH_FROM
+from tron_jax.sampling.sampler import DRAWN_PER
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -29,7 +30,7 @@ def test_hardest_equals_sorting_what_is_kept(seed):
 def test_scores_that_are_nan_count_and_show_in_the_loss(loss):
     scores = jnp.array([[5.0, jnp.nan, 3.0, selection.LOWEST], [1.0, 2.0, 3.0, 4.0]])
     neg, _, kept = selection.hardest(scores, 3)
-    losses = make_loss(loss, penalty=0.1)(jnp.ones(2), neg, kept)
+    losses = make_loss(LossSettings(loss, penalty=0.1))(jnp.ones(2), neg, kept)
     np.testing.assert_array_equal(jnp.isnan(losses), [True, False])
 
 
@@ -48,27 +49,26 @@ def test_where_too_few_are_kept_the_rest_is_marked():
 
 ROWS, WIDTH = 31, 6
 WAYS = {
-    "batchwise": drawn_scores.shared,
-    "eventwise": drawn_scores.gathered_at_once,
-    "eventwise in blocks": drawn_scores.gathered,
-    "sessionwise": drawn_scores.picked,
-    "sessionwise in blocks": drawn_scores.gathered,
+    "batch": drawn_scores.shared,
+    "event": drawn_scores.gathered_at_once,
+    "event in blocks": drawn_scores.gathered,
+    "session": drawn_scores.picked,
+    "session in blocks": drawn_scores.gathered,
 }
 
 
 def candidates_by(style, batch, pool="inputs", num_drawn=7, num_in_batch=4, seed=0):
-    fields = reference.PLAIN | {
-        "num_items": ROWS - 1,
-        "num_sessions": 5,
-        "max_session_length": 12,
-        "num_uniform": num_drawn,
-        "uniform_style": style,
-        "num_in_batch": num_in_batch,
-        "in_batch_from": pool,
-        "deduplicate": True,
-        "seed": seed,
-    }
-    sample = make_sampler(**fields)
+    sample = reference.make_sampler(
+        num_items=ROWS - 1,
+        num_sessions=5,
+        max_session_length=12,
+        num_uniform=num_drawn,
+        drawn_per=style,
+        num_in_batch=num_in_batch,
+        in_batch_from=pool,
+        deduplicate=True,
+        seed=seed,
+    )
     return sample(jnp.int32(0), batch)
 
 
@@ -116,7 +116,7 @@ def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypa
 @pytest.mark.parametrize(
     ("num_drawn", "num_in_batch"), [(7, 4), (7, 0), (0, 4), (93, 4)]
 )
-@pytest.mark.parametrize("style", UNIFORM_STYLES)
+@pytest.mark.parametrize("style", DRAWN_PER)
 def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
     """Scores to select by, rows and items agree with each other and the slow loop."""
     raw = reference.make_batch(1)
@@ -146,7 +146,7 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
     outcome = jax.tree.map(np.asarray, select(batch, hidden, rows))
     candidates, found, scored, keep, columns, items, chosen = outcome
     found, beyond = np.split(found, [num_drawn + num_in_batch], axis=1)
-    assert beyond.shape[1] == (15 if num_drawn == 93 and style == "batchwise" else 0)
+    assert beyond.shape[1] == (15 if num_drawn == 93 and style == "batch" else 0)
     assert (beyond == selection.LOWEST).all()
     for event in np.flatnonzero(raw.weight):
         ids, _ = reference.candidates_of(event, style, raw, candidates, pool)
@@ -162,13 +162,13 @@ def test_what_is_selected_is_what_was_scored(style, num_drawn, num_in_batch):
 @pytest.mark.parametrize(
     ("events", "rows", "groups", "way"),
     [
-        (512, 43_098, (1, 8192), "batchwise"),
-        (512, 43_098, (512, 1), "eventwise"),
-        (512, 43_098, (512, 0), "batchwise"),
-        (512, 43_098, (128, 512), "sessionwise in blocks"),
-        (512, 43_098, (128, 8192), "sessionwise"),
-        (2300, 1_050_000, (128, 8192), "sessionwise in blocks"),
-        (512, 43_098, (512, 8192), "sessionwise"),
+        (512, 43_098, (1, 8192), "batch"),
+        (512, 43_098, (512, 1), "event"),
+        (512, 43_098, (512, 0), "batch"),
+        (512, 43_098, (128, 512), "session in blocks"),
+        (512, 43_098, (128, 8192), "session"),
+        (2300, 1_050_000, (128, 8192), "session in blocks"),
+        (512, 43_098, (512, 8192), "session"),
     ],
 )
 def test_the_cheapest_way_is_chosen_by_shape(events, rows, groups, way):

@@ -1,10 +1,14 @@
 """Configs that make no sense are refused in one line each."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from experiments import checks
 from experiments.configs import defaults
 from tron_jax.errors import UserError
+from tron_jax.sampling.sources import SOURCES
 
 
 def test_every_field_is_checked():
@@ -16,9 +20,20 @@ def test_every_field_is_checked():
         "optimizer.epsilon_in_root",
     }
     tuples = {"eval.metrics", "eval.cutoffs"}
-    known = {*checks.CHOICES, *checks.RANGES, "data.path", *switches, *tuples}
+    counts = {f"negatives.num_{source}" for source in SOURCES}
+    known = {*checks.CHOICES, *checks.RANGES, *counts, "data.path", *switches, *tuples}
     config = defaults.default_config()
     assert known == {f"{group}.{name}" for group in config for name in config[group]}
+
+
+def test_the_choices_that_a_field_is_said_to_have_are_those_it_has():
+    """The comments of defaults.py name them, for whoever writes a config."""
+    named = {}
+    for line in Path(defaults.__file__).read_text().splitlines():
+        if found := re.match(r"    (\w+\.\w+) = .*?# (.*\|.*)", line):
+            choices = found[2].split("|")
+            named[found[1]] = {re.match(r"\s*(\w+)", choice)[1] for choice in choices}
+    assert named == {field: {*choices} for field, choices in checks.CHOICES.items()}
 
 
 def test_a_field_that_is_missing():
@@ -28,9 +43,20 @@ def test_a_field_that_is_missing():
         checks.check(config)
 
 
+def test_a_source_has_no_negatives_without_a_count():
+    config = defaults.default_config().unlock()
+    del config.negatives.num_popularity
+    checks.check(config)
+    config.negatives.num_popularty = 3
+    with pytest.raises(UserError, match=r"no source 'popularty'; expected one of: uni"):
+        checks.check(config)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("negatives.num_popularity", -1, "at least 0"),
+        ("negatives.drawn_per", "batchwise", "event, session, batch"),
         ("negatives.num_in_batch", 128, "at most train.batch_size - 1 = 127"),
         ("loss.topk", 16512, "candidates, .* = 16511"),
         ("optimizer.b1", 0.9986, r"below optimizer.b2 \*\* 1.5"),
@@ -64,8 +90,8 @@ SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"negatives.uniform_style": "eventwise"}, "exclude is batch with .*eventwise"),
-        ({"negatives.exclude": "session"}, "exclude is session with .*batchwise"),
+        ({"negatives.drawn_per": "event"}, "exclude is batch with .*drawn_per=event"),
+        ({"negatives.exclude": "session"}, "exclude is session with .*drawn_per=batch"),
         (FULL_SOFTMAX | {"loss.topk": 5}, "topk is 5 with loss.name=full_softmax"),
         (FULL_SOFTMAX | {"loss.logq": "plain"}, "logq is plain with .*samples nothing"),
         (
@@ -79,7 +105,7 @@ SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from
         ),
         (
             {"loss.logq": "by_source", "negatives.num_in_batch": 0},
-            "by_source without popularity",
+            "without popularity or in-batch negatives; expected negatives.num_popular",
         ),
         ({"loss.logq": "plain", "loss.elu": 0.5}, "elu is 0.5 with loss.logq=plain"),
         ({"loss.logq": "corrected"}, "corrected with negatives.mask_hits=false"),
@@ -97,9 +123,8 @@ SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from
         (SLOTS | {"model.num_layers": 2}, "num_layers is 2 with model.name=gru4rec"),
         (SLOTS | {"train.order": "shuffled"}, "order is shuffled with model.name"),
         (
-            SLOTS
-            | {"negatives.uniform_style": "sessionwise", "negatives.exclude": "none"},
-            "uniform_style is sessionwise with model.name=gru4rec",
+            SLOTS | {"negatives.drawn_per": "session", "negatives.exclude": "none"},
+            "drawn_per is session with model.name=gru4rec",
         ),
     ],
 )

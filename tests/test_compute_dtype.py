@@ -1,6 +1,5 @@
 """A train step in bfloat16: what is, what stays float32, and what it costs."""
 
-import functools
 import json
 import re
 
@@ -15,38 +14,41 @@ from test_configs import get_config
 from experiments.assembly import run_parts
 from tron_jax.data.sessions import open_prepared
 from tron_jax.models.dropout import Dropout
-from tron_jax.models.gru4rec import make_gru4rec
+from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.precision import Dense
-from tron_jax.models.sasrec import make_sasrec
+from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 
 HIDDEN, EVENTS, SESSION = 64, 192, 8
 DTYPES = ("float32", "bfloat16")
 PLATFORMS = ("cuda", "tpu")
 MAKE = {
     "sasrec": lambda dtype, dropout=0.0: make_sasrec(
-        hidden_size=HIDDEN,
-        num_layers=2,
-        num_heads=2,
-        feedforward_size=HIDDEN,
-        max_session_length=SESSION,
-        dropout=dropout,
-        compute_dtype=dtype,
+        SASRecSettings(
+            hidden_size=HIDDEN,
+            num_layers=2,
+            num_heads=2,
+            feedforward_size=HIDDEN,
+            max_session_length=SESSION,
+            dropout=dropout,
+            compute_dtype=dtype,
+        )
     ),
     "gru4rec": lambda dtype, dropout=0.0: make_gru4rec(
-        hidden_size=HIDDEN, dropout=dropout, init="published", compute_dtype=dtype
+        GRU4RecSettings(
+            hidden_size=HIDDEN, dropout=dropout, init="published", compute_dtype=dtype
+        )
     ),
 }
 WIDTH = {"sasrec": HIDDEN, "gru4rec": HIDDEN + 1}
 
 
-@functools.cache
 def arguments(name):
     """What the encoder takes, none of it 0: parameters, carry, rows and so on."""
     encoder = MAKE[name]("float32")
     draw = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: x + 0.1 * draw.normal(size=x.shape).astype(np.float32),
-        jax.jit(encoder.init)(jax.random.key(0)),
+        encoder.init(jax.random.key(0)),
     )
     carry = jax.tree.map(
         lambda x: x + draw.uniform(-1, 1, x.shape).astype(np.float32),
@@ -57,11 +59,10 @@ def arguments(name):
     return params, carry, rows, session, position
 
 
-@functools.cache
-def encode(name, dtype, dropout=0.0):
+def encode(name, dtype, dropout=0.0, train=True):
     """The jitted (params, carry, rows, session, position) -> hidden, carry."""
     encoder = MAKE[name](dtype, dropout)
-    key = jax.random.key(1)
+    key = jax.random.key(1) if train else None
     return jax.jit(lambda *inputs: encoder.encode(*inputs, key))
 
 

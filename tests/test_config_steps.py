@@ -60,7 +60,7 @@ def test_takes_two_steps(name, dataset, dtype, tiny_data, compilations):
         for step in range(2):
             batch, steps = parts.batches.dispatch_at(step, step + 1)
             assert steps == 1
-            state, totals = train_step(states[-1], batch, parts.popularity)
+            state, totals = train_step(states[-1], batch, parts.constants)
             states.append(jax.tree.map(np.asarray, state))
             batches.append(getattr(batch, "batches", batch))
             assert np.sum(totals.events) == np.sum(batches[-1].weight) > 0

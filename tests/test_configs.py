@@ -44,7 +44,7 @@ def assert_builds(config, num_items):
     width = config.model.hidden_size + (config.model.name == "gru4rec")
     assert state.items.table.shape == (num_items + 1, width)
     batch = parts.batches.shapes[-1]
-    after, totals = jax.eval_shape(parts.train_step, state, batch, parts.popularity)
+    after, totals = jax.eval_shape(parts.train_step, state, batch, parts.constants)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     for left, right in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
         assert (left.shape, left.dtype) == (right.shape, right.dtype)
@@ -65,7 +65,7 @@ def test_smoke_builds():
     assert_builds(get_config("smoke"), 2000)
 
 
-# Values that design.md gives for all SASRec and TRON rows of Table 2.
+# What all SASRec and TRON rows of Table 2 share, by the paper and its code.
 TRANSFORMER = {
     "model.name": "sasrec",
     "model.hidden_size": 200,
@@ -97,7 +97,7 @@ TRANSFORMER = {
 }
 SASREC = {
     **TRANSFORMER,
-    "negatives.uniform_style": "sessionwise",
+    "negatives.drawn_per": "session",
     "negatives.exclude": "none",
     "negatives.num_uniform": 8192,
     "negatives.num_in_batch": 127,
@@ -106,7 +106,7 @@ SASREC = {
 }
 TRON = {
     **TRANSFORMER,
-    "negatives.uniform_style": "batchwise",
+    "negatives.drawn_per": "batch",
     "negatives.exclude": "batch",
     "negatives.num_in_batch": 127,
     "loss.name": "ssm",
@@ -116,7 +116,7 @@ GRU4REC = {
     "model.name": "gru4rec",
     "model.hidden_size": 100,
     "model.compute_dtype": "float32",
-    "negatives.uniform_style": "batchwise",
+    "negatives.drawn_per": "batch",
     "negatives.exclude": "none",
     "negatives.num_in_batch": 31,
     "negatives.mask_hits": False,
@@ -133,7 +133,7 @@ SSM_DROPOUT = {"model.dropout": (0.1, 0.05, 0.05)}
 ROWS = {
     "sasrec": SASREC
     | {
-        "negatives.uniform_style": "eventwise",
+        "negatives.drawn_per": "event",
         "negatives.exclude": "session",
         "negatives.num_uniform": 1,
         "negatives.num_in_batch": 0,

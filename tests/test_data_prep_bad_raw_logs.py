@@ -1,5 +1,6 @@
 """What can be wrong with Diginetica's, Yoochoose's and OTTO's files: one line each."""
 
+import functools
 import gzip
 import json
 import os
@@ -11,10 +12,11 @@ import time
 
 import pyarrow as pa
 import pytest
+from log_sizes import small_sizes
+from test_data_prep_bad_input import RESTORE_SIGINT
 
 from data_prep import diginetica, events, otto, synthetic, yoochoose
 from data_prep.pipeline import parts
-from data_prep.reading import text_files
 from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
@@ -30,10 +32,12 @@ LINES = {"diginetica": [HEADER, *DIGINETICA], "yoochoose": YOOCHOOSE, "otto": OT
 
 
 def status_of(name, folder, out, *args):
+    """Prepares a log in small blocks."""
     program = PROGRAMS[name]
     raw = folder if name == "otto" else folder / f"{name}.txt"
     argv = [name, f"--raw={raw}", f"--out={out}", *args]
-    return run(program.main, program.define_flags(), argv)
+    main = functools.partial(program.main, sizes=small_sizes(text_bytes=300))
+    return run(main, program.define_flags(), argv)
 
 
 def write(tmp_path, name, content):
@@ -116,8 +120,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("name", "row", "expected"), BAD_ROWS)
-def test_bad_rows(capsys, monkeypatch, tmp_path, name, row, expected):
-    monkeypatch.setattr(text_files, "BLOCK", 300)  # the row is beyond the first blocks
+def test_bad_rows(capsys, tmp_path, name, row, expected):
     lines = [line.encode() for line in LINES[name]]
     row = row.encode() if isinstance(row, str) else row
     bad = [*lines[:15], row, *lines[15:17], row, *lines[17:]]
@@ -129,10 +132,10 @@ def test_bad_rows(capsys, monkeypatch, tmp_path, name, row, expected):
     for out, content, args in (("a", bad, ["--skip_bad_rows"]), ("b", lines, [])):
         folder = write(tmp_path, name, b"".join(content))
         assert status_of(name, folder, tmp_path / out, *args) == 0
-    told = capsys.readouterr().err
-    assert "warning: 2 malformed rows left out" in told
-    assert "row 16: " in told
-    assert "row 19: " in told
+    stderr = capsys.readouterr().err
+    assert "warning: 2 malformed rows left out" in stderr
+    assert "row 16: " in stderr
+    assert "row 19: " in stderr
     made = [open_prepared(tmp_path / out).fingerprint for out in ("a", "b")]
     assert made[0] == made[1]
 
@@ -181,8 +184,7 @@ def test_wrong_files(capsys, tmp_path, name, content, expected):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_gzip_that_is_cut_or_damaged(capsys, monkeypatch, tmp_path, name):
-    monkeypatch.setattr(text_files, "BLOCK", 300)
+def test_gzip_that_is_cut_or_damaged(capsys, tmp_path, name):
     whole = gzip.compress("".join(LINES[name] + LINES[name][1:] * 40).encode())
     line = refused(capsys, tmp_path, name, whole[:-200])
     assert "gzip, but cut off before its end" in line
@@ -243,21 +245,28 @@ def test_disk_too_small(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("signum", "when"),
-    [(signal.SIGTERM, "train.0.arrow"), (signal.SIGINT, "train.runs.arrow")],
+    ("signum", "when", "text_bytes"),
+    [
+        (signal.SIGTERM, "train.0.arrow", 1 << 17),
+        (signal.SIGINT, "train.runs.arrow", 1 << 25),
+    ],
 )
-def test_stopping_leaves_nothing(tmp_path, signum, when):
+def test_stopping_leaves_nothing(tmp_path, signum, when, text_bytes):
     """Stopped while the log is cut into parts, and while these are merged."""
     raw = tmp_path / "views.csv"
     with raw.open("w") as file:
         file.write(HEADER)
-        for first in range(0, 3_000_000, 60):
-            file.writelines(DIGINETICA if first % 6000 else DIGINETICA[::-1])
-    code = "import sys; from data_prep.pipeline import parts;"
+        file.writelines(DIGINETICA * 10_000)
+    code = RESTORE_SIGINT + "import functools;"
     code += "from data_prep import diginetica as d;"
+    code += "from data_prep.pipeline.parts import PartPlan;"
+    code += "from data_prep.programs.log_program import LogSizes;"
+    code += "from data_prep.reading.click_log import ReadSizes;"
     code += "from tron_jax.console.program import run;"
-    code += "parts.PART_ROWS = 10_000; parts.MEMORY_ROWS = 0;"
-    code += "sys.exit(run(d.main, d.define_flags()))"
+    code += f"read = ReadSizes(text_bytes={text_bytes});"
+    code += "sizes = LogSizes(read, lambda rows: PartPlan(255, True));"
+    code += "main = functools.partial(d.main, sizes=sizes);"
+    code += "sys.exit(run(main, d.define_flags()))"
     out = tmp_path / "made" / "out"
     command = [sys.executable, "-c", code, f"--raw={raw}", f"--out={out}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
@@ -274,7 +283,6 @@ def test_stopping_leaves_nothing(tmp_path, signum, when):
 
 
 def test_part_numbers_do_not_follow_the_ids():
-
     for ids in (range(1000), range(0, 64_000, 64)):
         for column in (pa.array(ids), pa.array(map(str, ids))):
             found = parts.part_numbers(column, 8)

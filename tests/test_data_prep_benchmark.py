@@ -1,14 +1,15 @@
 """``experiments.benchmarks.prepare``, and a set written out and prepared back."""
 
+import functools
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from log_sizes import small_sizes
 
 from data_prep import diginetica, otto, synthetic, yoochoose
-from data_prep.pipeline import parts
 from experiments.benchmarks import prepare as benchmark_prepare
 from experiments.benchmarks import raw_logs
 from tron_jax.console.program import run
@@ -17,8 +18,9 @@ from tron_jax.data.sessions import open_prepared
 PROGRAMS = {"diginetica": diginetica, "yoochoose": yoochoose, "otto": otto}
 
 
-def go(program, *args):
-    assert run(program.main, program.define_flags(), ["program", *args]) == 0
+def go(program, *args, **settings):
+    main = functools.partial(program.main, **settings)
+    assert run(main, program.define_flags(), ["program", *args]) == 0
 
 
 def raw_sessions(data, *names):
@@ -32,20 +34,23 @@ def raw_sessions(data, *names):
     return found
 
 
-@pytest.mark.parametrize("form", PROGRAMS)
-def test_a_set_written_out_and_prepared_back(tmp_path, monkeypatch, form):
+@pytest.mark.parametrize("log_format", PROGRAMS)
+def test_a_set_written_out_and_prepared_back(tmp_path, log_format):
     made, raw, out = (str(tmp_path / name) for name in ("made", "raw", "out"))
     size = ["--num_sessions=2000", "--num_items=60"]
-    go(synthetic, f"--profile={form}", f"--out={made}", *size)
-    go(raw_logs, f"--data={made}", f"--format={form}", f"--out={raw}")
-    monkeypatch.setattr(parts, "PART_ROWS", 1000)
-    monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
-    files = [tmp_path / "raw" / name for name in raw_logs.FILES[form]]
-    source = raw if form == "otto" else str(files[0])
-    go(PROGRAMS[form], f"--raw={source}", f"--out={out}")
+    go(synthetic, f"--profile={log_format}", f"--out={made}", *size)
+    go(raw_logs, f"--data={made}", f"--format={log_format}", f"--out={raw}")
+    files = [tmp_path / "raw" / name for name in raw_logs.FILES[log_format]]
+    source = raw if log_format == "otto" else str(files[0])
+    go(
+        PROGRAMS[log_format],
+        f"--raw={source}",
+        f"--out={out}",
+        sizes=small_sizes(part_rows=1000),
+    )
     before, after = open_prepared(made), open_prepared(out)
     assert raw_sessions(before, "train", "test") == raw_sessions(after, "train", "test")
-    if form == "otto":
+    if log_format == "otto":
         for name in ("train", "test"):
             one, other = getattr(before, name), getattr(after, name)
             np.testing.assert_array_equal(one.offsets, other.offsets)

@@ -1,6 +1,7 @@
 """The preparation of anybody's log, against a slow reference and on real data."""
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import reference_preparation
 
 from data_prep import events
+from data_prep.programs.log_program import LOG_SIZES
 from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
@@ -19,9 +21,9 @@ REAL = Path(__file__).parents[1] / ".." / "shared" / "data"
 COLUMNS = ["--session=session", "--item=item"]
 
 
-def prepare(out, *args):
-    status = run(events.main, events.define_flags(), ["events", f"--out={out}", *args])
-    assert status == 0
+def prepare(out, *args, sizes=LOG_SIZES):
+    main = functools.partial(events.main, sizes=sizes)
+    assert run(main, events.define_flags(), ["events", f"--out={out}", *args]) == 0
     return open_prepared(out)
 
 

@@ -1,5 +1,6 @@
 """Diginetica, Yoochoose and OTTO, session by session against the slow reference."""
 
+import functools
 import gzip
 import json
 import shutil
@@ -9,10 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import reference_preparation
+from log_sizes import small_sizes
 
 from data_prep import diginetica, events, otto, yoochoose
-from data_prep.pipeline import merging, parts
-from data_prep.reading import text_files
+from data_prep.pipeline import merging
+from data_prep.programs.log_program import LOG_SIZES
 from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
@@ -25,10 +27,11 @@ REFERENCES = {
 }
 
 
-def prepare(name, raw, out, *args):
+def prepare(name, raw, out, *args, sizes=LOG_SIZES):
     program = PROGRAMS[name]
     argv = [name, f"--raw={raw}", f"--out={out}", *args]
-    assert run(program.main, program.define_flags(), argv) == 0
+    main = functools.partial(program.main, sizes=sizes)
+    assert run(main, program.define_flags(), argv) == 0
     return open_prepared(out)
 
 
@@ -111,13 +114,7 @@ WRITERS = {
 }
 
 
-def small_parts(monkeypatch, on_disk=True):
-    """Forces many parts, blocks and chunks."""
-    monkeypatch.setattr(parts, "PART_ROWS", 100)
-    if on_disk:
-        monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
-    monkeypatch.setattr(text_files, "BLOCK", 3000)
-    monkeypatch.setattr(merging, "BUFFER", 5000)
+SMALL = small_sizes(text_bytes=3000, part_rows=100)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -127,9 +124,10 @@ def test_agrees_with_the_reference(tmp_path, monkeypatch, name, seed):
     data = prepare(name, raw, tmp_path / "out")
     assert data.test.num_sessions > 5
     agrees(name, raw, data)
+    monkeypatch.setattr(merging, "BUFFER", 5000)
     for on_disk in (False, True):
-        small_parts(monkeypatch, on_disk)
-        in_parts = prepare(name, raw, tmp_path / f"in_parts_{on_disk}")
+        sizes = small_sizes(text_bytes=3000, part_rows=100, on_disk=on_disk)
+        in_parts = prepare(name, raw, tmp_path / f"in_parts_{on_disk}", sizes=sizes)
         assert in_parts.fingerprint == data.fingerprint
         for file in ("train.arrow", "test.arrow", "items.parquet", "stats.json"):
             one, other = ((d.path / file).read_bytes() for d in (data, in_parts))
@@ -150,8 +148,9 @@ def test_agrees_on_real_slices(tmp_path, monkeypatch, capsys, name):
         assert data.test.num_sessions == 0
         assert "52 carts, 10 orders" in captured.out
         assert "the test part is empty" in captured.err
-    small_parts(monkeypatch)
-    assert prepare(name, raw, tmp_path / "parts").fingerprint == data.fingerprint
+    monkeypatch.setattr(merging, "BUFFER", 5000)
+    in_parts = prepare(name, raw, tmp_path / "parts", sizes=SMALL)
+    assert in_parts.fingerprint == data.fingerprint
 
 
 def fingerprints_of(name, tmp_path, variants):
@@ -185,20 +184,19 @@ def test_the_same_log_written_otherwise(tmp_path, name):
 
 @pytest.mark.parametrize("where", ["first", "late"])
 @pytest.mark.parametrize("name", ["diginetica", "yoochoose"])
-def test_ids_that_are_no_numbers(tmp_path, monkeypatch, name, where):
+def test_ids_that_are_no_numbers(tmp_path, name, where):
     path = WRITERS[name](tmp_path, 5)
     text = path.read_text()
     sign = ";" if name == "diginetica" else ","
     rare = f"{sign}1000{sign}"
     assert rare in text
     if where == "late":
-        monkeypatch.setattr(text_files, "BLOCK", 3000)
         head, tail = text[:9000], text[9000:]
         text = head + tail.replace(rare, f"{sign}ä漢字{sign}")
     else:
         text = text.replace(rare, f"{sign}ä漢字{sign}")
     path.write_text(text)
-    data = prepare(name, path, tmp_path / "out")
+    data = prepare(name, path, tmp_path / "out", sizes=small_sizes(text_bytes=3000))
     agrees(name, path, data)
     assert data.train.ids.type == "int64"
     assert "ä漢字" in as_lists(data)[2]
@@ -289,6 +287,7 @@ def test_a_log_that_any_program_reads_gives_the_same_set(tmp_path, monkeypatch):
     same = open_prepared(tmp_path / "events")
     assert same.train.num_sessions + same.test.num_sessions <= late
     shutil.rmtree(tmp_path / "events")
-    small_parts(monkeypatch)
-    assert run(events.main, events.define_flags(), argv) == 0
+    monkeypatch.setattr(merging, "BUFFER", 5000)
+    main = functools.partial(events.main, sizes=SMALL)
+    assert run(main, events.define_flags(), argv) == 0
     assert open_prepared(tmp_path / "events").fingerprint == same.fingerprint

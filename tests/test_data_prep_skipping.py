@@ -1,18 +1,19 @@
 """``data_prep.events --skip_bad_rows`` counts, names and leaves out."""
 
+import functools
 import gzip
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from log_sizes import small_sizes
 from test_data_prep_raw_logs import as_lists
 from test_data_prep_raw_logs import prepare as prepare_raw
 
 from data_prep import events
-from data_prep.pipeline import parts
-from data_prep.reading import formats, text_files
-from data_prep.reading.json_lines import parse_json_lines
+from data_prep.programs.log_program import LOG_SIZES
+from data_prep.reading.json_log import parse_json_lines
 from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
@@ -25,13 +26,14 @@ JSON = [
 ]
 
 
-def status_of(log, out, *args):
+def status_of(log, out, *args, sizes=LOG_SIZES):
     argv = ["events", f"--train={log}", f"--out={out}", "--session=session"]
     argv += ["--item=item", "--time=time", "--order=pos", *args]
-    return run(events.main, events.define_flags(), argv)
+    main = functools.partial(events.main, sizes=sizes)
+    return run(main, events.define_flags(), argv)
 
 
-def skips(tmp_path, capsys, name, whole, spoilt, count):
+def skips(tmp_path, capsys, sizes, name, whole, spoilt, count):
     """Prepares a log without and with bad rows; returns the warning."""
     made = []
     for kind, content in (("whole", whole), ("spoilt", spoilt)):
@@ -39,28 +41,27 @@ def skips(tmp_path, capsys, name, whole, spoilt, count):
         path.parent.mkdir()
         path.write_bytes(content)
         capsys.readouterr()
-        assert status_of(path, tmp_path / f"{kind}.out", "--skip_bad_rows") == 0
-        told = capsys.readouterr().err
+        out = tmp_path / f"{kind}.out"
+        assert status_of(path, out, "--skip_bad_rows", sizes=sizes) == 0
+        stderr = capsys.readouterr().err
         made.append(open_prepared(tmp_path / f"{kind}.out").fingerprint)
-        assert ("malformed" in told) == (kind == "spoilt")
+        assert ("malformed" in stderr) == (kind == "spoilt")
     assert made[0] == made[1]
     rows = "row" if count == 1 else "rows"
-    assert f"warning: {count} malformed {rows} left out: {path}: row " in told
-    return told
+    assert f"warning: {count} malformed {rows} left out: {path}: row " in stderr
+    return stderr
 
 
 @pytest.fixture(params=["one block", "small blocks"])
-def blocks(request, monkeypatch):
-    if request.param == "small blocks":
-        monkeypatch.setattr(text_files, "BLOCK", 300)
-        monkeypatch.setattr(formats, "_ROWS", 7)
-        monkeypatch.setattr(parts, "PART_ROWS", 40)
-        monkeypatch.setattr(parts, "MEMORY_ROWS", 0)
+def sizes(request):
+    if request.param == "one block":
+        return LOG_SIZES
+    return small_sizes(text_bytes=300, parquet_rows=7, part_rows=40)
 
 
 BAD_CSV = [
-    ("1396860669,s1,1", "Expected 4 columns, got 3"),
-    ("1396860669,s1,1,2,3", "Expected 4 columns, got 5"),
+    ("1396860669,s1,1", "columns"),
+    ("1396860669,s1,1,2,3", "columns"),
     ("noon,s1,1,2", "column 'time': 'noon' is no time"),
     (",s1,1,2", "column 'time': empty"),
     ("-5,s1,1,2", "column 'time': -5.0 is before 1970"),
@@ -75,19 +76,19 @@ BAD_CSV = [
 
 
 @pytest.mark.parametrize(("row", "expected"), BAD_CSV)
-def test_csv(tmp_path, capsys, blocks, row, expected):
+def test_csv(tmp_path, capsys, sizes, row, expected):
     lines = [",".join(NAMES), *CSV]
     lines = [line.encode() for line in lines]
     row = row.encode() if isinstance(row, str) else row
     spoilt = [lines[0], row, *lines[1:90], row, *lines[90:], row]
     whole, text = (b"\n".join(part) + b"\n" for part in (lines, spoilt))
-    told = skips(tmp_path, capsys, "log.csv", whole, text, 3)
+    stderr = skips(tmp_path, capsys, sizes, "log.csv", whole, text, 3)
     for number in (2, 92, 154):
-        assert f"row {number}" in told
-    assert expected in told
+        assert f"row {number}" in stderr
+    assert expected in stderr
     # Without the flag, the first of them is an error in the same words.
     path = tmp_path / "spoilt" / "log.csv"
-    assert status_of(path, tmp_path / "out") == 1
+    assert status_of(path, tmp_path / "out", sizes=sizes) == 1
     line = capsys.readouterr().err
     assert line.startswith(f"error: {path}: row 2")
     assert expected in line
@@ -111,17 +112,17 @@ BAD_JSON = [
 
 
 @pytest.mark.parametrize(("row", "expected"), BAD_JSON)
-def test_json_lines(tmp_path, capsys, blocks, row, expected):
+def test_json_lines(tmp_path, capsys, sizes, row, expected):
     lines = [line.encode() for line in JSON]
     row = row.encode() if isinstance(row, str) else row
     spoilt = [row, *lines[:70], b"", row, *lines[70:]]
     whole, text = (b"\r\n".join(part) for part in (lines, spoilt))
     name = "log.jsonl.gz"
     whole, text = gzip.compress(whole), gzip.compress(text)
-    told = skips(tmp_path, capsys, name, whole, text, 2)
-    assert "row 1" in told
-    assert "row 73" in told
-    assert expected in told
+    stderr = skips(tmp_path, capsys, sizes, name, whole, text, 2)
+    assert "row 1" in stderr
+    assert "row 73" in stderr
+    assert expected in stderr
 
 
 def parquet(path, rows):
@@ -141,25 +142,25 @@ def parquet(path, rows):
         (("s1", 1, 1_396_860_669, None), "column 'pos': empty"),
     ],
 )
-def test_parquet(tmp_path, capsys, blocks, row, expected):
+def test_parquet(tmp_path, capsys, sizes, row, expected):
     whole = parquet(tmp_path / "a.parquet", ROWS)
     spoilt = parquet(tmp_path / "a.parquet", [row, *ROWS[:75], row, *ROWS[75:], row])
-    told = skips(tmp_path, capsys, "log.parquet", whole, spoilt, 3)
+    stderr = skips(tmp_path, capsys, sizes, "log.parquet", whole, spoilt, 3)
     for number in (1, 77, 153):
-        assert f"row {number}" in told
-    assert expected in told
+        assert f"row {number}" in stderr
+    assert expected in stderr
 
 
-def test_times_are_read_as_most_of_them_are(tmp_path, capsys, blocks):
+def test_times_are_read_as_most_of_them_are(tmp_path, capsys, sizes):
     """A number among dates is malformed, though it were a time elsewhere."""
     stamps = [f"2014-04-07T10:{i // 60:02}:{i % 60:02}Z" for i in range(150)]
     lines = [f"{t},{s},{p},{i}" for t, (s, i, _, p) in zip(stamps, ROWS, strict=True)]
     spoilt = ["12,s1,1,1", *lines[:50], "13,s1,1,1", *lines[50:]]
     head = ",".join(NAMES)
     whole, text = ("\n".join([head, *part]).encode() for part in (lines, spoilt))
-    told = skips(tmp_path, capsys, "log.csv", whole, text, 2)
-    assert "row 2" in told
-    assert "row 53" in told
+    stderr = skips(tmp_path, capsys, sizes, "log.csv", whole, text, 2)
+    assert "row 2" in stderr
+    assert "row 53" in stderr
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -174,19 +175,19 @@ def test_a_row_that_is_null_does_not_end_the_process(front, mark):
 
 @pytest.mark.parametrize("blank", ["", "  ", "\r", " \r"])
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
-def test_blank_lines_are_no_rows(tmp_path, capsys, blocks, name, blank):
+def test_blank_lines_are_no_rows(tmp_path, capsys, sizes, name, blank):
     lines = [",".join(NAMES), *CSV] if name == "log.csv" else JSON
     path = tmp_path / name
     path.write_text("\n".join(lines))
-    assert status_of(path, tmp_path / "out") == 0
+    assert status_of(path, tmp_path / "out", sizes=sizes) == 0
     path.write_text("\n".join([*lines[:90], blank, *lines[90:], blank, ""]))
-    assert status_of(path, tmp_path / "blank") == 0
+    assert status_of(path, tmp_path / "blank", sizes=sizes) == 0
     made = [open_prepared(tmp_path / out).fingerprint for out in ("out", "blank")]
     assert made[0] == made[1]
     # They are counted, though.
     path.write_text("\n".join([*lines[:90], blank, "x", *lines[90:]]))
     capsys.readouterr()
-    assert status_of(path, tmp_path / "bad") == 1
+    assert status_of(path, tmp_path / "bad", sizes=sizes) == 1
     assert f"error: {path}: row 92: " in capsys.readouterr().err
 
 
@@ -194,9 +195,9 @@ def test_nothing_but_malformed_rows(tmp_path, capsys):
     path = tmp_path / "log.csv"
     path.write_text("\n".join([",".join(NAMES), *["x"] * 5]))
     assert status_of(path, tmp_path / "out", "--skip_bad_rows") == 1
-    told = capsys.readouterr().err
-    assert "warning: 5 malformed rows left out" in told
-    assert f"error: {path}: no rows" in told
+    stderr = capsys.readouterr().err
+    assert "warning: 5 malformed rows left out" in stderr
+    assert f"error: {path}: no rows" in stderr
     assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
 
 

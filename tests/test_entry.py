@@ -28,14 +28,15 @@ def content(folder: Path) -> dict[str, bytes]:
         ("model__dropout", 0.25, ["model.dropout=0.1, not 0.25"]),
         ("data__validation", 0.1, ["data.validation=0.0, not 0.1"]),
         ("optimizer__item_table", "auto", ["optimizer.item_table=rows, not dense"]),
-        ("checkpoint__every_steps", 8, ["checkpoint.every_steps=7, not 8"]),
         ("negatives__mask_hits", "false", ["negatives.mask_hits=True, not False"]),
     ],
 )
 def test_a_field_that_may_not_change(stopped, train, field, value, words):
     before = content(stopped)
     outcome = train(stopped, **{field: value})
-    tiny.assert_refused(outcome, str(stopped), *words, "train.epochs", "data.path")
+    others = "checkpoint.every_steps, checkpoint.keep_last, data.path, eval.cutoffs, "
+    others += "eval.metrics, train.epochs, train.log_every_steps may change"
+    tiny.assert_refused(outcome, str(stopped), *words, others)
     assert content(stopped) == before
 
 
@@ -102,6 +103,11 @@ def test_a_workdir_whose_first_file_was_cut_short(tmp_path, train, monkeypatch):
     [
         ("--config.train.epoch=3", ["config.train.epoch;", "epochs", "log_every_step"]),
         ("--config.trian.epochs=3", ["config.trian.epochs;", "train", "negatives"]),
+        (
+            "--config.negatives.uniform_style=batchwise",
+            ["negatives.uniform_style is now negatives.drawn_per", "batch for batchw"],
+        ),
+        ("--config.negatives.drawn_per=batchwise", ["drawn_per", "event, session"]),
         ("--config.train.epochs=many", ["config.train.epochs", "many"]),
         ("--config.train.epochs=1.5", ["config.train.epochs", "1.5"]),
         ("--config.negatives.mask_hits=often", ["config.negatives.mask_hits", "often"]),
@@ -144,22 +150,37 @@ def test_a_wrong_argument(tmp_path, train, argument, words):
     ],
 )
 def test_a_wrong_command(tmp_path, capfd, argv, words):
-    places = {
+    paths = {
         "CONFIGS": str(tiny.ROOT / "experiments" / "configs"),
         "=W": f"={tmp_path / 'w'}",
     }
-    for name, path in places.items():
+    for name, path in paths.items():
         argv = [argument.replace(name, path) for argument in argv]
     status = train_program.main(["train", *argv])
     tiny.assert_refused((status, *capfd.readouterr()), *words)
     assert content(tmp_path) == {}
 
 
-def test_a_config_file_at_fault(tmp_path, capfd):
-    (tmp_path / "mine.py").write_text("def get_config():\n    return 1 / 0\n")
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("return 1 / 0", ["division by zero"]),
+        (
+            "from experiments.configs import defaults\n"
+            "    config = defaults.default_config()\n"
+            "    config.negatives.uniform_style = 'batchwise'\n",
+            [
+                "mine.py: ",
+                "negatives.uniform_style is now negatives.drawn_per (ev",
+            ],
+        ),
+    ],
+)
+def test_a_config_file_at_fault(tmp_path, capfd, lines, words):
+    (tmp_path / "mine.py").write_text(f"def get_config():\n    {lines}\n")
     argv = ["train", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"]
     status = train_program.main(argv)
-    tiny.assert_refused((status, *capfd.readouterr()), "division by zero")
+    tiny.assert_refused((status, *capfd.readouterr()), *words)
 
 
 def spoil(data: Path, what: str) -> None:

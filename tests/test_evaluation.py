@@ -14,17 +14,19 @@ from tron_jax.evaluation.evaluator import make_evaluator
 from tron_jax.evaluation.histories import lay_out_for_packing
 from tron_jax.evaluation.metrics import reported
 from tron_jax.evaluation.packed_pass import chunks_of_streams
-from tron_jax.models.sasrec import make_sasrec
+from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.optimizers.item_table import deferred_adam
 
 NUM_ITEMS, WIDTH, LONGEST = 60, 16, 50
 ENCODER = make_sasrec(
-    hidden_size=WIDTH,
-    num_layers=2,
-    num_heads=1,
-    feedforward_size=WIDTH,
-    max_session_length=LONGEST,
-    dropout=0.5,
+    SASRecSettings(
+        hidden_size=WIDTH,
+        num_layers=2,
+        num_heads=1,
+        feedforward_size=WIDTH,
+        max_session_length=LONGEST,
+        dropout=0.5,
+    )
 )
 
 

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import reference_gru4rec as reference
 
-from tron_jax.models.gru4rec import make_gru4rec
+from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 
 HIDDEN, SLOTS = 6, 4
 
 
 def make(hidden_size=HIDDEN, dropout=0.0, init="published"):
-    return make_gru4rec(hidden_size=hidden_size, dropout=dropout, init=init)
+    return make_gru4rec(
+        GRU4RecSettings(hidden_size=hidden_size, dropout=dropout, init=init)
+    )
 
 
 def perturbed(encoder, seed=0):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import reference_negatives as reference
 
-from tron_jax.sampling import negatives
+from tron_jax.sampling.in_batch import choose_positions
 
 SESSIONS = 5
-in_batch = jax.jit(
-    negatives.in_batch, static_argnums=(2, 3), static_argnames="mask_session"
+choose = jax.jit(
+    choose_positions, static_argnums=(2, 3), static_argnames="mask_session"
 )
 
 
@@ -21,17 +21,17 @@ in_batch = jax.jit(
 def test_in_batch_negatives_are_distinct_events(seed, num, mask_session):
     session = reference.make_batch(seed).session
     key = jax.random.key(seed)
-    places, keep = (
+    positions, keep = (
         np.asarray(x)
-        for x in in_batch(key, session, SESSIONS, num, mask_session=mask_session)
+        for x in choose(key, session, SESSIONS, num, mask_session=mask_session)
     )
-    assert places.shape == keep.shape == (SESSIONS, num)
+    assert positions.shape == keep.shape == (SESSIONS, num)
     own = 0
     for row in range(SESSIONS):
         allowed = session < SESSIONS
         if mask_session:
             allowed &= session != row
-        kept = places[row, keep[row]]
+        kept = positions[row, keep[row]]
         assert len(kept) == min(num, allowed.sum())
         assert len(set(kept.tolist())) == len(kept)
         assert allowed[kept].all()
@@ -43,16 +43,16 @@ def test_in_batch_negatives_are_distinct_events(seed, num, mask_session):
 def test_in_batch_negatives_are_uniform_over_the_events(mask_session):
     session = reference.make_batch(3).session
     draw = functools.partial(
-        negatives.in_batch,
+        choose_positions,
         session=session,
         num_sessions=SESSIONS,
         num=5,
         mask_session=mask_session,
     )
     keys = jax.random.split(jax.random.key(0), 4000)
-    places = np.asarray(jax.jit(jax.vmap(draw))(keys)[0])
+    positions = np.asarray(jax.jit(jax.vmap(draw))(keys)[0])
     for row in range(SESSIONS):
-        counts = np.bincount(places[:, row].ravel(), minlength=len(session))
+        counts = np.bincount(positions[:, row].ravel(), minlength=len(session))
         allowed = session < SESSIONS
         if mask_session:
             allowed &= session != row

@@ -3,102 +3,117 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_losses
-import reference_negatives
+import reference_negatives as reference
+from test_steps import make_batch
 
 from tron_jax.objectives.log_q import LOGQ, make_log_q
 from tron_jax.objectives.losses import ssm
-from tron_jax.sampling.negatives import make_sampler
-from tron_jax.sampling.popularity import make_popularity
+from tron_jax.sampling import sources
+from tron_jax.sampling.sampler import make_sampler
 
 ITEMS, EXPONENT = 12, 0.5
 COUNTS = np.array([0, 40, 1, 1, 9, 16, 4, 100, 2, 3, 5, 8, 7])
 MIXTURES = [(5, 0, 0), (0, 6, 0), (0, 0, 7), (5, 6, 0), (5, 6, 7)]
+NAMES = ("num_uniform", "num_popularity", "num_in_batch")
 
 
-def popularity():
-    return make_popularity(np.repeat(np.arange(ITEMS + 1), COUNTS), ITEMS, EXPONENT)
+def negatives(mixture, **more):
+    counts = dict(zip(NAMES, mixture, strict=True))
+    return reference.negatives(**counts, popularity_exponent=EXPONENT, **more)
 
 
-def draws(num_uniform, num_popularity, num_in_batch):
-    return {
-        "num_uniform": num_uniform,
-        "num_popularity": num_popularity,
-        "num_in_batch": num_in_batch,
-        "exponent": EXPONENT,
-    }
+def constants():
+    clicks = np.repeat(np.arange(ITEMS + 1), COUNTS)
+    return sources.make_constants(
+        negatives((0, 1, 0)), clicks, ITEMS, also_of=["in_batch"]
+    )
 
 
-def correct(mode, mixture, pos, neg, labels, items, columns):
-    log_q = make_log_q(mode, num_items=ITEMS, **draws(*mixture))
-    counts = popularity()
+def correct(mode, settings, pos, neg, labels, items, columns):
+    log_q = make_log_q(mode, settings, ITEMS)
+    counts = constants()
     return (
         pos - log_q.of_labels(counts, labels),
         neg - log_q.of_candidates(counts, items, columns),
     )
 
 
-def example(mixture, events=5):
+def example(num_candidates, events=5):
     rng = np.random.default_rng(0)
-    k = sum(mixture)
     labels = jnp.asarray(rng.integers(1, ITEMS + 1, events))
-    items = jnp.asarray(rng.integers(1, ITEMS + 1, (events, k)))
-    pos, neg = jnp.asarray(rng.normal(size=events)), rng.normal(size=(events, k))
-    return pos, jnp.asarray(neg), labels, items, jnp.arange(k)
+    items = jnp.asarray(rng.integers(1, ITEMS + 1, (events, num_candidates)))
+    pos, neg = rng.normal(size=events), rng.normal(size=(events, num_candidates))
+    return jnp.asarray(pos), jnp.asarray(neg), labels, items, jnp.arange(num_candidates)
 
 
 @pytest.mark.portable
 @pytest.mark.parametrize("mixture", MIXTURES)
 @pytest.mark.parametrize("mode", sorted(set(LOGQ) - {"none"}))
 def test_equals_the_closed_form(mode, mixture):
-    pos, neg, labels, items, columns = example(mixture)
-    log_expected = np.log(reference_losses.expected_draws(COUNTS, **draws(*mixture)))
-    log_clicks = np.log(np.maximum(COUNTS, 1))
-    new_pos, new_neg = jax.jit(correct, static_argnums=(0, 1))(
-        mode, mixture, pos, neg, labels, items, columns
+    pos, neg, labels, items, columns = example(sum(mixture))
+    new_pos, new_neg = jax.jit(
+        lambda *scored: correct(mode, negatives(mixture), *scored)
+    )(pos, neg, labels, items, columns)
+    draws = dict(zip(NAMES, mixture, strict=True))
+    log_expected = np.log(
+        reference_losses.expected_draws(COUNTS, **draws, exponent=EXPONENT)
     )
-    for event, label in enumerate(labels):
-        expected = {"plain": log_expected[label], "corrected": 0.0}
-        wanted = expected.get(mode, log_clicks[label])
-        np.testing.assert_allclose(
-            new_pos[event], pos[event] - wanted, rtol=1e-5, atol=1e-6
-        )
-        for column, item in enumerate(items[event]):
-            if mode == "by_source":
-                power = 1.0 if column >= mixture[0] + mixture[1] else EXPONENT
-                wanted = 0.0 if column < mixture[0] else power * log_clicks[item]
-            else:
-                wanted = log_expected[item]
-            np.testing.assert_allclose(
-                new_neg[event, column],
-                neg[event, column] - wanted,
-                rtol=1e-5,
-                atol=1e-6,
-            )
+    log_clicks = np.log(np.maximum(COUNTS, 1))
+    of_label = {"plain": log_expected, "corrected": np.zeros(ITEMS + 1)}
+    of_item = log_expected[items]
+    if mode == "by_source":
+        powers = np.repeat([0.0, EXPONENT, 1.0], mixture)
+        of_item = powers * log_clicks[items]
+    wanted = pos - of_label.get(mode, log_clicks)[labels], neg - of_item
+    np.testing.assert_allclose(new_pos, wanted[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(new_neg, wanted[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["plain", "by_source"])
+def test_a_source_of_ones_own_has_columns_before_the_in_batch_ones(mode, monkeypatch):
+    """It draws the first three items alike, and by_source its power is 2."""
+    first_three = sources.Source(
+        draw=lambda key, shape, *_: (jax.random.randint(key, shape, 1, 4), True),
+        log_expected=lambda items, count, *_: jnp.where(
+            items <= 3, jnp.log(count / 3), -50.0
+        ),
+        click_power=lambda settings: 2.0,
+    )
+    monkeypatch.setitem(sources.SOURCES, "first_three", first_three)
+    settings = reference.negatives(num_uniform=2, num_in_batch=3, num_first_three=4)
+    pos, neg, labels, items, columns = example(9)
+    scored = jax.jit(lambda *scored: correct(mode, settings, *scored))
+    _, new = scored(pos, neg, labels, items, columns)
+    clicks = np.maximum(COUNTS, 1)
+    expected = 2 / ITEMS + 3 * clicks / COUNTS.sum()
+    expected[1:4] += 4 / 3
+    taken_off = np.log(expected)[items]
+    if mode == "by_source":
+        taken_off = np.repeat([0, 2, 1], [2, 4, 3]) * np.log(clicks)[items]
+    np.testing.assert_allclose(new, neg - taken_off, rtol=1e-5, atol=1e-6)
 
 
 def test_columns_of_each_event_say_where_its_candidates_come_from():
-    mixture = (5, 6, 7)
-    pos, neg, labels, items, columns = example(mixture)
-    chosen = jnp.asarray(np.random.default_rng(1).integers(0, 18, (len(pos), 4)))
-    _, whole = correct("by_source", mixture, pos, neg, labels, items, columns)
-    _, some = correct(
-        "by_source",
-        mixture,
-        pos,
-        jnp.take_along_axis(neg, chosen, 1),
-        labels,
-        jnp.take_along_axis(items, chosen, 1),
-        chosen,
+    mixture = negatives((5, 6, 7))
+    pos, neg, labels, items, columns = example(18)
+    chosen = np.random.default_rng(1).integers(0, 18, (len(pos), 4))
+    scored = jax.jit(lambda *scored: correct("by_source", mixture, *scored))
+    _, whole = scored(pos, neg, labels, items, columns)
+    some_neg, some_items = (
+        np.take_along_axis(np.asarray(x), chosen, 1) for x in (neg, items)
     )
-    np.testing.assert_array_equal(some, jnp.take_along_axis(whole, chosen, 1))
+    _, some = scored(pos, some_neg, labels, some_items, chosen)
+    np.testing.assert_array_equal(
+        some, np.take_along_axis(np.asarray(whole), chosen, 1)
+    )
 
 
 def test_plain_is_nothing_where_all_are_drawn_uniformly_and_needs_no_counts():
-    pos, neg, labels, items, columns = example((5, 0, 0))
+    pos, neg, labels, items, columns = example(5)
     keep = np.ones(neg.shape, bool)
-    log_q = make_log_q("plain", num_items=ITEMS, **draws(5, 0, 0))
-    new_pos = pos - log_q.of_labels(None, labels)
-    new_neg = neg - log_q.of_candidates(None, items, columns)
+    log_q = make_log_q("plain", negatives((5, 0, 0)), ITEMS)
+    new_pos = pos - log_q.of_labels({}, labels)
+    new_neg = neg - log_q.of_candidates({}, items, columns)
     np.testing.assert_allclose(
         ssm(new_pos, new_neg, keep), ssm(pos, neg, keep), rtol=1e-5
     )
@@ -107,17 +122,15 @@ def test_plain_is_nothing_where_all_are_drawn_uniformly_and_needs_no_counts():
 def published_correction(pos, neg, keep, log_q):
     """The loss as Khrylchenko et al. state it (§3.3), Q a chance among kept draws."""
     count = keep.sum(1, keepdims=True)
-    negatives = jnp.where(keep, neg - log_q, -1e30)
-    among = jnp.concatenate([pos[:, None], negatives - jnp.log(count)], axis=1)
+    kept = jnp.where(keep, neg - log_q, -1e30)
+    among = jnp.concatenate([pos[:, None], kept - jnp.log(count)], axis=1)
     chance = jax.nn.softmax(among)[:, 0]
-    return jax.lax.stop_gradient(1 - chance) * (
-        jax.nn.logsumexp(negatives, axis=1) - pos
-    )
+    return jax.lax.stop_gradient(1 - chance) * (jax.nn.logsumexp(kept, axis=1) - pos)
 
 
 def test_corrected_has_the_gradient_of_the_published_loss():
     """Which divides by the number of draws that were kept; ours by the expected one."""
-    pos, neg, labels, items, columns = example((0, 9, 0))
+    pos, neg, labels, items, columns = example(9)
     keep = items != labels[:, None]
     powers = np.sqrt(COUNTS[1:])
     chances = jnp.asarray(np.append(np.nan, powers / powers.sum()), jnp.float32)
@@ -132,7 +145,9 @@ def test_corrected_has_the_gradient_of_the_published_loss():
 
     @jax.jit
     def ours(pos, neg):
-        new = correct("corrected", (0, 9, 0), pos, neg, labels, items, columns)
+        new = correct(
+            "corrected", negatives((0, 9, 0)), pos, neg, labels, items, columns
+        )
         return ssm(*new, keep).sum()
 
     actual = jax.grad(ours, (0, 1))(pos, neg)
@@ -156,7 +171,7 @@ def test_corrected_with_every_item_once_is_the_full_softmax():
         pos = jnp.sum(hidden * table[labels], axis=1)
         new = correct(
             "corrected",
-            (ITEMS, 0, 0),
+            negatives((ITEMS, 0, 0)),
             pos,
             hidden @ table[1:].T,
             labels,
@@ -176,24 +191,16 @@ def test_corrected_with_every_item_once_is_the_full_softmax():
 
 def test_items_are_drawn_as_often_as_q_says():
     """The sampler itself against Q: without bias, the sum over all items is met."""
-    from test_steps import make_batch
-
     batch = make_batch(items=ITEMS)
-    mixture = (40, 60, 0)
-    fields = reference_negatives.PLAIN | {
-        "num_items": ITEMS,
-        "num_sessions": 5,
-        "num_uniform": 40,
-        "num_popularity": 60,
-        "num_in_batch": 0,
-        "seed": 0,
-    }
-    sample = make_sampler(**fields)
-    counts = popularity()
+    mixture = negatives((40, 60, 0))
+    sample = make_sampler(
+        mixture, num_items=ITEMS, num_sessions=5, max_session_length=None, seed=0
+    )
+    counts = constants()
     steps = jnp.arange(400)
     drawn = jax.jit(jax.vmap(lambda s: sample(s, batch, counts).drawn[0]))(steps)
     score = np.random.default_rng(2).normal(size=ITEMS + 1)
-    log_q = make_log_q("corrected", num_items=ITEMS, **draws(*mixture))
+    log_q = make_log_q("corrected", mixture, ITEMS)
     corrected = jnp.asarray(score)[drawn] - log_q.of_candidates(
         counts, drawn, jnp.arange(100)
     )
@@ -206,5 +213,5 @@ def test_items_are_drawn_as_often_as_q_says():
 
 def test_an_unknown_name_is_refused_with_the_list():
     with pytest.raises(KeyError, match=r"soft.*none, plain, corrected, by_source"):
-        make_log_q("soft", num_items=ITEMS, **draws(1, 0, 0))
-    assert make_log_q("none", num_items=ITEMS, **draws(1, 0, 0)) is None
+        make_log_q("soft", negatives((1, 0, 0)), ITEMS)
+    assert make_log_q("none", negatives((1, 0, 0)), ITEMS) is None

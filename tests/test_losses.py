@@ -5,12 +5,12 @@ import pytest
 import reference_losses
 from jax.test_util import check_grads
 
-from tron_jax.objectives.losses import LOSSES, gbce_beta, make_loss
+from tron_jax.objectives.losses import LOSSES, LossSettings, gbce_beta, make_loss
 
 SETTINGS = {
     "penalty": 0.1,
     "calibration": 0.75,
-    "num_negatives": 9,
+    "num_candidates": 9,
     "num_items": 40,
 }
 NAMES = sorted(LOSSES)
@@ -21,7 +21,7 @@ ELUS = (0.0, 0.5)
 
 
 def loss_fn(name, elu=0.0):
-    return make_loss(name, elu=elu, **SETTINGS)
+    return make_loss(LossSettings(name, elu=elu, **SETTINGS))
 
 
 @jax.jit
@@ -137,14 +137,15 @@ def test_gbce_is_calibrated_between_bce_and_the_sampling_rate():
     with jax.enable_x64(True):
         pos, neg, _ = example(k=1)
         keep = np.ones(neg.shape, bool)
-        whole = make_loss("bce")(pos, neg, keep)
-        half = make_loss("gbce", num_negatives=1, num_items=40)(pos, neg, keep)
+        whole = make_loss(LossSettings("bce"))(pos, neg, keep)
+        settings = LossSettings("gbce", num_candidates=1, num_items=40)
+        half = make_loss(settings)(pos, neg, keep)
         np.testing.assert_allclose(2 * half, whole)
 
 
 def test_an_unknown_name_is_refused_with_the_list():
     with pytest.raises(KeyError, match=r"hinge.*ssm, bce, bpr_max, gbce"):
-        make_loss("hinge")
+        make_loss(LossSettings("hinge"))
 
 
 def test_all_lower_for_accelerators():

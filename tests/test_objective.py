@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_negatives import PLAIN
+from reference_negatives import make_sampler, negatives
 from test_steps import ITEMS, SESSIONS, assert_trees_close, make_batch
 
 from tron_jax.objectives import candidate_scores, selection
 from tron_jax.objectives.log_q import make_log_q
-from tron_jax.objectives.losses import LOSSES, make_loss
+from tron_jax.objectives.losses import LOSSES, LossSettings, make_loss
 from tron_jax.objectives.objective import (
     StepData,
     make_objective,
@@ -18,8 +18,7 @@ from tron_jax.objectives.objective import (
 )
 from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers.touched import sum_rows, touch
-from tron_jax.sampling.negatives import make_sampler
-from tron_jax.sampling.popularity import make_popularity
+from tron_jax.sampling.sources import make_constants
 
 HIDDEN, TOPK = 8, 6
 DRAWS = {"num_uniform": 8, "num_popularity": 5, "num_in_batch": 4}
@@ -30,27 +29,26 @@ MANY = {"num_uniform": 61, "num_popularity": 7, "num_in_batch": 4}
 
 
 def loss_fn(name, elu=0.0):
-    return make_loss(
-        name, penalty=0.1, calibration=0.5, elu=elu, num_negatives=17, num_items=ITEMS
-    )
+    return make_loss(LossSettings(name, 0.1, 0.5, elu, 17, ITEMS))
 
 
 def log_q(mode, draws=DRAWS):
-    return make_log_q(mode, num_items=ITEMS, exponent=0.5, **draws)
+    return make_log_q(mode, negatives(**draws), ITEMS)
 
 
 def example(**more):
     """What an objective is called with, but for the step."""
     batch = jax.tree.map(jnp.asarray, make_batch())
-    popularity = make_popularity(np.asarray(batch.items[batch.items > 0]), ITEMS, 0.5)
-    popularity = jax.tree.map(jnp.asarray, popularity)
+    clicks = np.asarray(batch.items[batch.items > 0])
+    constants = make_constants(negatives(**DRAWS), clicks, ITEMS, also_of=["in_batch"])
+    constants = jax.tree.map(jnp.asarray, constants)
     fields = {"num_items": ITEMS, "num_sessions": SESSIONS, "seed": 5}
-    sample = make_sampler(**(PLAIN | DRAWS | fields | more))
-    candidates = sample(jnp.int32(0), batch, popularity)
+    sample = make_sampler(**(DRAWS | fields | more))
+    candidates = sample(jnp.int32(0), batch, constants)
     touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
     rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
     hidden = jax.random.normal(jax.random.key(2), (batch.items.size, HIDDEN))
-    return batch, candidates, touched, popularity, hidden, rows
+    return batch, candidates, touched, constants, hidden, rows
 
 
 def run(objective, *steps, **more):
@@ -68,7 +66,7 @@ def run(objective, *steps, **more):
 
 def differentiated(loss, mode, topk, draws=DRAWS):
     """All scored with gradient, top_k differentiated through; mean over events."""
-    batch, candidates, touched, popularity, hidden, rows = example(**draws)
+    batch, candidates, touched, constants, hidden, rows = example(**draws)
 
     @jax.jit
     def mean(hidden, rows):
@@ -84,8 +82,8 @@ def differentiated(loss, mode, topk, draws=DRAWS):
             scores = jnp.where(keep, scores, 0)
         pos = jnp.sum(hidden * rows[touched.labels], axis=1)
         if mode != "none":
-            pos -= log_q(mode, draws).of_labels(popularity, batch.labels)
-            scores -= log_q(mode, draws).of_candidates(popularity, items, columns)
+            pos -= log_q(mode, draws).of_labels(constants, batch.labels)
+            scores -= log_q(mode, draws).of_candidates(constants, items, columns)
         losses = loss_fn(loss)(pos, scores, keep) * batch.weight
         return losses.sum() / batch.weight.sum()
 
@@ -164,9 +162,9 @@ def test_in_bfloat16_selection_and_loss_are_those_of_what_is_rounded():
     )
 
 
-@pytest.mark.parametrize(("style", "topk"), [("sessionwise", TOPK), ("batchwise", 0)])
-def test_where_there_is_no_matmul_to_select_by_nothing_is_rounded(style, topk):
-    arguments = lowered_arguments(uniform_style=style, max_session_length=9)
+@pytest.mark.parametrize(("drawn_per", "topk"), [("session", TOPK), ("batch", 0)])
+def test_where_there_is_no_matmul_to_select_by_nothing_is_rounded(drawn_per, topk):
+    arguments = lowered_arguments(drawn_per=drawn_per, max_session_length=9)
     texts = [
         jax.jit(in_dtype(dtype, topk)).lower(*arguments).as_text()
         for dtype in (jnp.float32, jnp.bfloat16)

@@ -18,7 +18,7 @@ from tron_jax.objectives.losses import ssm
 from tron_jax.objectives.objective import make_objective
 from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers import item_table
-from tron_jax.sampling.negatives import Candidates
+from tron_jax.sampling.candidates import Candidates
 from tron_jax.steps import TrainState, make_train_step, repeat
 
 HIDDEN, SLOTS, STEPS, DRAWN = 6, 4, 9, 10
@@ -50,7 +50,7 @@ def make_step():
     def rate(step):
         return 1e-2 + 0 * step
 
-    def sample(step, batch, popularity):
+    def sample(step, batch, constants):
         key = rng.step_key(0, step, rng.UNIFORM)
         drawn = jax.random.randint(key, (1, DRAWN), 1, ITEMS + 1)
         others = (jnp.arange(SLOTS)[:, None] + jnp.arange(1, 3)) % SLOTS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tron_jax.data.packing import pack
-from tron_jax.models.sasrec import Attention, make_sasrec
+from tron_jax.models.sasrec import Attention, SASRecSettings, make_sasrec
 
 HIDDEN = 16
 
@@ -46,15 +46,17 @@ def golden_params(golden, layers=2):
 
 def small(**changes):
     return make_sasrec(
-        **{
-            "hidden_size": HIDDEN,
-            "num_layers": 2,
-            "num_heads": 1,
-            "feedforward_size": HIDDEN,
-            "max_session_length": 8,
-            "dropout": 0.0,
-        }
-        | changes
+        SASRecSettings(
+            **{
+                "hidden_size": HIDDEN,
+                "num_layers": 2,
+                "num_heads": 1,
+                "feedforward_size": HIDDEN,
+                "max_session_length": 8,
+                "dropout": 0.0,
+            }
+            | changes
+        )
     )
 
 

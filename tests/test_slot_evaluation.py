@@ -13,10 +13,12 @@ from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation import metrics, protocols
 from tron_jax.evaluation.evaluator import make_slot_evaluator
 from tron_jax.evaluation.histories import lay_out_for_slots
-from tron_jax.models.gru4rec import make_gru4rec
+from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 
 NUM_ITEMS, HIDDEN, LONGEST, PAPER_SLOTS = 40, 8, 6, 3
-ENCODER = make_gru4rec(hidden_size=HIDDEN, dropout=0.5, init="published")
+ENCODER = make_gru4rec(
+    GRU4RecSettings(hidden_size=HIDDEN, dropout=0.5, init="published")
+)
 
 
 def read_rows(table, ids, step):

@@ -6,17 +6,17 @@ import numpy as np
 import optax
 import pytest
 import reference
-from reference_negatives import PLAIN
+from reference_negatives import make_sampler
 
 from tron_jax.data.packing import Batch, pack
-from tron_jax.models.sasrec import make_sasrec
+from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.objectives.full_softmax import make_full_softmax
-from tron_jax.objectives.losses import make_loss
+from tron_jax.objectives.losses import LossSettings, make_loss
 from tron_jax.objectives.objective import StepData, make_objective
 from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers import item_table as tables
 from tron_jax.optimizers.touched import touch
-from tron_jax.sampling.negatives import Candidates, make_sampler
+from tron_jax.sampling.candidates import Candidates
 from tron_jax.steps import TrainState, make_train_step
 
 ITEMS, HIDDEN, SESSIONS, LIMIT = 70, 8, 5, 16
@@ -44,25 +44,26 @@ def make_batch(seed=0, size=64, sessions=SESSIONS, order=None, items=ITEMS):
 
 def make_encoder(dropout=0.0):
     return make_sasrec(
-        hidden_size=HIDDEN,
-        num_layers=1,
-        num_heads=2,
-        feedforward_size=HIDDEN,
-        max_session_length=LIMIT,
-        dropout=dropout,
+        SASRecSettings(
+            hidden_size=HIDDEN,
+            num_layers=1,
+            num_heads=2,
+            feedforward_size=HIDDEN,
+            max_session_length=LIMIT,
+            dropout=dropout,
+        )
     )
 
 
 def make_sample(num_uniform=12, num_in_batch=4, exclude="none", items=ITEMS):
-    fields = PLAIN | {
-        "num_items": items,
-        "num_sessions": SESSIONS,
-        "num_uniform": num_uniform,
-        "num_in_batch": num_in_batch,
-        "exclude": exclude,
-        "seed": 5,
-    }
-    return make_sampler(**fields)
+    return make_sampler(
+        num_items=items,
+        num_sessions=SESSIONS,
+        num_uniform=num_uniform,
+        num_in_batch=num_in_batch,
+        exclude=exclude,
+        seed=5,
+    )
 
 
 def make_step(
@@ -84,7 +85,9 @@ def make_step(
         encoder,
         make_sample(**sampling),
         objective
-        or make_objective(make_loss(loss), Selection(topk=topk, mask_hits=mask_hits)),
+        or make_objective(
+            make_loss(LossSettings(loss)), Selection(topk=topk, mask_hits=mask_hits)
+        ),
         tx,
         item_tx,
         num_items=items,
@@ -150,7 +153,9 @@ def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
     )
     _, state = make_step()
     table = state.items.table
-    objective = make_objective(make_loss("ssm"), Selection(topk=6, mask_hits=True))
+    objective = make_objective(
+        make_loss(LossSettings("ssm")), Selection(topk=6, mask_hits=True)
+    )
 
     @jax.jit
     def loss(batch, candidates):

@@ -66,7 +66,7 @@ def program(batches, bad):
         PROGRAMS[steps] = compile_steps(
             repeat(train_step), state, batches.shapes, jnp.int32(0)
         )
-    return dataclasses.replace(PROGRAMS[steps], popularity=(jnp.int32(bad),))
+    return dataclasses.replace(PROGRAMS[steps], constants=jnp.int32(bad))
 
 
 def train(workdir, steps_per_call, stop=lambda: False, bad=0, **plan):

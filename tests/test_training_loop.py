@@ -334,7 +334,7 @@ def test_one_trace_per_length_of_stream(tmp_path, make_loop):
     assert len(batches.sizes) > 3
     traced = []
 
-    def train_step(state, batch):
+    def train_step(state, batch, constants):
         traced.append(batch.items.size)
         total = jnp.sum(batch.weight)
         return {"step": state["step"] + 1}, LossTotals(total, total)

@@ -3,6 +3,8 @@
 Stream numbers never change meaning: a run of an older version stays repeatable.
 """
 
+import zlib
+
 import jax
 import numpy as np
 
@@ -13,6 +15,25 @@ IN_BATCH = 3
 ORDER = 4
 POPULARITY = 5
 
+# Streams of the sources of negatives that have a number of their own.
+SOURCES = {"uniform": UNIFORM, "popularity": POPULARITY, "in_batch": IN_BATCH}
+
+
+def source_stream(name: str) -> int:
+    """The stream of a source of negatives.
+
+    Args:
+      name: of the source.
+
+    Returns:
+      Its number in ``SOURCES``; else one from 2^30 to 2^31 - 1 that follows from the
+      name alone (its CRC-32), so that a new source needs no number and changes no other
+      source's draws.
+    """
+    if name in SOURCES:
+        return SOURCES[name]
+    return 2**30 + zlib.crc32(name.encode()) % 2**30
+
 
 def step_key(seed: int, step: jax.Array, stream: int) -> jax.Array:
     """The key of one stream at one step.
@@ -20,7 +41,7 @@ def step_key(seed: int, step: jax.Array, stream: int) -> jax.Array:
     Args:
       seed: ``train.seed``.
       step: scalar, the number of updates made so far.
-      stream: one of this module's numbers.
+      stream: one of this module's numbers, or of ``source_stream``.
 
     Returns:
       A typed key.

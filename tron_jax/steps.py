@@ -17,8 +17,8 @@ from tron_jax.models.encoder import Encoder
 from tron_jax.objectives.objective import LossTotals, Objective, StepData
 from tron_jax.optimizers.item_table import RowOptimizer
 from tron_jax.optimizers.touched import RowGradient, sum_rows, touch
-from tron_jax.sampling.negatives import Sampler
-from tron_jax.sampling.popularity import Popularity
+from tron_jax.sampling.sampler import Sampler
+from tron_jax.sampling.sources import NO_CONSTANTS, Constants
 
 
 class TrainState(NamedTuple):
@@ -39,14 +39,12 @@ class TrainState(NamedTuple):
     carry: Any = ()
 
 
-# (state, batch, popularity) -> state and totals
-TrainStep = Callable[
-    [TrainState, Batch, Popularity | None], tuple[TrainState, LossTotals]
-]
+# (state, batch, constants of the sources of negatives) -> state and totals
+TrainStep = Callable[[TrainState, Batch, Constants], tuple[TrainState, LossTotals]]
 
-# (state, chunk, popularity) -> state, and the totals of each step
+# (state, chunk, constants) -> state, and the totals of each step
 RepeatedStep = Callable[
-    [TrainState, StackedBatches, Popularity | None], tuple[TrainState, LossTotals]
+    [TrainState, StackedBatches, Constants], tuple[TrainState, LossTotals]
 ]
 
 
@@ -78,10 +76,10 @@ def make_train_step(
     """
 
     def train_step(
-        state: TrainState, batch: Batch, popularity: Popularity | None = None
+        state: TrainState, batch: Batch, constants: Constants = NO_CONSTANTS
     ) -> tuple[TrainState, LossTotals]:
         with jax.named_scope("sampling"):
-            candidates = sample(state.step, batch, popularity)
+            candidates = sample(state.step, batch, constants)
         with jax.named_scope("row_read"):
             touched = touch(
                 batch.items, batch.labels, candidates.drawn, num_items + 1, whole_table
@@ -99,7 +97,7 @@ def make_train_step(
             encode, state.params, rows.values[touched.inputs], has_aux=True
         )
         with jax.named_scope("objective"):
-            data = StepData(state.step, batch, candidates, touched, popularity)
+            data = StepData(state.step, batch, candidates, touched, constants)
             gradients, totals = objective(data, hidden, rows.values)
         by_params, by_inputs = backward(gradients.hidden)
         with jax.named_scope("encoder_update"):
@@ -129,18 +127,18 @@ def repeat(train_step: TrainStep) -> RepeatedStep:
     """
 
     def repeated(
-        state: TrainState, chunk: StackedBatches, popularity: Popularity | None = None
+        state: TrainState, chunk: StackedBatches, constants: Constants = NO_CONSTANTS
     ) -> tuple[TrainState, LossTotals]:
         def batch_of(i: jax.typing.ArrayLike) -> Batch:
             return jax.tree.map(lambda of_all: of_all[i], chunk.batches)
 
         def one(i: jax.Array, made: tuple[TrainState, LossTotals]) -> Any:
-            state, totals = train_step(made[0], batch_of(i), popularity)
+            state, totals = train_step(made[0], batch_of(i), constants)
             return state, jax.tree.map(
                 lambda of_all, of_one: of_all.at[i].set(of_one), made[1], totals
             )
 
-        _, of_one = jax.eval_shape(train_step, state, batch_of(0), popularity)
+        _, of_one = jax.eval_shape(train_step, state, batch_of(0), constants)
         most = len(chunk.batches.items)
         nothing = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), of_one)
         return lax.fori_loop(0, chunk.steps, one, (state, nothing))

@@ -1,31 +1,65 @@
-"""Rows that cannot be parsed together, told apart from those that can."""
+"""Malformed rows: found among good ones, and refused or left out and counted."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.reading.public_logs import BadRows
+from tron_jax.console.messages import warn
 from tron_jax.errors import UserError
 
 Rows = list[bytes] | pa.Table  # lines, or rows of a table
-Parse = Callable[[Rows, int], ClickBatch]  # of rows and the number of the first
+# Of rows and the number of the first; None where they hold no click.
+Parse = Callable[[Rows, int], ClickBatch | None]
+
+_SHOWN = 3  # bad rows that are named
 
 
-def good_rows(parse: Parse, rows: Rows, first: int, bad: BadRows) -> ClickBatch | None:
+class BadRows:
+    """Malformed rows: the first is an error, or all are left out and counted."""
+
+    def __init__(self, skip: bool) -> None:
+        """Has met none yet; ``skip`` leaves them out."""
+        self._skip = skip
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets what was counted, as where a log is read again."""
+        self._count = 0
+        self._first: list[str] = []
+
+    def add(self, problem: str) -> None:
+        """Counts a row, or raises, if none is to be left out."""
+        if not self._skip:
+            raise UserError(f"{problem} (--skip_bad_rows leaves such rows out)")
+        self._count += 1
+        if len(self._first) < _SHOWN:
+            self._first.append(problem)
+
+    def warn(self) -> None:
+        """Warns of the rows that were left out, if there are any."""
+        if self._count:
+            rows = "row" if self._count == 1 else "rows"
+            more = "; …" if self._count > len(self._first) else ""
+            named = "; ".join(self._first)
+            warn(f"{self._count:,} malformed {rows} left out: {named}{more}")
+
+
+def parse_good_rows(
+    parse: Parse, rows: Rows, first: int, bad: BadRows
+) -> ClickBatch | None:
     """Parses rows without those that cannot be parsed even by themselves.
 
     Args:
       parse: raises UserError where any row is malformed.
       rows: what cannot be parsed as a whole.
       first: the number of the first row, for messages.
-      bad: is told of malformed rows, and raises if none is to be left out.
+      bad: given each malformed row; raises if none is to be left out.
 
     Returns:
-      The good rows; None where there are none.
+      The clicks of the good rows; None where there are none.
     """
-    good = list(_halved(parse, rows, first, bad))
+    good = list(_halve(parse, rows, first, bad))
     if not good:
         return None
     if isinstance(rows, pa.Table):
@@ -33,7 +67,7 @@ def good_rows(parse: Parse, rows: Rows, first: int, bad: BadRows) -> ClickBatch 
     return parse([line for lines in good for line in lines], first)
 
 
-def _halved(parse: Parse, rows: Rows, first: int, bad: BadRows) -> Iterator[Rows]:
+def _halve(parse: Parse, rows: Rows, first: int, bad: BadRows) -> Iterator[Rows]:
     """Halves rows until what is malformed is alone; yields the rest in order."""
     try:
         parse(rows, first)
@@ -42,16 +76,7 @@ def _halved(parse: Parse, rows: Rows, first: int, bad: BadRows) -> Iterator[Rows
             bad.add(str(error))
             return
         middle = len(rows) // 2
-        yield from _halved(parse, rows[:middle], first, bad)
-        yield from _halved(parse, rows[middle:], first + middle, bad)
+        yield from _halve(parse, rows[:middle], first, bad)
+        yield from _halve(parse, rows[middle:], first + middle, bad)
     else:
         yield rows
-
-
-def ahead(batches: Iterator[ClickBatch]) -> Iterator[ClickBatch]:
-    """Yields batches, the next one being made in a thread meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(next, batches, None)
-        while (batch := pending.result()) is not None:
-            pending = pool.submit(next, batches, None)
-            yield batch

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -9,75 +10,72 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.reading.json_lines import parse_json_lines
-from data_prep.reading.public_logs import Click, check_time, plain_id, times_in_range
+from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.json_log import parse_json_lines
+from data_prep.reading.public_log import (
+    Click,
+    PublicLog,
+    check_time,
+    read_id,
+    times_in_range,
+)
 from data_prep.reading.text_files import Block
 
-_TYPES = ("clicks", "carts", "orders")
-_LATEST_MS = 2**53  # milliseconds, beyond any time: keeps products in int64
 
+class OttoLog(PublicLog):
+    """``otto-recsys-train.jsonl`` or ``otto-recsys-test.jsonl``.
 
-class Otto:
-    """``otto-recsys-train.jsonl`` or ``otto-recsys-test.jsonl``; counts what it meets.
-
-    others: events by type that are no clicks; sessions: lines read; empty: those
-    without any event; unclicked: those of events, none of them a click.
+    Counted while it is read: other_events, by type, are those that are no clicks;
+    sessions are lines; empty are those without any event; unclicked are those with
+    events, none of them a click.
     """
 
     name = "OTTO's jsonl"
     expected = 'lines such as {"session":1,"events":[{"aid":2,"ts":3,"type":"clicks"}]}'
+    header = False
+    row_bytes = 46
 
-    def __init__(self) -> None:
-        """Has met nothing yet."""
-        self.others: Counter[str] = Counter()
+    def _accepts(self, first: str) -> bool:
+        """Judges by names only: the line may turn out malformed later."""
+        return first.startswith("{") and '"session"' in first and '"events"' in first
+
+    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
+        """Yields the log's clicks and counts what is left out."""
+        self.other_events: Counter[str] = Counter()
         self.sessions = self.empty = self.unclicked = 0
+        yield from super().batches(text, bad)
 
-    @property
-    def unknown(self) -> dict[str, int]:
-        """Events of types that OTTO does not have."""
-        return {t: n for t, n in self.others.items() if t not in _TYPES}
-
-    def header_lines(self, first: str) -> int | None:
-        """Judges by the first line: any JSON may turn out malformed later."""
-        like = first.startswith("{") and '"session"' in first and '"events"' in first
-        return 0 if like else None
-
-    def parse(self, block: Block, text: bool) -> ClickBatch | None:
-        """Parses whole lines at once."""
-        table = _read(block, pa.string() if text else pa.int64())
+    def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
+        table = _read(block, id_type)
         if table is None:
             return None
         lists = table["events"].combine_chunks()
         sessions = table["session"].combine_chunks()
-        events = lists.flatten()
-        aid, ts, kind = events.flatten()
+        aid, ts, kind = lists.flatten().flatten()
         if any(column.null_count for column in (sessions, lists, aid, ts, kind)):
             return None
-        times = ts.to_numpy()
-        if len(times) and (abs(times) > _LATEST_MS).any():
+        ms = ts.to_numpy()
+        if not times_in_range(ms, unit=1000):
             return None
-        times = times * 1000
         clicked = pc.call_function("equal", [kind, pa.scalar("clicks")])
-        chosen = clicked.to_numpy(zero_copy_only=False)
-        times = times[chosen]
-        if not times_in_range(times):
-            return None
+        is_click = clicked.to_numpy(zero_copy_only=False)
         lengths = np.diff(lists.offsets.to_numpy())
-        parents = np.repeat(np.arange(len(lengths)), lengths)[chosen]
-        unlike = kind.filter(pa.array(~chosen))
-        for entry in unlike.value_counts().to_pylist():
-            self.others[entry["values"]] += entry["counts"]
-        distinct = np.count_nonzero(np.diff(parents, prepend=-1))
-        self._count(len(lengths), int(np.count_nonzero(lengths == 0)), int(distinct))
-        return ClickBatch(sessions.take(pa.array(parents)), aid.filter(clicked), times)
+        lines = np.repeat(np.arange(len(lengths)), lengths)[is_click]
+        others = kind.filter(pa.array(~is_click))
+        for entry in others.value_counts().to_pylist():
+            self.other_events[entry["values"]] += entry["counts"]
+        with_clicks = np.count_nonzero(np.diff(lines, prepend=-1))
+        self._count(len(lengths), int((lengths == 0).sum()), int(with_clicks))
+        return ClickBatch(
+            sessions.take(pa.array(lines)), aid.filter(clicked), ms[is_click] * 1000
+        )
 
-    def _count(self, sessions: int, empty: int, clicked: int) -> None:
+    def _count(self, sessions: int, empty: int, with_clicks: int) -> None:
         self.sessions += sessions
         self.empty += empty
-        self.unclicked += sessions - empty - clicked
+        self.unclicked += sessions - empty - with_clicks
 
-    def parse_line(self, line: str) -> list[Click]:
-        """Parses one line."""
+    def _parse_line(self, line: str) -> list[Click]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -94,15 +92,15 @@ class Otto:
             for aid, ts, kind in found
             if kind == "clicks"
         ]
-        self.others.update(kind for *_, kind in found if kind != "clicks")
+        self.other_events.update(kind for *_, kind in found if kind != "clicks")
         self._count(1, not events, bool(clicks))
         return clicks
 
 
-def _read(block: Block, ids: pa.DataType) -> pa.Table | None:
+def _read(block: Block, id_type: pa.DataType) -> pa.Table | None:
     """Reads lines; None where any is not as it should be."""
-    event = pa.struct([("aid", ids), ("ts", pa.int64()), ("type", pa.string())])
-    schema = pa.schema([("session", ids), ("events", pa.list_(event))])
+    event = [("aid", id_type), ("ts", pa.int64()), ("type", pa.string())]
+    schema = pa.schema([("session", id_type), ("events", pa.list_(pa.struct(event)))])
     try:
         table = parse_json_lines(block.data, schema)
     except pa.ArrowInvalid:
@@ -114,7 +112,7 @@ def _id(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{name} {value!r} is no id")
-    return plain_id(str(value))
+    return read_id(str(value))
 
 
 def _event(event: Any) -> tuple[str, int, str]:

@@ -9,131 +9,118 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from data_prep.clicks.batches import DAY, ClickBatch
-from data_prep.reading.public_logs import Click, check_time, plain_id, times_in_range
+from data_prep.reading.public_log import (
+    Click,
+    PublicLog,
+    check_time,
+    read_id,
+    times_in_range,
+)
 from data_prep.reading.text_files import Block
+from data_prep.reading.text_log import CORE_BYTES
 
-_BLOCK = 1 << 22  # bytes that one core parses at a time
-_EPOCH = datetime.date(1970, 1, 1)
+_DAY_MS = DAY // 1000
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_LATEST_MS = 2**53  # milliseconds, beyond any time: keeps products in int64
 
 
-class Diginetica:
+class DigineticaLog(PublicLog):
     """``train-item-views.csv``: an item viewed, its day and milliseconds since."""
 
     name = "Diginetica's train-item-views.csv"
     expected = "the header sessionId;userId;itemId;timeframe;eventdate"
+    header = True
+    row_bytes = 28
 
-    def __init__(self) -> None:
-        """Takes the columns' places from the header, once it is read."""
-        self._columns: list[str] = []
-
-    def header_lines(self, first: str) -> int | None:
+    def _accepts(self, first: str) -> bool:
         """Reads the header, in either spelling."""
-        names = [_plain(name) for name in first.split(";")]
+        names = [
+            name.strip().strip('"').replace("_", "").lower()
+            for name in first.split(";")
+        ]
         needed = ("sessionid", "itemid", "timeframe", "eventdate")
-        if any(names.count(name) != 1 for name in needed):
-            return None
         self._columns = names
-        return 1
+        return all(names.count(name) == 1 for name in needed)
 
-    def parse(self, block: Block, text: bool) -> ClickBatch | None:
-        """Parses whole lines at once."""
-        types = {"timeframe": pa.int64(), "eventdate": pa.date32()}
-        table = _read(block, ";", self._columns, types, ("sessionid", "itemid"), text)
+    def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
+        ids = dict.fromkeys(("sessionid", "itemid"), id_type)
+        types = {**ids, "timeframe": pa.int64(), "eventdate": pa.date32()}
+        table = _read(block, ";", self._columns, types)
         if table is None:
             return None
         days = table["eventdate"].cast(pa.int32()).to_numpy().astype(np.int64)
-        ms = table["timeframe"].to_numpy()
-        if len(ms) and (ms.min() < 0 or ms.max() > _LATEST_MS):
+        timeframes = table["timeframe"].to_numpy()
+        ms = days * _DAY_MS + timeframes  # below 0 where that is too much for int64
+        if timeframes.min(initial=0) < 0 or not times_in_range(ms, unit=1000):
             return None
-        return _checked(table, ("sessionid", "itemid"), days * DAY + ms * 1000)
+        return _with_ids(table["sessionid"], table["itemid"], ms * 1000)
 
-    def parse_line(self, line: str) -> list[Click]:
-        """Parses one line."""
+    def _parse_line(self, line: str) -> list[Click]:
         fields = dict(zip(self._columns, _split(line, ";", self._columns), strict=True))
-        day = fields["eventdate"].strip()
+        day, timeframe = fields["eventdate"].strip(), fields["timeframe"]
         try:
             date = datetime.date.fromisoformat(day)
-        except ValueError as error:
-            what = f"eventdate {day!r} is no date such as 2016-05-09"
-            raise ValueError(what) from error
+        except ValueError:
+            message = f"eventdate {day!r} is no date such as 2016-05-09"
+            raise ValueError(message) from None
         try:
-            ms = int(fields["timeframe"])
-        except ValueError as error:
-            what = f"timeframe {fields['timeframe']!r} is no number of milliseconds"
-            raise ValueError(what) from error
+            ms = int(timeframe)
+        except ValueError:
+            message = f"timeframe {timeframe!r} is no number of milliseconds"
+            raise ValueError(message) from None
         if ms < 0:
             raise ValueError(f"timeframe {ms} out of range, below 0")
-        time = check_time((date - _EPOCH).days * DAY + ms * 1000)
-        return [(plain_id(fields["sessionid"]), plain_id(fields["itemid"]), time)]
+        time = check_time(((date - _EPOCH.date()).days * _DAY_MS + ms) * 1000)
+        return [(read_id(fields["sessionid"]), read_id(fields["itemid"]), time)]
 
 
-class Yoochoose:
+class YoochooseLog(PublicLog):
     """``yoochoose-clicks.dat``: session, time, item, category; no header."""
 
     name = "Yoochoose's yoochoose-clicks.dat"
     expected = "no header and rows such as 1,2014-04-07T10:51:09.277Z,214536502,0"
+    header = False
+    row_bytes = 36
 
-    def __init__(self) -> None:
-        """Expects a category, which old copies may lack."""
-        self._columns = ["session", "time", "item", "category"]
-
-    def header_lines(self, first: str) -> int | None:
-        """Judges by the first row, which must not be a header."""
+    def _accepts(self, first: str) -> bool:
+        """Judges by the first row; old copies lack the category."""
         fields = first.split(",")
-        if len(fields) not in (3, 4) or _looks_named(fields):
-            return None
-        self._columns = self._columns[: len(fields)]
-        return 0
+        self._columns = ["session", "time", "item", "category"][: len(fields)]
+        # Where the time has no digit, it is a name and the row a header.
+        return len(fields) in (3, 4) and any(sign.isdigit() for sign in fields[1])
 
-    def parse(self, block: Block, text: bool) -> ClickBatch | None:
-        """Parses whole lines at once."""
-        types = {"time": pa.timestamp("us", tz="UTC")}
-        table = _read(block, ",", self._columns, types, ("session", "item"), text)
+    def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
+        ids = dict.fromkeys(("session", "item"), id_type)
+        types = {**ids, "time": pa.timestamp("us", tz="UTC")}
+        table = _read(block, ",", self._columns, types)
         if table is None:
             return None
         times = table["time"].cast(pa.int64()).to_numpy()
-        return _checked(table, ("session", "item"), times)
+        if not times_in_range(times):
+            return None
+        return _with_ids(table["session"], table["item"], times)
 
-    def parse_line(self, line: str) -> list[Click]:
-        """Parses one line."""
+    def _parse_line(self, line: str) -> list[Click]:
         session, time, item, *_ = _split(line, ",", self._columns)
         try:
             moment = datetime.datetime.fromisoformat(time.strip())
-        except ValueError as error:
-            what = f"{time!r} is no time such as 2014-04-07T10:51:09.277Z"
-            raise ValueError(what) from error
+        except ValueError:
+            message = f"{time!r} is no time such as 2014-04-07T10:51:09.277Z"
+            raise ValueError(message) from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC)
-        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-        microseconds = check_time((moment - epoch) // _MICROSECOND)
-        return [(plain_id(session), plain_id(item), microseconds)]
-
-
-def _plain(name: str) -> str:
-    return name.strip().strip('"').replace("_", "").lower()
-
-
-def _looks_named(fields: list[str]) -> bool:
-    """Whether a first row is a header: its time is one word."""
-    return not any(sign.isdigit() for sign in fields[1])
+        microseconds = check_time((moment - _EPOCH) // _MICROSECOND)
+        return [(read_id(session), read_id(item), microseconds)]
 
 
 def _read(
-    block: Block,
-    delimiter: str,
-    columns: list[str],
-    types: dict[str, pa.DataType],
-    ids: tuple[str, str],
-    text: bool,
+    block: Block, delimiter: str, columns: list[str], types: dict[str, pa.DataType]
 ) -> pa.Table | None:
-    """Reads lines without a header; None where any is not as it should be."""
-    types = types | dict.fromkeys(ids, pa.string() if text else pa.int64())
+    """Reads the columns that have a type; None where a line is not as it should be."""
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(block.data),
-            pyarrow.csv.ReadOptions(column_names=columns, block_size=_BLOCK),
+            pyarrow.csv.ReadOptions(column_names=columns, block_size=CORE_BYTES),
             pyarrow.csv.ParseOptions(delimiter=delimiter),
             pyarrow.csv.ConvertOptions(
                 include_columns=list(types), column_types=types, null_values=[]
@@ -145,12 +132,12 @@ def _read(
     return table if table.num_rows == block.num_lines else None
 
 
-def _checked(
-    table: pa.Table, ids: tuple[str, str], times: np.ndarray
+def _with_ids(
+    session: pa.ChunkedArray, item: pa.ChunkedArray, times: np.ndarray
 ) -> ClickBatch | None:
-    """Makes a batch where all ids are given and all times in range."""
-    session, item = (table[name].combine_chunks() for name in ids)
-    if session.null_count or item.null_count or not times_in_range(times):
+    """Makes a batch, if all ids are given."""
+    session, item = session.combine_chunks(), item.combine_chunks()
+    if session.null_count or item.null_count:
         return None
     if pa.types.is_string(session.type) and not (_trimmed(session) and _trimmed(item)):
         return None
@@ -159,9 +146,9 @@ def _checked(
 
 def _trimmed(ids: pa.Array) -> bool:
     """Whether text ids are neither empty nor begin or end with spaces."""
-    plain = pc.call_function("utf8_trim_whitespace", [ids])
+    trimmed = pc.call_function("utf8_trim_whitespace", [ids])
     shortest = pc.call_function("binary_length", [ids]).to_numpy().min(initial=1)
-    return shortest > 0 and plain.equals(ids)
+    return shortest > 0 and trimmed.equals(ids)
 
 
 def _split(line: str, delimiter: str, columns: list[str]) -> list[str]:

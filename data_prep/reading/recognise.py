@@ -1,4 +1,4 @@
-"""What a raw file looks like, judged by its first lines."""
+"""Which known data set or format a file is of, judged by its first lines."""
 
 import json
 import re
@@ -42,13 +42,13 @@ _ROWS = (
 )
 
 
-def looks_like(head: bytes) -> str:
-    """Names the data set or format that a file begins like; "" where unknown."""
+def recognise(head: bytes) -> str:
+    """Returns the name of the data set or format that a file begins like, or ""."""
     lines = head.split(b"\n")
     first = lines[0].strip()
     plain = first.lower().replace(b"_", b"").replace(b'"', b"")
     if first.startswith(b"{"):
-        return _like_json(first, complete=len(lines) > 1)
+        return _recognise_json(first, complete=len(lines) > 1)
     for text, starts in ((head, _MAGIC), (plain, _HEADERS)):
         for start, name in starts:
             if text.startswith(start):
@@ -62,7 +62,7 @@ def looks_like(head: bytes) -> str:
     return ""
 
 
-def _like_json(line: bytes, complete: bool) -> str:
+def _recognise_json(line: bytes, complete: bool) -> str:
     if re.match(rb'\{\s*"session"\s*:\s*[^,]+,\s*"events"\s*:', line):
         return _OTTO
     if complete:

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from tron_jax.errors import UserError
 
-BLOCK = 1 << 25  # bytes of a block, about
-LONGEST_LINE = 1 << 28  # a line beyond is no line
-GZIP_RATIO = 8  # plain bytes per compressed one, more than logs have
+# Compressions by the ending of a name; None: known by the file's first bytes instead.
+COMPRESSIONS = {".gz": None, ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
-_BOM = b"\xef\xbb\xbf"
+_LONGEST_LINE = 1 << 28  # what is longer is no line
+_GZIP_RATIO = 8  # plain bytes per compressed one, more than logs have
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Block(NamedTuple):
@@ -28,16 +29,23 @@ class Block(NamedTuple):
     num_lines: int
 
 
-class RawFile:
+class TextFile:
     """A text file, plain or compressed, without its byte-order mark.
 
-    Gzip is known by its first bytes; ``codec`` names another compression.
+    size: bytes on disk; bytes_read: how many of them ``blocks`` has read.
     """
 
-    def __init__(self, path: Path, codec: str | None = None) -> None:
-        """Looks the file up; it is opened by ``blocks``."""
+    def __init__(self, path: Path, block_bytes: int, codec: str | None = None) -> None:
+        """Checks that the file can be opened.
+
+        Args:
+          path: the file; gzip is known by its first bytes.
+          block_bytes: size of a block, about.
+          codec: another compression, as pyarrow calls it.
+        """
         self.path = path
         self._codec = codec
+        self._block_bytes = block_bytes
         if not path.exists():
             raise UserError(f"{path}: no such file")
         if path.is_dir():
@@ -50,62 +58,68 @@ class RawFile:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         if not self.size:
             raise UserError(f"{path}: the file is empty")
-        self.compressed = self._gzip or codec is not None
-        self.bytes_read = 0
-        self._digest = hashlib.sha256()
+        self._compressed = self._gzip or codec is not None
+        self._start_reading()
 
     @property
     def plain_size(self) -> int:
         """Bytes of text: known, or an upper guess where compressed."""
-        return self.size * GZIP_RATIO if self.compressed else self.size
+        return self.size * _GZIP_RATIO if self._compressed else self.size
 
     def head(self, size: int = 4096) -> bytes:
         """Returns the first bytes of the text, decompressed."""
         with self.path.open("rb") as raw:
-            try:
-                return self._text(raw).read(size).removeprefix(_BOM)
-            except (EOFError, OSError, zlib.error) as error:
-                raise self._unreadable(error) from error
+            head = self._read(self._decompressed(raw), size)
+        return head.removeprefix(_BYTE_ORDER_MARK)
 
-    def blocks(self) -> Iterator[Block]:
-        """Yields the file's lines in blocks; reads one ahead in a thread."""
+    def blocks(self, header: bool) -> Generator[Block]:
+        """Yields the file's lines in blocks, but for blocks that are blank.
+
+        A thread reads the next block meanwhile.
+
+        Args:
+          header: whether to leave the first line out.
+        """
+        self._start_reading()
+        for block in self._whole_blocks():
+            if header and block.first_line == 1:
+                body = block.data.partition(b"\n")[2]
+                block = Block(body, 2, block.num_lines - 1)
+            if block.data and not block.data.isspace():
+                yield block
+
+    def _start_reading(self) -> None:
+        self.bytes_read = 0
+        self._digest = hashlib.sha256()
+
+    def _whole_blocks(self) -> Iterator[Block]:
         line = 1
         with self.path.open("rb") as raw, ThreadPoolExecutor(1) as ahead:
-            file = self._text(_Hashed(raw, self))
-            pending = ahead.submit(self._read, file)
+            file = self._decompressed(_Observed(raw, self._note_read))
+            pending = ahead.submit(self._read, file, self._block_bytes)
             rest = b""
             begun = False
             while data := pending.result():
-                pending = ahead.submit(self._read, file)
+                pending = ahead.submit(self._read, file, self._block_bytes)
                 if not begun:
-                    data = data.removeprefix(_BOM)
+                    data = data.removeprefix(_BYTE_ORDER_MARK)
                     begun = True
-                cut = data.rfind(b"\n") + 1
-                if not cut:
+                end = data.rfind(b"\n") + 1
+                if not end:
                     rest += data
-                    if len(rest) > LONGEST_LINE:
-                        what = f"longer than {LONGEST_LINE:,} bytes"
+                    if len(rest) > _LONGEST_LINE:
+                        what = f"longer than {_LONGEST_LINE:,} bytes"
                         raise UserError(f"{self.path}: line {line}: {what}")
                     continue
-                whole = rest + data[:cut]
-                rest = data[cut:]
-                num_lines = whole.count(b"\n")
-                yield Block(whole, line, num_lines)
+                lines = rest + data[:end]
+                rest = data[end:]
+                num_lines = lines.count(b"\n")
+                yield Block(lines, line, num_lines)
                 line += num_lines
             if rest:
                 yield Block(rest, line, 1)
 
-    def bodies(self, skip: int) -> Iterator[Block]:
-        """Yields the blocks without the first lines and without blank blocks."""
-        for block in self.blocks():
-            if skip:
-                body = block.data.partition(b"\n")[2]
-                block = Block(body, block.first_line + skip, block.num_lines - skip)
-                skip = 0
-            if block.data and not block.data.isspace():
-                yield block
-
-    def _text(self, raw: Any) -> Any:
+    def _decompressed(self, raw: Any) -> Any:
         """Decompresses an open file where it needs to be."""
         if self._gzip:
             return gzip.GzipFile(fileobj=raw)
@@ -113,45 +127,38 @@ class RawFile:
             return raw
         return pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
 
-    def _read(self, file: Any) -> bytes:
+    def _read(self, file: Any, size: int) -> bytes:
         try:
-            return file.read(BLOCK)
-        except (EOFError, OSError, zlib.error) as error:
-            raise self._unreadable(error) from error
+            return file.read(size)
+        except EOFError as error:
+            problem = "gzip, but cut off before its end"
+            raise UserError(f"{self.path}: {problem}") from error
+        except (OSError, zlib.error) as error:
+            codec = self._codec or "gzip"
+            problem = f"damaged {codec}" if self._compressed else "cannot be read"
+            raise UserError(f"{self.path}: {problem}: {error}") from error
 
-    def _unreadable(self, error: Exception) -> UserError:
-        if isinstance(error, EOFError):
-            return UserError(f"{self.path}: gzip, but cut off before its end")
-        what = (
-            f"damaged {self._codec or 'gzip'}" if self.compressed else "cannot be read"
-        )
-        return UserError(f"{self.path}: {what}: {error}")
+    def describe(self) -> dict[str, object]:
+        """Returns name, size and hash, once the blocks were read to the end."""
+        digest = self._digest.hexdigest()
+        return {"file": self.path.name, "bytes": self.size, "sha256": digest}
 
-    def describe(self, role: str) -> dict[str, object]:
-        """Names the file for stats.json, once its blocks were read to the end."""
-        return {
-            "role": role,
-            "file": self.path.name,
-            "bytes": self.size,
-            "sha256": self._digest.hexdigest(),
-        }
-
-    def took(self, data: bytes) -> None:
+    def _note_read(self, data: bytes) -> None:
         """Counts and hashes bytes as they lie in the file."""
         self._digest.update(data)
         self.bytes_read += len(data)
 
 
-class _Hashed(io.RawIOBase):
-    """Passes a file through, telling its ``RawFile`` what went by."""
+class _Observed(io.RawIOBase):
+    """A file that hands what is read from it to an observer as well."""
 
-    def __init__(self, raw: io.BufferedReader, owner: RawFile) -> None:
-        self._raw, self._owner = raw, owner
+    def __init__(self, raw: io.BufferedReader, observe: Callable[[bytes], None]):
+        self._raw, self._observe = raw, observe
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
         data = self._raw.read(size)
-        self._owner.took(data)
+        self._observe(data)
         return data

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from experiments.assembly.settings import filled
 from tron_jax.data.batches import Batches
 from tron_jax.data.packing import PackedBatches
 from tron_jax.data.sessions import Sessions
@@ -14,8 +15,8 @@ from tron_jax.data.slots import SlotBatches
 from tron_jax.evaluation.evaluator import Evaluator, make_evaluator, make_slot_evaluator
 from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.models.encoder import Encoder
-from tron_jax.models.gru4rec import make_gru4rec
-from tron_jax.models.sasrec import make_sasrec
+from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
+from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.steps import RepeatedStep, TrainStep, repeat
 
 PAPER_INPUTS = 200  # that the paper's evaluation of GRU4Rec keeps of a session
@@ -39,15 +40,7 @@ class Model(NamedTuple):
 
 def _sasrec(config: ConfigDict, train: Sessions) -> Model:
     model = config.model
-    encoder = make_sasrec(
-        hidden_size=model.hidden_size,
-        num_layers=model.num_layers,
-        num_heads=model.num_heads,
-        feedforward_size=model.feedforward_size,
-        max_session_length=model.max_session_length,
-        dropout=model.dropout,
-        compute_dtype=model.compute_dtype,
-    )
+    encoder = make_sasrec(filled(SASRecSettings, model))
     batches = PackedBatches(
         train,
         batch_size=config.train.batch_size,
@@ -71,12 +64,7 @@ def _sasrec(config: ConfigDict, train: Sessions) -> Model:
 
 def _gru4rec(config: ConfigDict, train: Sessions) -> Model:
     model = config.model
-    encoder = make_gru4rec(
-        hidden_size=model.hidden_size,
-        dropout=model.dropout,
-        init=model.init,
-        compute_dtype=model.compute_dtype,
-    )
+    encoder = make_gru4rec(filled(GRU4RecSettings, model))
     batches = SlotBatches(
         train,
         batch_size=config.train.batch_size,

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
+from experiments.assembly import settings
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.update_rules import make_optimizers
 from tron_jax import rng
@@ -18,14 +20,15 @@ from tron_jax.data.batches import Batches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.evaluation.evaluator import Evaluator
+from tron_jax.models.encoder import Encoder
 from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.full_softmax import make_full_softmax
-from tron_jax.objectives.log_q import make_log_q
+from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import Objective, make_objective
-from tron_jax.objectives.settings import Selection
-from tron_jax.sampling.negatives import Sampler, make_sampler
-from tron_jax.sampling.popularity import Popularity, make_popularity
+from tron_jax.optimizers.item_table import RowOptimizer
+from tron_jax.sampling.sampler import make_sampler
+from tron_jax.sampling.sources import Constants, make_constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
@@ -38,14 +41,14 @@ class RunParts(NamedTuple):
       init: () -> the state of step 0.
       train_step: pure; makes the steps of what ``batches`` gives at a time.
       batches: the training batches.
-      popularity: of the training clicks, where the step asks for it.
+      constants: what the sources of negatives are given of the training clicks.
       evaluator: of any split.
     """
 
     init: Callable[[], TrainState]
     train_step: TrainStep | RepeatedStep
     batches: Batches
-    popularity: Popularity | None
+    constants: Constants
     evaluator: Evaluator
 
 
@@ -69,7 +72,7 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
 
 
 def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
-    """Replaces what is left to us by what the data decide."""
+    """Replaces ``auto`` by what suits the number of items."""
     config = config.copy_and_resolve_references()
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"
@@ -81,105 +84,78 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> RunParts:
     model = MODELS[config.model.name](config, train)
     encoder = model.encoder
     tx, item_tx = make_optimizers(config.optimizer)
+    negatives = settings.negative_sampling(config)
+    log_q = make_log_q(config.loss.logq, negatives, num_items)
     train_step = make_train_step(
         encoder,
-        _sampler(config, num_items),
-        _objective(config, num_items),
+        make_sampler(
+            negatives,
+            num_items=num_items,
+            num_sessions=config.train.batch_size,
+            max_session_length=config.model.max_session_length,
+            seed=config.train.seed,
+        ),
+        _objective(config, num_items, log_q),
         tx,
         item_tx,
         num_items=num_items,
         whole_table=_whole_table(config),
         seed=config.train.seed,
     )
-
-    def init() -> TrainState:
-        key = rng.step_key(config.train.seed, jnp.zeros((), jnp.int32), rng.INIT)
-        encoder_key, table_key = jax.random.split(key)
-        params = encoder.init(encoder_key)
-        table = encoder.init_table(table_key, num_items + 1)
-        step = jnp.zeros((), jnp.int32)
-        carry = encoder.init_carry(config.train.batch_size)
-        return TrainState(step, params, tx.init(params), item_tx.init(table), carry)
-
+    # Of the clicks that the run trains on, which may be fewer than the data set's.
+    clicks = train.items[train.offsets[0] : train.offsets[-1]]
+    constants = make_constants(
+        negatives, clicks, num_items, also_of=log_q.sources if log_q else ()
+    )
     return RunParts(
-        init,
+        _make_init(config, encoder, tx, item_tx, num_items),
         model.dispatched(train_step),
         model.batches,
-        _popularity(config, num_items, train),
+        constants,
         model.make_evaluator(
             lambda table, ids, step: item_tx.read(table, ids, step).values, num_items
         ),
     )
 
 
+def _make_init(
+    config: ConfigDict,
+    encoder: Encoder,
+    tx: optax.GradientTransformation,
+    item_tx: RowOptimizer,
+    num_items: int,
+) -> Callable[[], TrainState]:
+    def init() -> TrainState:
+        step = jnp.zeros((), jnp.int32)
+        key = rng.step_key(config.train.seed, step, rng.INIT)
+        encoder_key, table_key = jax.random.split(key)
+        params = encoder.init(encoder_key)
+        table = encoder.init_table(table_key, num_items + 1)
+        carry = encoder.init_carry(config.train.batch_size)
+        return TrainState(step, params, tx.init(params), item_tx.init(table), carry)
+
+    return init
+
+
 def _whole_table(config: ConfigDict) -> bool:
     dense = config.optimizer.item_table == "dense"
-    return dense or config.loss.name == "full_softmax"
+    return dense or config.loss.name == settings.FULL_SOFTMAX
 
 
-def _sampler(config: ConfigDict, num_items: int) -> Sampler:
-    negatives = config.negatives
-    return make_sampler(
-        num_items=num_items,
-        num_sessions=config.train.batch_size,
-        max_session_length=config.model.max_session_length,
-        num_uniform=negatives.num_uniform,
-        num_popularity=negatives.num_popularity,
-        uniform_style=negatives.uniform_style,
-        exclude=negatives.exclude,
-        num_in_batch=negatives.num_in_batch,
-        in_batch_from=negatives.in_batch_from,
-        mask_session=negatives.mask_session,
-        deduplicate=negatives.deduplicate,
-        seed=config.train.seed,
-    )
-
-
-def _objective(config: ConfigDict, num_items: int) -> Objective:
-    loss, negatives = config.loss, config.negatives
-    drawn = negatives.num_uniform + negatives.num_popularity
-    mean = {"mean_over": loss.mean_over, "batch_size": config.train.batch_size}
-    if loss.name == "full_softmax":
-        return make_full_softmax(num_items=num_items, **mean)
-    loss_fn = make_loss(
-        loss.name,
-        penalty=loss.penalty,
-        calibration=loss.calibration,
-        elu=loss.elu,
-        num_negatives=drawn + negatives.num_in_batch,
-        num_items=num_items,
-    )
-    log_q = make_log_q(
-        loss.logq,
-        num_items=num_items,
-        num_uniform=negatives.num_uniform,
-        num_popularity=negatives.num_popularity,
-        num_in_batch=negatives.num_in_batch,
-        exponent=negatives.popularity_exponent,
-    )
+def _objective(config: ConfigDict, num_items: int, log_q: LogQ | None) -> Objective:
+    loss, batch_size = config.loss, config.train.batch_size
+    if loss.name == settings.FULL_SOFTMAX:
+        return make_full_softmax(
+            num_items=num_items, mean_over=loss.mean_over, batch_size=batch_size
+        )
     return make_objective(
-        loss_fn,
-        Selection(
-            topk=loss.topk,
-            topk_start=loss.topk_start,
-            topk_steps=loss.topk_steps,
-            mask_hits=negatives.mask_hits,
-        ),
+        make_loss(settings.loss(config, num_items)),
+        settings.selection(config),
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
-        **mean,
+        mean_over=loss.mean_over,
+        batch_size=batch_size,
     )
-
-
-def _popularity(
-    config: ConfigDict, num_items: int, train: Sessions
-) -> Popularity | None:
-    """Of the clicks that the run trains on, where a sampler or a loss goes by them."""
-    negatives = config.negatives
-    if not negatives.num_popularity and config.loss.logq == "none":
-        return None
-    clicks = train.items[train.offsets[0] : train.offsets[-1]]
-    return make_popularity(clicks, num_items, negatives.popularity_exponent)
 
 
 def use_compilation_cache() -> None:

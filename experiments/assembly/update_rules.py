@@ -50,6 +50,7 @@ def _adagrad(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
 
 
 OPTIMIZERS = {"adam": _adam, "adagrad": _adagrad}
+ITEM_TABLES = ("auto", "dense", "rows")  # "auto" is resolved before anything is built
 
 
 def make_optimizers(optimizer: ConfigDict) -> Optimizers:

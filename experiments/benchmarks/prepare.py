@@ -5,9 +5,9 @@
 
 Makes a set with `data_prep.synthetic`, writes it out as a raw log with
 `experiments.benchmarks.raw_logs`, and prepares that log; each program is a process of
-its own. The table tells events/s (of clicks read), CPU seconds and the most memory
-resident, mapped files included, per stage; `load` is the machine's, before and after.
-Everything made lies in a folder beneath DIR (of the system if not given), which is
+its own. The table gives events/s (of clicks read), CPU seconds and the most memory
+resident, mapped files included, for each stage; `load` is the machine's, before and
+after. Everything is made in a folder beneath DIR (the system's if not given), which is
 removed.
 """
 
@@ -67,56 +67,50 @@ def benchmark(values: flags.FlagValues) -> None:
 
 
 def measure(
-    folder: Path, form: str, num_sessions: int, num_items: int | None = None
+    folder: Path, log_format: str, num_sessions: int, num_items: int | None = None
 ) -> dict[str, Any]:
     """Makes, writes and prepares a log beneath an empty folder."""
     made, raw, out = (folder / name for name in ("made", "raw", "out"))
     items = [] if num_items is None else [f"--num_items={num_items}"]
     sessions = f"--num_sessions={num_sessions}"
-    _program("synthetic", f"--profile={form}", sessions, *items, f"--out={made}")
-    _program("raw_copy", f"--data={made}", f"--format={form}", f"--out={raw}")
-    files = [raw / name for name in raw_logs.FILES[form]]
+    profile = f"--profile={log_format}"
+    _run("data_prep.synthetic", profile, sessions, *items, f"--out={made}")
+    _run(raw_logs.__name__, f"--data={made}", f"--format={log_format}", f"--out={raw}")
+    files = [raw / name for name in raw_logs.FILES[log_format]]
     size = sum(file.stat().st_size for file in files)
-    source = raw if form == "otto" else files[0]
+    source = raw if log_format == "otto" else files[0]
     timings = folder / "timings.json"
     load = os.getloadavg()[0]
     begun = time.monotonic()
-    _program(form, f"--raw={source}", f"--out={out}", f"--timings={timings}")
+    arguments = (f"--raw={source}", f"--out={out}", f"--timings={timings}")
+    _run(f"data_prep.{log_format}", *arguments)
     seconds = time.monotonic() - begun
     found = json.loads(timings.read_text())
     return {
-        "format": form,
+        "format": log_format,
         "events": found["events"],
         "raw_bytes": size,
         "seconds": seconds,
         "load": [load, os.getloadavg()[0]],
         "cores": os.cpu_count(),
-        "stages": _joined(found["stages"]),
+        "stages": _by_name(found["stages"]),
     }
 
 
-def _program(name: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", f"data_prep.{name}", *arguments]
+def _run(module: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
-        raise UserError(f"data_prep.{name}: {lines[-1].removeprefix('error: ')}")
+        raise UserError(f"{module}: {lines[-1].removeprefix('error: ')}")
 
 
-def _joined(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sums stages of the same first word, such as reading two files."""
-    joined: dict[str, dict[str, Any]] = {}
+def _by_name(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sums the stages that do the same, such as reading two files."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
     for stage in stages:
-        name = stage["stage"].split(" /")[0]
-        if name not in joined:
-            joined[name] = {**stage, "stage": name}
-            continue
-        known = joined[name]
-        known["seconds"] += stage["seconds"]
-        known["cpu_seconds"] += stage["cpu_seconds"]
-        peaks = (known["peak_bytes"], stage["peak_bytes"])
-        known["peak_bytes"] = None if None in peaks else max(peaks)
-    return list(joined.values())
+        by_name.setdefault(stage["stage"].split(" /")[0], []).append(stage)
+    return [_sum(name, alike) for name, alike in by_name.items()]
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ python -m experiments.benchmarks.raw_logs --data=DIR --out=PATH
     --format=diginetica|yoochoose|otto [--num_sessions=N] [--seed=S]
 
 PATH becomes a folder of the format's one file, or two of otto's. N sessions of train
-are written, all if not given, and test in the same ratio, behind train where there is
+are written, all if not given, and test in the same ratio, after train where there is
 one file. Sessions keep their start times, to the millisecond; later clicks follow after
 made-up pauses. Diginetica's rows stand in random order within a session, as they do in
 the original.
@@ -27,10 +27,12 @@ from data_prep.clicks.batches import DAY
 from data_prep.pipeline.disk import require_space
 from tron_jax.console.program import run
 from tron_jax.console.stages import Stages
+from tron_jax.data.sessions import Sessions, open_prepared, select
 from tron_jax.errors import UserError
 from tron_jax.files import new_folder
 
 _CHUNK = 1 << 16  # sessions written together
+_DAY_MS = DAY // 1000
 _PAUSE = 60.0  # seconds between clicks, on average
 _ROW_BYTES = {"diginetica": 48, "yoochoose": 50, "otto": 64}  # at most, about
 FILES = {
@@ -55,91 +57,88 @@ def define_flags() -> flags.FlagValues:
 
 def main(values: flags.FlagValues) -> None:
     """Writes the files."""
-    data, out = Path(values.data), Path(values.out)
-    batches = [_open(data, name) for name in ("train", "test")]
-    train = batches[0].num_rows
-    share = min(values.num_sessions or train, train) / train
-    batches = [batch.slice(0, round(share * batch.num_rows)) for batch in batches]
-    raw_ids = pq.read_table(data / "items.parquet")["raw_id"].combine_chunks()
-    events = sum(_offsets(batch)[-1] - _offsets(batch)[0] for batch in batches)
-    require_space(out, int(events) * _ROW_BYTES[values.format])
+    data, out = open_prepared(values.data), Path(values.out)
+    total = data.train.num_sessions
+    share = min(values.num_sessions or total, total) / total
+    splits = [
+        select(split, 0, round(share * split.num_sessions))
+        for split in (data.train, data.test)
+    ]
+    events = sum(split.num_events for split in splits)
+    require_space(out, events * _ROW_BYTES[values.format])
+    raw_ids = pq.read_table(data.path / "items.parquet")["raw_id"].combine_chunks()
     names = FILES[values.format]
+    generator = np.random.default_rng(values.seed)
     stages = Stages()
     try:
         with new_folder(out) as folder:
-            key = np.random.default_rng(values.seed)
-            for number, batch in enumerate(batches):
+            for number, split in enumerate(splits):
                 path = folder / names[min(number, len(names) - 1)]
                 stages.stage(f"writing {path.name}")
                 with path.open("ab") as file:
                     if values.format == "diginetica" and not number:
                         file.write(b"sessionId;userId;itemId;timeframe;eventdate\n")
-                    for done, clicks in _clicks(batch, raw_ids, key):
-                        WRITERS[values.format](file, clicks, key)
-                        stages.count("sessions", done, batch.num_rows)
+                    for done, clicks in _clicks(split, raw_ids, generator):
+                        _WRITERS[values.format](file, clicks, generator)
+                        stages.count("sessions", done, split.num_sessions)
     finally:
         stages.close()
 
 
-def _open(data: Path, name: str) -> pa.RecordBatch:
-    path = data / f"{name}.arrow"
-    if not path.exists():
-        raise UserError(f"{data}: no file {path.name}; expected a prepared data set")
-    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-
-
-def _offsets(batch: pa.RecordBatch) -> np.ndarray:
-    """[sessions+1] offsets of a batch, which may be part of another; not empty."""
-    if not batch.num_rows:
-        return np.zeros(1, np.int32)
-    return batch.column("items").offsets.to_numpy()
-
-
 def _clicks(
-    batch: pa.RecordBatch, raw_ids: pa.Array, key: np.random.Generator
+    split: Sessions, raw_ids: pa.Array, generator: np.random.Generator
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Yields some sessions' clicks: session, item (raw ids), time (milliseconds)."""
-    for first in range(0, batch.num_rows, _CHUNK):
-        part = batch.slice(first, _CHUNK)
-        offsets = _offsets(part)
-        lengths = np.diff(offsets)
-        codes = part.column("items").values.to_numpy()[offsets[0] : offsets[-1]]
-        pauses = np.rint(key.exponential(1000 * _PAUSE, len(codes))).astype(np.int64)
-        pauses[offsets[:-1] - offsets[0]] = 0
+    """Yields how many sessions are done, and the clicks of the latest of them.
+
+    The columns are the raw ids ``session`` and ``item``, ``time`` (milliseconds) and
+    ``row``, the session's number among those of the table.
+    """
+    for first in range(0, split.num_sessions, _CHUNK):
+        last = min(first + _CHUNK, split.num_sessions)
+        part = select(split, first, last)
+        starts = part.offsets[:-1] - part.offsets[0]
+        codes = part.items[part.offsets[0] : part.offsets[-1]]
+        pauses = generator.exponential(1000 * _PAUSE, len(codes))
+        pauses = np.rint(pauses).astype(np.int64)
+        pauses[starts] = 0
         passed = np.cumsum(pauses)
-        passed -= np.repeat(passed[offsets[:-1] - offsets[0]], lengths)
-        if part.column("start_time").null_count:
+        passed -= np.repeat(passed[starts], part.lengths)
+        if part.start_time.null_count:
             raise UserError("a set without start times cannot be written as a log")
-        starts = part.column("start_time").cast(pa.int64()).to_numpy() // 1000
-        rows = np.repeat(np.arange(part.num_rows), lengths)
+        start_ms = part.start_time.cast(pa.int64()).to_numpy() // 1000
+        rows = np.repeat(np.arange(part.num_sessions), part.lengths)
         columns = {
-            "session": part.column("session").take(pa.array(rows)),
+            "session": part.ids.take(pa.array(rows)),
             "item": raw_ids.take(pa.array(codes - 1)),
-            "time": pa.array(np.repeat(starts, lengths) + passed),
+            "time": pa.array(np.repeat(start_ms, part.lengths) + passed),
             "row": pa.array(rows),
         }
-        yield first + part.num_rows, pa.table(columns)
+        yield last, pa.table(columns)
 
 
-def _write_diginetica(file: Any, clicks: pa.Table, key: np.random.Generator) -> None:
+def _write_diginetica(
+    file: Any, clicks: pa.Table, generator: np.random.Generator
+) -> None:
     rows = clicks["row"].to_numpy()
-    clicks = clicks.take(pa.array(np.lexsort((key.random(len(rows)), rows))))
+    clicks = clicks.take(pa.array(np.lexsort((generator.random(len(rows)), rows))))
     times = clicks["time"].to_numpy()
-    days = (times // (DAY // 1000)).astype(np.int32)
+    days = (times // _DAY_MS).astype(np.int32)
     table = pa.table(
         {
             "session": clicks["session"],
             "user": pa.array(["NA"]).take(pa.array(np.zeros(len(rows), np.int8))),
             "item": clicks["item"],
-            "timeframe": pa.array(times % (DAY // 1000)),
+            "timeframe": pa.array(times % _DAY_MS),
             "date": pa.array(days, pa.int32()).cast(pa.date32()),
         }
     )
     _write_csv(file, table, ";")
 
 
-def _write_yoochoose(file: Any, clicks: pa.Table, key: np.random.Generator) -> None:
-    del key
+def _write_yoochoose(
+    file: Any, clicks: pa.Table, generator: np.random.Generator
+) -> None:
+    del generator
     stamps = clicks["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.string())
     options = pc.ReplaceSubstringOptions(" ", "T")
     stamps = pc.call_function("replace_substring", [stamps], options)
@@ -155,8 +154,8 @@ def _write_csv(file: Any, table: pa.Table, delimiter: str) -> None:
     pyarrow.csv.write_csv(table, file, options)
 
 
-def _write_otto(file: Any, clicks: pa.Table, key: np.random.Generator) -> None:
-    del key
+def _write_otto(file: Any, clicks: pa.Table, generator: np.random.Generator) -> None:
+    del generator
     sessions = clicks["session"].to_pylist()
     items = map(json.dumps, clicks["item"].to_pylist())
     times = clicks["time"].to_pylist()
@@ -171,7 +170,7 @@ def _write_otto(file: Any, clicks: pa.Table, key: np.random.Generator) -> None:
         file.write(line.encode())
 
 
-WRITERS: dict[str, Callable[[Any, pa.Table, np.random.Generator], None]] = {
+_WRITERS: dict[str, Callable[[Any, pa.Table, np.random.Generator], None]] = {
     "diginetica": _write_diginetica,
     "yoochoose": _write_yoochoose,
     "otto": _write_otto,

@@ -85,7 +85,7 @@ def compile_step(parts: run_parts.RunParts, starts: Iterable[int]) -> StepProgra
         parts.train_step,
         jax.eval_shape(parts.init),
         _one_of_each_shape(parts, starts),
-        jax.device_put(parts.popularity),
+        jax.device_put(parts.constants),
     )
 
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from experiments import checks
 from experiments.assembly import run_parts
+from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from tron_jax.data.sessions import Sessions
 from tron_jax.training.step_programs import shape_of
 
@@ -70,8 +71,6 @@ def commonest_shape(parts: run_parts.RunParts, num: int) -> list[int]:
 
 def num_candidates(workload: Workload) -> int:
     """Negatives of an event before selection."""
-    negatives = workload.config.negatives
-    if workload.config.loss.name == "full_softmax":
+    if workload.config.loss.name == FULL_SOFTMAX:
         return workload.num_items
-    drawn = negatives.num_uniform + negatives.num_popularity
-    return drawn + negatives.num_in_batch
+    return negative_sampling(workload.config).num_candidates

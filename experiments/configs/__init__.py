@@ -1,1 +1,4 @@
-"""One experiment a file."""
+"""One experiment a file: ``get_config`` says in what it differs from ``defaults``.
+
+These files import nothing of the project but each other.
+"""

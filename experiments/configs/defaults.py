@@ -48,13 +48,13 @@ def _model() -> ConfigDict:
 
 def _negatives() -> ConfigDict:
     negatives = ConfigDict()
-    negatives.uniform_style = "batchwise"  # eventwise | sessionwise | batchwise:
-    #   who shares what is drawn, by popularity as well
-    negatives.num_uniform = 16384  # drawn uniformly, per event, session or batch
-    negatives.num_popularity = 0  # drawn by popularity, beside them
-    negatives.popularity_exponent = 0.5  # of an item's clicks in that draw
+    # num_X: how many negatives an event has of source X (tron_jax/sampling/sources.py)
+    negatives.num_uniform = 16384  # drawn with equal chances
+    negatives.num_popularity = 0  # drawn by popularity
+    negatives.popularity_exponent = 0.5  # their chances: an item's clicks to this power
+    negatives.num_in_batch = 127  # clicks of the batch's other sessions
+    negatives.drawn_per = "batch"  # event | session | batch: who shares what is drawn
     negatives.exclude = "batch"  # none | session | batch: whose inputs are never drawn
-    negatives.num_in_batch = 127  # per session, of the other sessions
     negatives.in_batch_from = "inputs"  # inputs (published) | labels of those sessions
     negatives.mask_session = True  # no in-batch negatives from the session itself
     negatives.mask_hits = False  # mask candidates that equal the event's label
@@ -138,9 +138,9 @@ def published(dataset: str) -> ConfigDict:
 def published_sasrec(
     dataset: str, *, num_uniform: int, num_in_batch: int, loss: str
 ) -> ConfigDict:
-    """A SASRec row: sessionwise negatives that exclude nothing, all of them counted."""
+    """A SASRec row: negatives drawn per session that exclude nothing, all counted."""
     config = published(dataset)
-    config.negatives.uniform_style = "sessionwise"
+    config.negatives.drawn_per = "session"
     config.negatives.exclude = "none"
     config.negatives.num_uniform = num_uniform
     config.negatives.num_in_batch = num_in_batch

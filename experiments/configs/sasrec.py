@@ -18,7 +18,7 @@ def get_config(dataset: str = "diginetica") -> ConfigDict:
     config = defaults.published_sasrec(
         dataset, num_uniform=1, num_in_batch=0, loss="bce"
     )
-    config.negatives.uniform_style = "eventwise"
+    config.negatives.drawn_per = "event"
     config.negatives.exclude = "session"
     config.optimizer.learning_rate = 1e-3
     return config

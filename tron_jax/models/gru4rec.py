@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -83,9 +84,27 @@ class GRU(nn.Module):
         return Dropout(self.dropout)(new + update * (state - new), train)
 
 
-def make_gru4rec(
-    *, hidden_size: int, dropout: float, init: str, compute_dtype: str = "float32"
-) -> Encoder:
+@dataclasses.dataclass(frozen=True)
+class GRU4RecSettings:
+    """Size, dropout and first parameters of the encoder (config group ``model``).
+
+    Attributes:
+      hidden_size: width of the state and of embeddings without their bias.
+      dropout: probability of dropping an element of the new state; what is dropped is
+        missing from the carried state, too.
+      init: the first parameters: ``published`` (GRU4Rec+ of the paper's code) or
+        ``original`` (GRU4Rec's own).
+      compute_dtype: of the matmuls and gates in training, one of ``COMPUTE_DTYPES``;
+        the state stays float32.
+    """
+
+    hidden_size: int
+    dropout: float
+    init: str
+    compute_dtype: str = "float32"
+
+
+def make_gru4rec(settings: GRU4RecSettings) -> Encoder:
     """The encoder of GRU4Rec, in both of its versions.
 
     An input is one event of each slot (``session`` and ``position`` as in ``Batch``;
@@ -94,13 +113,7 @@ def make_gru4rec(
     item's output bias; a hidden state ends in a constant 1, which multiplies that bias.
 
     Args:
-      hidden_size: width of the state and of embeddings without their bias.
-      dropout: probability of dropping an element of the new state; what is dropped is
-        missing from the carried state, too.
-      init: the first parameters: ``published`` (GRU4Rec+ of the paper's code) or
-        ``original`` (GRU4Rec's own).
-      compute_dtype: of the matmuls and gates in training, one of ``COMPUTE_DTYPES``;
-        the state stays float32.
+      settings: of the encoder.
 
     Returns:
       The encoder.
@@ -112,27 +125,29 @@ def make_gru4rec(
     Source: paper §4 (GRU4Rec+); Hidasi and Karatzoglou 2018, and the official code's
       initialisers and dropout; the equations are those of ``torch.nn.GRUCell``.
     """
+    init, size = settings.init, settings.hidden_size
     if init not in INIT_BOUNDS:
         raise KeyError(f"init {init!r} is not one of: {', '.join(INIT_BOUNDS)}")
     bounds = INIT_BOUNDS[init]
-    module = GRU(hidden_size, dropout, bounds, compute_dtype_of(compute_dtype))
+    dtype = compute_dtype_of(settings.compute_dtype)
+    module = GRU(size, settings.dropout, bounds, dtype)
 
     def init_params(key: jax.Array) -> Any:
-        row = jnp.zeros((1, hidden_size))
+        row = jnp.zeros((1, size))
         return module.init(key, row, row, False)
 
     def init_table(key: jax.Array, num_rows: int) -> jax.Array:
-        bound = bounds.table(num_rows, hidden_size)
-        width = hidden_size + bounds.output_bias
+        bound = bounds.table(num_rows, size)
+        width = size + bounds.output_bias
 
         def draw(key: jax.Array, rows: int) -> jax.Array:
             values = uniform(bound)(key, (rows, width))
-            return jnp.pad(values, ((0, 0), (0, hidden_size + 1 - width)))
+            return jnp.pad(values, ((0, 0), (0, size + 1 - width)))
 
         return draw_in_blocks(draw, key, num_rows)
 
     def init_carry(num_slots: int) -> jax.Array:
-        return jnp.zeros((num_slots, hidden_size))
+        return jnp.zeros((num_slots, size))
 
     def encode(
         params: Any,
@@ -146,9 +161,9 @@ def make_gru4rec(
         train = dropout_key is not None
         # No back-propagation through time: each event has an update of its own.
         state = jnp.where(position[:, None] > 0, jax.lax.stop_gradient(carry), 0)
-        state = module.apply(params, inputs[:, :hidden_size], state, train, rngs=rngs)
+        state = module.apply(params, inputs[:, :size], state, train, rngs=rngs)
         assert isinstance(state, jax.Array)
-        one = jnp.ones_like(inputs[:, hidden_size:])
+        one = jnp.ones_like(inputs[:, size:])
         hidden = jnp.concatenate([state, one], axis=1)
         return hidden, jax.lax.stop_gradient(state)
 

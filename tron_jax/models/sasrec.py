@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -94,14 +95,34 @@ class FeedForward(nn.Module):
         return x
 
 
-class SASRec(nn.Module):
-    """Encodes the inputs of packed sessions; the item table is outside."""
+@dataclasses.dataclass(frozen=True)
+class SASRecSettings:
+    """Sizes and dropout of the encoder (config group ``model``).
 
+    Attributes:
+      hidden_size: width of embeddings and hidden states.
+      num_layers: transformer layers.
+      num_heads: attention heads; divides hidden_size.
+      feedforward_size: width inside the feed-forward part.
+      max_session_length: the most inputs of a session = number of learned positions.
+      dropout: probability of dropping, everywhere that the published model drops.
+      compute_dtype: of the matmuls and activations in training, one of
+        ``COMPUTE_DTYPES``.
+    """
+
+    hidden_size: int
     num_layers: int
     num_heads: int
     feedforward_size: int
     max_session_length: int
     dropout: float
+    compute_dtype: str = "float32"
+
+
+class SASRec(nn.Module):
+    """Encodes the inputs of packed sessions; the item table is outside."""
+
+    settings: SASRecSettings
     dtype: Any = jnp.float32  # in training, of matmuls and activations between them
 
     @nn.compact
@@ -109,10 +130,11 @@ class SASRec(nn.Module):
         self, inputs: jax.Array, session: jax.Array, position: jax.Array, train: bool
     ) -> jax.Array:
         """[N, hidden] item embeddings -> [N, hidden] hidden states, float32."""
+        settings = self.settings
         compute_dtype = self.dtype if train else jnp.float32
 
         def drop(x: jax.Array) -> jax.Array:
-            return Dropout(self.dropout)(x, train)
+            return Dropout(settings.dropout)(x, train)
 
         def norm(name: str, dtype: Any = compute_dtype) -> nn.LayerNorm:
             # its statistics are float32 whatever it takes and gives
@@ -124,22 +146,22 @@ class SASRec(nn.Module):
         positions = self.param(
             "positions",
             nn.initializers.xavier_uniform(),
-            (self.max_session_length, hidden),
+            (settings.max_session_length, hidden),
         )
         x = drop(inputs * math.sqrt(hidden) + positions[position]).astype(compute_dtype)
-        block = block_size(self.max_session_length)
-        for layer in range(self.num_layers):
+        block = block_size(settings.max_session_length)
+        for layer in range(settings.num_layers):
             attention = Attention(
-                self.num_heads,
-                self.dropout,
+                settings.num_heads,
+                settings.dropout,
                 block,
                 compute_dtype,
                 name=f"attention_{layer}",
             )
             x += drop(attention(norm(f"attention_norm_{layer}")(x), session, train))
             feedforward = FeedForward(
-                self.feedforward_size,
-                self.dropout,
+                settings.feedforward_size,
+                settings.dropout,
                 compute_dtype,
                 name=f"feedforward_{layer}",
             )
@@ -147,30 +169,14 @@ class SASRec(nn.Module):
         return norm("final_norm", jnp.float32)(x)
 
 
-def make_sasrec(
-    *,
-    hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    feedforward_size: int,
-    max_session_length: int,
-    dropout: float,
-    compute_dtype: str = "float32",
-) -> Encoder:
+def make_sasrec(settings: SASRecSettings) -> Encoder:
     """The encoder of SASRec and TRON.
 
     Streams are packed (``Batch``), their length N a multiple of
     ``block_size(max_session_length)``; rows are hidden_size wide; nothing is carried.
 
     Args:
-      hidden_size: width of embeddings and hidden states.
-      num_layers: transformer layers.
-      num_heads: attention heads; divides hidden_size.
-      feedforward_size: width inside the feed-forward part.
-      max_session_length: the most inputs of a session = number of learned positions.
-      dropout: probability of dropping, everywhere that the published model drops.
-      compute_dtype: of the matmuls and activations in training, one of
-        ``COMPUTE_DTYPES``.
+      settings: of the encoder.
 
     Returns:
       The encoder.
@@ -180,17 +186,11 @@ def make_sasrec(
 
     Source: paper §3; initialisers and epsilon of the published configuration.
     """
-    module = SASRec(
-        num_layers,
-        num_heads,
-        feedforward_size,
-        max_session_length,
-        dropout,
-        compute_dtype_of(compute_dtype),
-    )
+    module = SASRec(settings, compute_dtype_of(settings.compute_dtype))
+    hidden_size = settings.hidden_size
 
     def init(key: jax.Array) -> Any:
-        size = block_size(max_session_length)
+        size = block_size(settings.max_session_length)
         stream = jnp.zeros(size, jnp.int32)
         return module.init(key, jnp.zeros((size, hidden_size)), stream, stream, False)
 

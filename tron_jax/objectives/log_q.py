@@ -1,4 +1,4 @@
-"""What logQ takes off the scores of a sampled softmax, by how often items are drawn.
+"""The logQ correction: scores of a sampled softmax less how often items occur in it.
 
 Q(i) is the number of times that item i is expected among an event's candidates, not a
 probability: the sum over the candidates of exp(score - log Q) then estimates that of
@@ -6,134 +6,116 @@ exp(score) over all items. It is that of the draws themselves; that ``exclude`` 
 items out, that in-batch negatives are drawn without replacement, from few sessions, and
 that ``deduplicate`` drops some is not accounted for.
 
-Top-k selects by the scores themselves, and what was selected is corrected. A sum over
-the hardest alone estimates no sum over all items, so this is a heuristic; and of an
-item that is a candidate twice either may be selected, which ``by_source`` tells apart.
+Top-k selects by the scores themselves, and the scores of the selected are corrected. A
+sum over the hardest alone estimates no sum over all items, so this is a heuristic; and
+of an item that is a candidate twice either may be selected, which ``by_source``
+corrects differently.
 """
 
 from __future__ import annotations
 
-import math
+import functools
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tron_jax.sampling.popularity import Popularity
-
-
-class Draws(NamedTuple):
-    """How an event's candidates come about: uniform ones, then popular, then in-batch.
-
-    Attributes:
-      num_items: the largest item id.
-      num_uniform: drawn uniformly; their columns come first.
-      num_popularity: drawn by clicks to a power; their columns come next.
-      num_in_batch: from other sessions, so drawn by clicks.
-      exponent: the power.
-    """
-
-    num_items: int
-    num_uniform: int
-    num_popularity: int
-    num_in_batch: int
-    exponent: float
+from tron_jax.sampling.settings import NegativeSampling
+from tron_jax.sampling.sources import (
+    IN_BATCH,
+    SOURCES,
+    Constants,
+    constants_of,
+    in_use,
+)
 
 
 class LogQ(NamedTuple):
     """What is subtracted from scores; float32, without gradient.
 
     Attributes:
-      of_labels: ``(popularity, labels [N]) -> [N]``.
-      of_candidates: ``(popularity, items [N, k], columns) -> [N, k]``, where columns
+      of_labels: ``(constants, labels [N]) -> [N]``.
+      of_candidates: ``(constants, items [N, k], columns) -> [N, k]``, where columns
         [k] or [N, k] say which of the event's candidates they are.
+      sources: names of the sources whose constants are read.
     """
 
-    of_labels: Callable[[Popularity | None, jax.Array], jax.Array]
-    of_candidates: Callable[[Popularity | None, jax.Array, jax.Array], jax.Array]
+    of_labels: Callable[[Constants, jax.Array], jax.Array]
+    of_candidates: Callable[[Constants, jax.Array, jax.Array], jax.Array]
+    sources: tuple[str, ...]
 
 
 def log_expected(
-    draws: Draws, popularity: Popularity | None, items: jax.Array
+    settings: NegativeSampling, num_items: int, constants: Constants, items: jax.Array
 ) -> jax.Array:
     """How often items are expected among the candidates of an event.
 
     Args:
-      draws: of the candidates.
-      popularity: of the items; None will do where all draws are uniform.
+      settings: of the candidates; at least one source is in use.
+      num_items: the largest item id.
+      constants: of the sources.
       items: [...] ids; padding gets something finite.
 
     Returns:
       [...] log Q.
     """
-    parts = []
-    if draws.num_uniform:
-        rate = math.log(draws.num_uniform / draws.num_items)
-        parts.append(jnp.full(items.shape, rate, jnp.float32))
-    if draws.num_popularity or draws.num_in_batch:
-        assert popularity is not None, "logQ of draws by popularity needs the counts"
-        clicks = jnp.asarray(popularity.log_count)[items]
-        if draws.num_popularity:
-            rate = math.log(draws.num_popularity) - popularity.log_total_power
-            parts.append(draws.exponent * clicks + rate)
-        if draws.num_in_batch:
-            rate = math.log(draws.num_in_batch) - popularity.log_total
-            parts.append(clicks + rate)
-    total = parts[0]
-    for part in parts[1:]:
-        total = jnp.logaddexp(total, part)
-    return total
+    by_source = [
+        SOURCES[name].log_expected(
+            items, count, num_items, constants_of(name, constants), settings
+        )
+        for name, count in in_use(settings).items()
+    ]
+    return functools.reduce(jnp.logaddexp, by_source)
 
 
-def _plain(draws: Draws) -> LogQ:
+def _plain(settings: NegativeSampling, num_items: int) -> LogQ:
+    expected = functools.partial(log_expected, settings, num_items)
     return LogQ(
-        lambda popularity, labels: log_expected(draws, popularity, labels),
-        lambda popularity, items, columns: log_expected(draws, popularity, items),
+        expected,
+        lambda constants, items, columns: expected(constants, items),
+        tuple(in_use(settings)),
     )
 
 
-def _corrected(draws: Draws) -> LogQ:
-    return LogQ(
-        lambda popularity, labels: jnp.zeros(labels.shape, jnp.float32),
-        lambda popularity, items, columns: log_expected(draws, popularity, items),
+def _corrected(settings: NegativeSampling, num_items: int) -> LogQ:
+    return _plain(settings, num_items)._replace(
+        of_labels=lambda constants, labels: jnp.zeros(labels.shape, jnp.float32)
     )
 
 
-def _by_source(draws: Draws) -> LogQ:
-    drawn = draws.num_uniform + draws.num_popularity
+def _by_source(settings: NegativeSampling, num_items: int) -> LogQ:
+    counts = in_use(settings)
+    powers = [
+        0.0 if power is None else power(settings)
+        for power in (SOURCES[name].click_power for name in counts)
+    ]
+    ends = list(itertools.accumulate(counts.values()))  # of the columns of each source
 
-    def clicks(popularity: Popularity | None, items: jax.Array) -> jax.Array:
-        assert popularity is not None, "logQ by source needs the counts"
-        return jnp.asarray(popularity.log_count)[items]
+    def log_clicks(constants: Constants, items: jax.Array) -> jax.Array:
+        return jnp.asarray(constants_of(IN_BATCH, constants).log_count)[items]
 
     def of_candidates(
-        popularity: Popularity | None, items: jax.Array, columns: jax.Array
+        constants: Constants, items: jax.Array, columns: jax.Array
     ) -> jax.Array:
-        power = jnp.where(columns < drawn, jnp.float32(draws.exponent), 1)
-        power = jnp.where(columns < draws.num_uniform, 0, power)
-        return power * clicks(popularity, items)
+        power = jnp.float32(powers[-1])
+        for end, of_source in reversed(list(zip(ends[:-1], powers[:-1], strict=True))):
+            power = jnp.where(columns < end, jnp.float32(of_source), power)
+        return power * log_clicks(constants, items)
 
-    return LogQ(clicks, of_candidates)
+    return LogQ(log_clicks, of_candidates, (IN_BATCH,))
 
 
-LOGQ: dict[str, Callable[[Draws], LogQ | None]] = {
-    "none": lambda draws: None,
+LOGQ: dict[str, Callable[[NegativeSampling, int], LogQ | None]] = {
+    "none": lambda settings, num_items: None,
     "plain": _plain,
     "corrected": _corrected,
     "by_source": _by_source,
 }
 
 
-def make_log_q(
-    mode: str,
-    *,
-    num_items: int,
-    num_uniform: int,
-    num_popularity: int,
-    num_in_batch: int,
-    exponent: float,
-) -> LogQ | None:
+def make_log_q(mode: str, settings: NegativeSampling, num_items: int) -> LogQ | None:
     """Chooses a correction of the sampled softmax; it fits ``ssm`` only.
 
     - none: no correction.
@@ -148,15 +130,13 @@ def make_log_q(
       draws that are not the positive, whose number n is expected to shrink as Q' grows,
       so n·Q' is our Q. Candidates that equal the label must be masked (``mask_hits``).
     - by_source: the label and in-batch candidates get -log clicks, those drawn by
-      popularity -exponent·log clicks, uniform ones nothing.
+      popularity -exponent·log clicks, uniform ones nothing: each source's
+      ``click_power``.
 
     Args:
       mode: one of ``LOGQ``.
+      settings: of the candidates.
       num_items: the largest item id.
-      num_uniform: uniform candidates of an event.
-      num_popularity: those drawn by clicks to the power of ``exponent``.
-      num_in_batch: those from other sessions.
-      exponent: the power.
 
     Returns:
       The correction, or None.
@@ -170,6 +150,4 @@ def make_log_q(
     """
     if mode not in LOGQ:
         raise KeyError(f"logQ {mode!r}; expected one of: {', '.join(LOGQ)}")
-    return LOGQ[mode](
-        Draws(num_items, num_uniform, num_popularity, num_in_batch, exponent)
-    )
+    return LOGQ[mode](settings, num_items)

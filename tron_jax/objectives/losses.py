@@ -2,14 +2,16 @@
 
 All take ``(pos [N], neg [N, k], keep [N, k])``. A negative with ``keep`` false takes no
 share of any sum, mean or softmax, in value or gradient, and an event with none kept has
-loss 0. Scores of what is not kept may be anything finite.
+loss 0. Scores of negatives that are not kept may be anything finite.
+
+A new loss is a function here and a line in ``LOSSES``; ``loss.name`` then chooses it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +20,26 @@ import optax
 Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-class Settings(NamedTuple):
-    """What losses may depend on beside the scores.
+@dataclasses.dataclass(frozen=True)
+class LossSettings:
+    """Which loss, and what losses depend on besides the scores (config group ``loss``).
 
     Attributes:
+      name: one of ``LOSSES``.
       penalty: weight of bpr_max's score regularisation.
       calibration: gbce's t, from 0 (none) to 1 (that of its sampling rate).
-      num_negatives: candidates of an event, before any selection.
-      num_items: the largest item id.
+      elu: alpha of the exponential linear unit that every score goes through before
+        the loss; 0 = none. It is ascending, so the hardest candidates do not change.
+      num_candidates: negatives of an event, before any selection; for gbce.
+      num_items: the largest item id; for gbce.
     """
 
-    penalty: float
-    calibration: float
-    num_negatives: int
-    num_items: int
+    name: str
+    penalty: float = 0.0
+    calibration: float = 0.0
+    elu: float = 0.0
+    num_candidates: int = 0
+    num_items: int = 0
 
 
 def ssm(pos: jax.Array, neg: jax.Array, keep: jax.Array) -> jax.Array:
@@ -125,13 +133,13 @@ def gbce(pos: jax.Array, neg: jax.Array, keep: jax.Array, *, beta: float) -> jax
     return jnp.where(kept > 0, loss, 0)
 
 
-def gbce_beta(calibration: float, num_negatives: int, num_items: int) -> float:
+def gbce_beta(calibration: float, num_candidates: int, num_items: int) -> float:
     """The power of ``gbce`` that undoes the overconfidence of sampling.
 
     Args:
       calibration: t in [0, 1]: 0 gives 1; 1 gives the sampling rate, which makes
         probabilities of uniform negatives unbiased.
-      num_negatives: candidates of an event. More than there are other items (they are
+      num_candidates: negatives of an event. More than there are other items (they are
         drawn with replacement) count as all of them.
       num_items: the largest item id.
 
@@ -140,43 +148,28 @@ def gbce_beta(calibration: float, num_negatives: int, num_items: int) -> float:
 
     Source: Petrov and Macdonald, gSASRec, RecSys 2023.
     """
-    alpha = min(num_negatives / max(num_items - 1, 1), 1.0)
+    alpha = min(num_candidates / max(num_items - 1, 1), 1.0)
     return calibration * (alpha - 1) + 1
 
 
-# Each takes what its name in ``config.loss`` brings along beside the scores.
-LOSSES: dict[str, Callable[[Settings], Loss]] = {
+LOSSES: dict[str, Callable[[LossSettings], Loss]] = {
     "ssm": lambda settings: ssm,
     "bce": lambda settings: bce,
     "bpr_max": lambda settings: functools.partial(bpr_max, penalty=settings.penalty),
     "gbce": lambda settings: functools.partial(
         gbce,
         beta=gbce_beta(
-            settings.calibration, settings.num_negatives, settings.num_items
+            settings.calibration, settings.num_candidates, settings.num_items
         ),
     ),
 }
 
 
-def make_loss(
-    name: str,
-    *,
-    penalty: float = 0.0,
-    calibration: float = 0.0,
-    elu: float = 0.0,
-    num_negatives: int = 0,
-    num_items: int = 0,
-) -> Loss:
+def make_loss(settings: LossSettings) -> Loss:
     """Chooses a loss.
 
     Args:
-      name: one of ``LOSSES``.
-      penalty: weight of bpr_max's score regularisation.
-      calibration: gbce's t in [0, 1].
-      elu: alpha of the exponential linear unit that every score goes through before
-        the loss; 0 = none. It is ascending, so what is hardest does not change.
-      num_negatives: candidates of an event, before any selection; for gbce.
-      num_items: the largest item id; for gbce.
+      settings: its name and numbers.
 
     Returns:
       The loss.
@@ -184,9 +177,10 @@ def make_loss(
     Raises:
       KeyError: no loss has the name; lists those that exist.
     """
+    name, elu = settings.name, settings.elu
     if name not in LOSSES:
         raise KeyError(f"loss {name!r}; expected one of: {', '.join(LOSSES)}")
-    loss = LOSSES[name](Settings(penalty, calibration, num_negatives, num_items))
+    loss = LOSSES[name](settings)
     if elu == 0:
         return loss
 

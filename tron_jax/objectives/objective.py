@@ -34,7 +34,7 @@ from tron_jax.objectives.losses import Loss
 from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers.touched import RowGradient, Touched
 from tron_jax.sampling.candidates import Candidates
-from tron_jax.sampling.popularity import Popularity
+from tron_jax.sampling.sources import Constants
 
 
 class StepData(NamedTuple):
@@ -45,14 +45,14 @@ class StepData(NamedTuple):
       batch: the events.
       candidates: their negatives.
       touched: where the items of the step are found among its rows.
-      popularity: of the items, where the loss asks for it.
+      constants: of the sources of negatives, where the loss asks for them.
     """
 
     step: jax.Array
     batch: Batch
     candidates: Candidates
     touched: Touched
-    popularity: Popularity | None
+    constants: Constants
 
 
 class LossTotals(NamedTuple):
@@ -125,9 +125,9 @@ def make_objective(
 
         def mean_loss(pos: jax.Array, neg: jax.Array) -> tuple[jax.Array, LossTotals]:
             if log_q is not None:
-                labels, popularity = data.batch.labels, data.popularity
-                pos -= log_q.of_labels(popularity, labels)
-                neg -= log_q.of_candidates(popularity, selected.items, selected.columns)
+                labels, constants = data.batch.labels, data.constants
+                pos -= log_q.of_labels(constants, labels)
+                neg -= log_q.of_candidates(constants, selected.items, selected.columns)
             losses = loss_fn(pos, neg, selected.keep) * data.batch.weight
             totals = LossTotals(jnp.sum(losses), jnp.sum(data.batch.weight))
             return totals.loss / divisor(totals), totals

@@ -19,14 +19,15 @@ class Candidates(NamedTuple):
 
     Attributes:
       drawn: [G, k] item ids; G = 1, sessions or N.
-      drawn_keep: bool that broadcasts to [G, k], false where nothing could be drawn.
-      in_batch: [sessions, m] places in the stream.
-      in_batch_keep: [sessions, m] bool.
-      targets: [N] labels, which ``in_batch`` chooses from; None: from the inputs.
-      members: [sessions, L] places of each session's events, N where there are fewer;
-        None where a group is no session.
+      drawn_keep: bool that broadcasts to [G, k], which of them count.
+      in_batch: [sessions, m] positions in the stream.
+      in_batch_keep: [sessions, m] bool, which of them count.
+      targets: [N] labels, where in-batch negatives are labels; None where they are
+        inputs.
+      members: [sessions, L] positions in the stream of each session's events, N where
+        there are fewer; None unless a group is a session.
       repeats: [N, m] bool, true where an in-batch negative has been drawn for the event
-        as well; None where ``in_batch_keep`` says all.
+        as well; None where ``in_batch_keep`` already says so.
     """
 
     drawn: jax.Array
@@ -38,8 +39,8 @@ class Candidates(NamedTuple):
     repeats: jax.Array | None = None
 
     def of_events(self, session: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[N, m] places and keep of each event's in-batch negatives."""
-        row = jnp.minimum(session, len(self.in_batch) - 1)  # padding borrows the last
+        """[N, m] positions and keep of each event's in-batch negatives."""
+        row = jnp.minimum(session, len(self.in_batch) - 1)  # padding has the last row's
         keep = self.in_batch_keep[row]
         if self.repeats is not None:
             keep &= ~self.repeats
@@ -54,15 +55,15 @@ class Candidates(NamedTuple):
         return jnp.minimum(session, len(self.drawn) - 1)
 
     def pool(self, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-        """Whichever of the two the places of ``in_batch`` are about."""
+        """[N] what in-batch negatives are: of inputs and labels, whichever they are."""
         return inputs if self.targets is None else labels
 
 
 def hits(candidates: jax.Array, labels: jax.Array) -> jax.Array:
     """Marks negatives that are the very item an event should predict.
 
-    Inputs of other sessions are popular items and often equal the label; scored as
-    wrong answers they punish the right one, and the hardest k keep exactly those.
+    Inputs of other sessions are popular items and often equal the label. Scored as
+    wrong answers they punish the right one, and the hardest k include exactly those.
 
     Args:
       candidates: [C] or [N, C] item ids.
@@ -84,22 +85,24 @@ def without_repeats(candidates: Candidates, batch: Batch) -> Candidates:
       batch: the events.
 
     Returns:
-      The same with more of them masked.
+      The same candidates, fewer of which count.
 
     Source: ours (``negatives.deduplicate``).
     """
     keep = jnp.broadcast_to(candidates.drawn_keep, candidates.drawn.shape)
-    # What does not count is no item, and hides none that does.
+    # A candidate that does not count is replaced by 0, so that it is not taken for the
+    # first of the equal ones that do.
     drawn = jnp.where(keep, candidates.drawn, 0)
     first, ordered = exclusion.first_of_equals(drawn)
     pool = candidates.pool(batch.items, batch.labels)
-    borrowed = jnp.where(candidates.in_batch_keep, pool[candidates.in_batch], 0)
-    new, _ = exclusion.first_of_equals(borrowed)
+    in_batch = jnp.where(candidates.in_batch_keep, pool[candidates.in_batch], 0)
+    first_in_batch, _ = exclusion.first_of_equals(in_batch)
     candidates = candidates._replace(
-        drawn_keep=keep & first, in_batch_keep=candidates.in_batch_keep & new
+        drawn_keep=keep & first,
+        in_batch_keep=candidates.in_batch_keep & first_in_batch,
     )
     if len(drawn) > 1 and candidates.members is None:
-        row = jnp.minimum(batch.session, len(borrowed) - 1)
-        return candidates._replace(repeats=exclusion.holds(ordered, borrowed[row]))
-    fresh = ~exclusion.holds(ordered, borrowed)
-    return candidates._replace(in_batch_keep=candidates.in_batch_keep & fresh)
+        row = jnp.minimum(batch.session, len(in_batch) - 1)
+        return candidates._replace(repeats=exclusion.holds(ordered, in_batch[row]))
+    not_drawn = ~exclusion.holds(ordered, in_batch)
+    return candidates._replace(in_batch_keep=candidates.in_batch_keep & not_drawn)

@@ -1,22 +1,25 @@
-"""Items that a sampler leaves out, and those that it drew twice."""
+"""Items that are not to be drawn, and those that were drawn twice."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from tron_jax.data.packing import Batch
+
 BEYOND = jnp.iinfo(jnp.int32).max  # fills ascending numbers up to their static length
 
 
 class Excluded(NamedTuple):
-    """Items that groups of events leave out.
+    """Items that are left out of the draws for each group of events.
 
     Attributes:
-      items: [E, n] int32 ascending, distinct in front, then larger than any item; E = 1
-        where all groups leave out the same, else their number.
-      count: [E] int32, how many stand in front.
+      items: [E, n] int32 ascending: the distinct items, then a number larger than any
+        item; E = 1 where all groups leave out the same, else the number of groups.
+      count: [E] int32, how many distinct items there are.
     """
 
     items: jax.Array
@@ -24,7 +27,7 @@ class Excluded(NamedTuple):
 
 
 def distinct(items: jax.Array, num_items: int) -> Excluded:
-    """Sorts out the distinct items of each row.
+    """Finds the distinct items of each row.
 
     Args:
       items: [E, n] items; 0 = padding, which is no item and needs no excluding.
@@ -41,6 +44,40 @@ def distinct(items: jax.Array, num_items: int) -> Excluded:
     return Excluded(items, jnp.sum(items < beyond, axis=1, dtype=jnp.int32))
 
 
+def exclude_session(
+    batch: Batch, members: jax.Array, group_session: jax.Array, num_items: int
+) -> Excluded:
+    """Excludes the inputs of a session from what is drawn for it or its events.
+
+    Args:
+      batch: the events.
+      members: [sessions, L] positions in the stream of each session's events.
+      group_session: [groups] session that each group belongs to.
+      num_items: the largest item id.
+
+    Returns:
+      What each group leaves out.
+    """
+    items = batch.items.at[members].get(mode="fill", fill_value=0)
+    excluded = distinct(items, num_items)
+    return Excluded(excluded.items[group_session], excluded.count[group_session])
+
+
+def exclude_batch(
+    batch: Batch, members: jax.Array, group_session: jax.Array, num_items: int
+) -> Excluded:
+    """Excludes all inputs of the batch from what is drawn; arguments as above."""
+    return distinct(batch.items[None], num_items)
+
+
+# (batch, members [sessions, L], a session of each group [groups], num_items)
+EXCLUDES: dict[str, Callable[[Batch, jax.Array, jax.Array, int], Excluded | None]] = {
+    "none": lambda batch, members, group_session, num_items: None,
+    "session": exclude_session,
+    "batch": exclude_batch,
+}
+
+
 def search(ascending: jax.Array, values: jax.Array, side: str) -> jax.Array:
     """``searchsorted`` row by row: [E, n], [G, k] -> [G, k]; E = 1 or G."""
     if len(ascending) == 1:
@@ -50,10 +87,10 @@ def search(ascending: jax.Array, values: jax.Array, side: str) -> jax.Array:
 
 
 def skip(excluded: Excluded, draws: jax.Array) -> jax.Array:
-    """Numbers the items that are left, by index arithmetic.
+    """Turns numbers into the items that are left, by index arithmetic.
 
-    Of the excluded items e_0 < e_1 < …, those with e_i - 1 - i ≤ j stand before the
-    j-th smallest item that is left.
+    Of the excluded items e_0 < e_1 < …, those with e_i - 1 - i ≤ j come before the j-th
+    smallest item that is left.
 
     Args:
       excluded: what is left out.
@@ -62,9 +99,9 @@ def skip(excluded: Excluded, draws: jax.Array) -> jax.Array:
     Returns:
       [G, k] item ids.
     """
-    place = jnp.arange(excluded.items.shape[1])
-    shifted = excluded.items - 1 - place
-    shifted = jnp.where(place < excluded.count[:, None], shifted, BEYOND)
+    index = jnp.arange(excluded.items.shape[1])
+    shifted = excluded.items - 1 - index
+    shifted = jnp.where(index < excluded.count[:, None], shifted, BEYOND)
     return 1 + draws + search(shifted, draws, "right")
 
 
@@ -73,10 +110,10 @@ def holds(ascending: jax.Array, ids: jax.Array) -> jax.Array:
     last = ascending.shape[1] - 1
     if last < 0:
         return jnp.zeros(ids.shape, bool)
-    place = jnp.minimum(search(ascending, ids, "left"), last)
+    index = jnp.minimum(search(ascending, ids, "left"), last)
     if len(ascending) == 1:
-        return ascending[0][place] == ids
-    return jnp.take_along_axis(ascending, place, axis=1) == ids
+        return ascending[0][index] == ids
+    return jnp.take_along_axis(ascending, index, axis=1) == ids
 
 
 def first_of_equals(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -86,13 +123,14 @@ def first_of_equals(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
       ids: [G, k] ids.
 
     Returns:
-      [G, k] bool, true where no equal id stands before in the row, and the rows in
+      [G, k] bool, true where no equal id comes before it in the row, and the rows in
       ascending order.
     """
-    # Sorting with places would do without the search, but takes four times as long.
+    # Sorting ids together with their columns would need no search, but takes four times
+    # as long.
     ordered = jnp.sort(ids, axis=1)
     run = search(ordered, ids, "left")
     row = jax.lax.broadcasted_iota(jnp.int32, ids.shape, 0)
-    place = jax.lax.broadcasted_iota(jnp.int32, ids.shape, 1)
-    first = jnp.full(ids.shape, ids.shape[1], jnp.int32).at[row, run].min(place)
-    return jnp.take_along_axis(first, run, axis=1) == place, ordered
+    column = jax.lax.broadcasted_iota(jnp.int32, ids.shape, 1)
+    first = jnp.full(ids.shape, ids.shape[1], jnp.int32).at[row, run].min(column)
+    return jnp.take_along_axis(first, run, axis=1) == column, ordered

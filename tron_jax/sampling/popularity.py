@@ -1,4 +1,4 @@
-"""How often items are clicked in training: what popularity samplers and logQ go by."""
+"""How often items are clicked in training: what popular negatives and logQ go by."""
 
 from __future__ import annotations
 
@@ -12,32 +12,78 @@ COLUMN = 2**32  # chances that a column of an alias table has to give
 CHUNK = 1 << 24  # clicks counted at a time: a memory map may be larger than memory
 
 
-class Popularity(NamedTuple):
-    """Counts of the training clicks, and the alias table of a power of them.
+class ClickCounts(NamedTuple):
+    """How often items are clicked in training.
 
-    A step takes it as an argument, since arrays of this size are no constants for a
-    compiler.
+    Attributes:
+      log_count: [num_items + 1] float32, log of the clicks of each item, at least one.
+      log_total: scalar float32, log of all clicks.
+    """
+
+    log_count: Any
+    log_total: Any
+
+
+class Popularity(NamedTuple):
+    """The alias table of a power of the clicks, and their counts.
 
     Attributes:
       log_count: [num_items + 1] float32, log of the clicks of each item, at least one.
       threshold: [num_items] uint32: column i gives item i + 1 where 32 random bits are
         below it.
       alias: [num_items] int32 item id that the column gives otherwise.
-      log_total: scalar float32, log of all clicks.
       log_total_power: scalar float32, log of the sum of clicks^exponent.
     """
 
     log_count: Any
     threshold: Any
     alias: Any
-    log_total: Any
     log_total_power: Any
+
+
+def count_clicks(train_items: np.ndarray, num_items: int) -> np.ndarray:
+    """Counts the clicks of each item.
+
+    Args:
+      train_items: [clicks] item ids 1..num_items of the training split.
+      num_items: the largest item id.
+
+    Returns:
+      [num_items + 1] int64.
+
+    Raises:
+      ValueError: if there is no click.
+    """
+    counts = np.zeros(num_items + 1, np.int64)
+    for start in range(0, len(train_items), CHUNK):
+        chunk = train_items[start : start + CHUNK]
+        counts += np.bincount(chunk, minlength=num_items + 1)
+    if not counts[1:].any():
+        raise ValueError("no clicks, so no item is popular")
+    return counts
+
+
+def make_click_counts(train_items: np.ndarray, num_items: int) -> ClickCounts:
+    """Takes the logarithm of the clicks; an item without one counts as clicked once.
+
+    Args:
+      train_items: [clicks] item ids 1..num_items of the training split.
+      num_items: the largest item id.
+
+    Returns:
+      The counts, as NumPy arrays.
+
+    Raises:
+      ValueError: if there is no click.
+    """
+    counts = count_clicks(train_items, num_items)
+    return ClickCounts(_log_count(counts), _log(counts[1:].sum()))
 
 
 def make_popularity(
     train_items: np.ndarray, num_items: int, exponent: float
 ) -> Popularity:
-    """Counts the clicks and prepares draws in proportion to clicks^exponent.
+    """Prepares draws in proportion to clicks^exponent.
 
     An item without a click is never drawn, whatever the exponent, and counts as
     clicked once in ``log_count``. Every other item is reachable: 32-bit thresholds
@@ -55,17 +101,18 @@ def make_popularity(
     Raises:
       ValueError: if there is no click.
     """
-    counts = np.zeros(num_items + 1, np.int64)
-    for start in range(0, len(train_items), CHUNK):
-        chunk = train_items[start : start + CHUNK]
-        counts += np.bincount(chunk, minlength=num_items + 1)
-    if not counts[1:].any():
-        raise ValueError("no clicks, so no item is popular")
+    counts = count_clicks(train_items, num_items)
     clicked = counts[1:] > 0
     weights = np.where(clicked, np.maximum(counts[1:], 1) ** float(exponent), 0.0)
-    log_count = np.log(np.maximum(counts, 1)).astype(np.float32)
-    totals = (np.float32(np.log(total.sum())) for total in (counts[1:], weights))
-    return Popularity(log_count, *alias_table(weights), *totals)
+    return Popularity(_log_count(counts), *alias_table(weights), _log(weights.sum()))
+
+
+def _log_count(counts: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(counts, 1)).astype(np.float32)
+
+
+def _log(total: np.number) -> np.float32:
+    return np.float32(np.log(total))
 
 
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from tron_jax.data.packing import Batch
 from tron_jax.data.slots import StackedBatches
 from tron_jax.memory import temporaries
 from tron_jax.objectives.objective import LossTotals
-from tron_jax.sampling.popularity import Popularity
+from tron_jax.sampling.sources import NO_CONSTANTS, Constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
 
 
@@ -23,17 +23,17 @@ class StepPrograms:
 
     Attributes:
       by_shape: the program for each shape of batch.
-      popularity: what the step takes besides state and batch, or nothing.
+      constants: of the sources of negatives, which every step takes.
     """
 
     by_shape: dict[tuple[int, ...], jax.stages.Compiled]
-    popularity: tuple[Popularity, ...]
+    constants: Constants
 
     def __call__(
         self, state: TrainState, batch: Batch | StackedBatches
     ) -> tuple[TrainState, LossTotals]:
         """Makes the step or steps of a batch; the state is donated."""
-        return self.by_shape[shape_of(batch)](state, batch, *self.popularity)
+        return self.by_shape[shape_of(batch)](state, batch, self.constants)
 
     def temporaries(self) -> int:
         """Returns the most bytes that a step holds in addition to state and batch."""
@@ -44,7 +44,7 @@ def compile_steps(
     train_step: TrainStep | RepeatedStep,
     state: TrainState,
     batches: Sequence[Batch | StackedBatches],
-    popularity: Popularity | None = None,
+    constants: Constants = NO_CONSTANTS,
 ) -> StepPrograms:
     """Compiles the step for each shape of batch that a run will meet.
 
@@ -52,21 +52,20 @@ def compile_steps(
       train_step: the pure step, or many of them in one dispatch.
       state: its state, or the shapes of it; the compiled programs donate it.
       batches: one batch of each shape, or the shapes.
-      popularity: of the items, for a step that needs it.
+      constants: of the sources of negatives.
 
     Returns:
       The programs; a batch of another shape raises KeyError.
     """
     jitted = jax.jit(train_step, donate_argnums=0)
-    more = () if popularity is None else (popularity,)
 
     def compiled(batch: Batch | StackedBatches) -> Any:
-        return jitted.lower(state, batch, *more).compile()
+        return jitted.lower(state, batch, constants).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         shapes = map(shape_of, batches)
         by_shape = dict(zip(shapes, pool.map(compiled, batches), strict=True))
-    return StepPrograms(by_shape, more)
+    return StepPrograms(by_shape, constants)
 
 
 def shape_of(batch: Batch | StackedBatches) -> tuple[int, ...]:

@@ -1,0 +1,148 @@
+"""From opened logs to a written set: what all programs that read a log do."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+from data_prep.pipeline.disk import require_space, rows_need
+from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
+from data_prep.pipeline.preparation import (
+    PreparedSet,
+    Recipe,
+    prepare_set,
+    work_folder,
+)
+from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError, read_ahead
+from tron_jax.console.stages import Stages
+from tron_jax.errors import UserError
+from tron_jax.files import new_folder, refuse_taken
+
+
+class LogSizes(NamedTuple):
+    """How much of a log is worked on at once.
+
+    read: while it is read; plan: from its rows, about, to the parts it is cut into.
+    """
+
+    read: ReadSizes = ReadSizes()
+    plan: Callable[[int], PartPlan] = plan_parts
+
+
+LOG_SIZES = LogSizes()
+
+
+def define_flags(raw: str) -> flags.FlagValues:
+    """Builds the flags of a program for one raw format, given the help of ``--raw``."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("raw", None, raw, values, required=True)
+    flags.DEFINE_string(
+        "out", None, "folder to write; must be new or empty", values, required=True
+    )
+    add_flags(values)
+    return values
+
+
+def add_flags(values: flags.FlagValues) -> None:
+    """Adds the flags that all programs that read a log have."""
+    flags.DEFINE_bool(
+        "skip_bad_rows",
+        False,
+        "leave malformed rows out and count them, instead of stopping at the first",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "timings", None, "JSON file to write each stage's time and memory to", values
+    )
+
+
+def prepare_logs(
+    logs: Mapping[str, ClickLog],
+    recipe: Recipe,
+    values: flags.FlagValues,
+    sizes: LogSizes = LOG_SIZES,
+) -> PreparedSet:
+    """Reads logs, prepares them and writes the set.
+
+    Args:
+      logs: "train" and, where it is apart, "test".
+      recipe: what to do with them.
+      values: the program's flags, those of ``add_flags`` among them.
+      sizes: how much to work on at once.
+
+    Returns:
+      What was written.
+
+    Raises:
+      UserError: where the logs, or the folder to write, are not as they should be.
+    """
+    out = Path(values.out)
+    refuse_taken(out)
+    rows = sum(log.rows for log in logs.values())
+    require_space(out, rows_need(rows, max(log.id_bytes for log in logs.values())))
+    bad = BadRows(values.skip_bad_rows)
+    stages = Stages(timed=values.timings is not None)
+    try:
+        with new_folder(out) as folder:
+            log = _read(logs, folder, sizes.plan(rows), bad, stages)
+            sources: list[dict[str, object]] = [
+                {"role": role, **file}
+                for role, one in logs.items()
+                for file in one.describe()
+            ]
+            prepared = prepare_set(folder, log, recipe, sources, stages)
+        if values.timings is not None:
+            stages.write_timings(Path(values.timings), prepared.counts[0].events)
+    finally:
+        stages.close()
+        bad.warn()
+    return prepared
+
+
+def _read(
+    logs: Mapping[str, ClickLog],
+    folder: Path,
+    plan: PartPlan,
+    bad: BadRows,
+    stages: Stages,
+) -> Log:
+    """Cuts logs into parts, twice where some ids turn out late to be text."""
+    work = work_folder(folder)
+    text = any(log.text_items for log in logs.values())
+    try:
+        return _read_as(text, logs, work, plan, bad, stages)
+    except TextIdsError:
+        shutil.rmtree(work)
+        bad.clear()
+    return _read_as(True, logs, work_folder(folder), plan, bad, stages)
+
+
+def _read_as(
+    text: bool,
+    logs: Mapping[str, ClickLog],
+    work: Path,
+    plan: PartPlan,
+    bad: BadRows,
+    stages: Stages,
+) -> Log:
+    """Cuts logs into parts, the ids of items read as text or as numbers."""
+    items = ItemCodes()
+    parts = {}
+    for role, log in logs.items():
+        parts[role] = Parts(items, work, role, plan)
+        stages.stage(f"reading {log.path}")
+        with (
+            contextlib.closing(parts[role]),
+            contextlib.closing(read_ahead(log.batches(text, bad))) as batches,
+        ):
+            for batch in batches:
+                if len(batch.session):
+                    parts[role].append(batch)
+                stages.count(*log.progress())
+        if role == "train" and not parts[role].rows:
+            raise UserError(f"{log.path}: no rows; expected one row an event")
+    return Log(parts["train"], parts.get("test"), items, work)
