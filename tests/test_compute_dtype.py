@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from test_config_steps import shrunk
-from test_configs import PUBLISHED, get_config
+from test_configs import get_config
 
 from experiments.assembly import run_parts
 from tron_jax.data.sessions import open_prepared
@@ -208,23 +208,6 @@ def test_ranks_are_the_same_for_the_same_state(config, tiny_data, compilations):
             ranks.append(parts.evaluator(state.params, state.items, 0, test))
     tiny.assert_same_bits(*ranks)
     assert len(ranks[0]["exact"].higher)
-<<<<<<< HEAD
-
-
-@pytest.mark.parametrize("config", PUBLISHED)
-def test_every_config_takes_a_step(config, tiny_data, compilations):
-    parts = built(get_config(config), tiny_data, "bfloat16")
-    batch, _ = parts.batches.dispatch_at(0, 1)
-    with tiny.compiled_once(compilations):
-        before = jax.jit(parts.init)()
-        after, totals = jax.jit(parts.train_step)(before, batch, parts.constants)
-    assert np.sum(totals.loss) > 0
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert old.dtype == new.dtype
-        assert np.isfinite(new).all()
-    assert (after.items.table != before.items.table).any()
-=======
->>>>>>> w-sampling
 
 
 def test_another_name_is_refused_with_those_that_exist():
