@@ -68,7 +68,7 @@ def parse_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def refuse_stray(rest: Sequence[str]) -> None:
-    """Raises UserError where something is left of a command line beside its program."""
+    """Raises UserError where a command line holds more than its program and flags."""
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}; every option is a --flag=")
 

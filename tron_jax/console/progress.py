@@ -43,7 +43,7 @@ class Progress:
         *,
         unit: str,
         done: int = 0,
-        every: float = 0.2,
+        interval: float = 0.2,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -55,14 +55,14 @@ class Progress:
             the label is all that is shown. It may be set later, and so may ``unit``.
           unit: the plural that is counted, such as "sessions".
           done: units that were done before the clock started, as in a resumed epoch.
-          every: seconds between two drawings at least.
+          interval: seconds between two drawings at least.
           stream: stderr, unless a test says otherwise.
           clock: seconds that only rise.
         """
         self.label = label
         self.total = total
         self.unit = unit
-        self._every = every
+        self._interval = interval
         self._stream = sys.stderr if stream is None else stream
         self._shown = _is_terminal(self._stream)
         self._clock = clock
@@ -87,7 +87,7 @@ class Progress:
         """
         now = self._clock()
         complete = self.total is not None and done >= self.total
-        if not self._shown or (now - self._drawn < self._every and not complete):
+        if not self._shown or (now - self._drawn < self._interval and not complete):
             return
         self._drawn = now
         while len(self._past) > 1 and now - self._past[1][0] > RATE_WINDOW:

@@ -104,8 +104,8 @@ def in_two_stages(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     members = members.reshape(events, -1)
     found = jnp.take_along_axis(scores, members, axis=1, mode="promise_in_bounds")
     found = _nan_first(found).reshape(events, GROUP, k)
-    values, place = _highest(found, best, k)
-    return values, jnp.take_along_axis(members, place, 1, mode="promise_in_bounds")
+    values, column = _highest(found, best, k)
+    return values, jnp.take_along_axis(members, column, 1, mode="promise_in_bounds")
 
 
 def _nan_first(scores: jax.Array) -> jax.Array:
@@ -137,14 +137,14 @@ def _highest(
       k: how many.
 
     Returns:
-      [N, k] values and their places among members · groups.
+      [N, k] values and their numbers among members · groups.
     """
     events, size, groups = scores.shape
     member = lax.broadcasted_iota(jnp.int32, scores.shape, 1)
     is_highest = (scores == maxima[:, None]) | jnp.isnan(scores)
     first = jnp.where(is_highest, member, size).min(1)
-    # A maximum no longer stands in its own place, the first where it is found. What
-    # does is below all scores, or a group of which nothing counts could be found twice.
+    # A maximum is taken out of its group, where it is found first. What replaces it is
+    # below all scores, or a group of which nothing counts could be found twice.
     others = jnp.where(member == first[:, None], -jnp.inf, scores)
     ordered = jnp.concatenate([maxima, others.reshape(events, -1)], axis=1)
     values, found = lax.top_k(ordered, k)
