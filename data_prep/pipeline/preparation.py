@@ -39,13 +39,6 @@ class PreparedSet(NamedTuple):
     counts: list[StepCount]
 
 
-def work_folder(folder: Path) -> Path:
-    """Makes the folder of temporary files in the one being written."""
-    work = folder / "parts"
-    work.mkdir()
-    return work
-
-
 def prepare_set(
     folder: Path,
     log: Log,
@@ -87,22 +80,15 @@ def prepare_set(
         stages.stage("writing the set")
         assert log.items.ids is not None
         raw_ids = plain_ids(log.items.ids).take(pa.array(number.codes()))
-        about = _about(recipe, counts, sources)
+        steps = [count._asdict() for count in counts]
+        about: dict[str, object] = {
+            "name": recipe.name,
+            "filters": {**recipe.filters._asdict(), "steps": steps},
+            "split": recipe.split,
+            "sources": sources,
+        }
         stats = write_prepared(folder, train_writer, test_writer, raw_ids, about)
     return PreparedSet(stats, counts)
-
-
-def _about(
-    recipe: Recipe, counts: list[StepCount], sources: list[dict[str, object]]
-) -> dict[str, object]:
-    """Returns what stats.json says of how the set was made."""
-    steps = [count._asdict() for count in counts]
-    return {
-        "name": recipe.name,
-        "filters": {**recipe.filters._asdict(), "steps": steps},
-        "split": recipe.split,
-        "sources": sources,
-    }
 
 
 def print_summary(prepared: PreparedSet, paper: str | None = None) -> None:

@@ -36,11 +36,8 @@ def hash_set(
     """
     ids = _IdsHash()
     ids.update(raw_ids)
-    parts = {"train": train.by_array(), "test": test.by_array()}
-    hashes = {
-        f"{n}.{array}": h for n, part in parts.items() for array, h in part.items()
-    }
-    return hashes | {"raw_ids": ids.hexdigest()}
+    parts = train.by_name("train") | test.by_name("test")
+    return parts | {"raw_ids": ids.hexdigest()}
 
 
 class SessionHashes:
@@ -63,13 +60,13 @@ class SessionHashes:
         self._ids.update(chunk.ids)
         self._events += len(chunk.items)
 
-    def by_array(self) -> dict[str, str]:
-        """Returns the hash of each array."""
+    def by_name(self, part: str) -> dict[str, str]:
+        """Returns the hash of each array of the part, "train" or "test"."""
         return {
-            "items": self._items.hexdigest(),
-            "offsets": self._offsets.hexdigest(),
-            "start_time": self._start_time.hexdigest(),
-            "session": self._ids.hexdigest(),
+            f"{part}.items": self._items.hexdigest(),
+            f"{part}.offsets": self._offsets.hexdigest(),
+            f"{part}.start_time": self._start_time.hexdigest(),
+            f"{part}.session": self._ids.hexdigest(),
         }
 
 

@@ -113,11 +113,9 @@ class SessionsWriter:
         batch = pa.record_batch(columns)
         path = self._folder / f"{self._name}.arrow"
         options = pa.ipc.IpcWriteOptions(compression=None)
-        with path.open("wb", buffering=0) as file:
-            sink = _ReleasingFile(
-                file, [m for m in maps.values() if isinstance(m, mmap.mmap)]
-            )
-            sink = pa.PythonFile(sink, mode="w")
+        mapped = [m for m in maps.values() if isinstance(m, mmap.mmap)]
+        with _ReleasingFile(path, mapped) as file:
+            sink = pa.PythonFile(file, mode="w")
             with pa.ipc.new_file(sink, batch.schema, options=options) as writer:
                 writer.write_batch(batch)
         return path
@@ -141,23 +139,18 @@ class SessionsWriter:
             self._flat(column).unlink(missing_ok=True)
 
 
-class _ReleasingFile(io.RawIOBase):
+class _ReleasingFile(io.FileIO):
     """A file to which whole maps are written without their staying in memory."""
 
-    def __init__(self, file: io.FileIO, maps: Sequence[mmap.mmap]) -> None:
-        self._file, self._maps = file, maps
+    def __init__(self, path: Path, maps: Sequence[mmap.mmap]) -> None:
+        super().__init__(path, "w")
+        self._maps = maps
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
+    def write(self, data: Any, /) -> int:
         rest = memoryview(data).cast("B")
         while len(rest):
-            rest = rest[self._file.write(rest[:_PIECE]) :]
+            rest = rest[super().write(rest[:_PIECE]) :]
             for mapped in self._maps:
                 if hasattr(mmap, "MADV_DONTNEED"):
                     mapped.madvise(mmap.MADV_DONTNEED)
         return len(data)
-
-    def tell(self) -> int:
-        return self._file.tell()

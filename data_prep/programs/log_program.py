@@ -10,12 +10,7 @@ from absl import flags
 
 from data_prep.pipeline.disk import require_space, rows_need
 from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
-from data_prep.pipeline.preparation import (
-    PreparedSet,
-    Recipe,
-    prepare_set,
-    work_folder,
-)
+from data_prep.pipeline.preparation import PreparedSet, Recipe, prepare_set
 from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError, read_ahead
 from tron_jax.console.stages import Stages
@@ -111,14 +106,14 @@ def _read(
     stages: Stages,
 ) -> Log:
     """Cuts logs into parts, twice where some ids turn out late to be text."""
-    work = work_folder(folder)
+    work = folder / "parts"
     text = any(log.text_items for log in logs.values())
     try:
         return _read_as(text, logs, work, plan, bad, stages)
     except TextIdsError:
         shutil.rmtree(work)
         bad.clear()
-    return _read_as(True, logs, work_folder(folder), plan, bad, stages)
+    return _read_as(True, logs, work, plan, bad, stages)
 
 
 def _read_as(
@@ -130,8 +125,8 @@ def _read_as(
     stages: Stages,
 ) -> Log:
     """Cuts logs into parts, the ids of items read as text or as numbers."""
-    items = ItemCodes()
-    parts = {}
+    work.mkdir()
+    items, parts = ItemCodes(), {}
     for role, log in logs.items():
         parts[role] = Parts(items, work, role, plan)
         stages.stage(f"reading {log.path}")
