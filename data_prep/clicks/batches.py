@@ -35,14 +35,7 @@ def plain_ids(ids: pa.Array) -> pa.Array:
 
 
 def lengths_and_bytes(texts: pa.Array) -> tuple[np.ndarray, pa.Buffer | bytes]:
-    """Returns what strings consist of, without copying their text.
-
-    Args:
-      texts: [ids] strings, no nulls.
-
-    Returns:
-      [ids] int32 length of each in bytes, and the UTF-8 of all end to end.
-    """
+    """Returns [ids] int32 bytes of each string, and the UTF-8 of all, uncopied."""
     if not len(texts):
         return np.zeros(0, np.int32), b""
     _, offset_buffer, text = texts.buffers()

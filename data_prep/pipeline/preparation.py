@@ -52,11 +52,8 @@ def prepare_set(
       folder: where the set goes; ``log.folder`` is in it and is removed.
       log: the raw log, which is used up.
       recipe: what to do with it.
-      sources: the raw files.
+      sources: the raw files, as stats.json describes them.
       stages: shows what is being done.
-
-    Returns:
-      What was written.
 
     Raises:
       UserError: if too little is left of the log, or too much for the format.
@@ -92,12 +89,7 @@ def prepare_set(
 
 
 def print_summary(prepared: PreparedSet, paper: str | None = None) -> None:
-    """Prints what each step left and the set's counts, below them the row of Table 1.
-
-    Args:
-      prepared: the set that was written.
-      paper: its name in the paper's Table 1, if it has one.
-    """
+    """Prints what each step left and the set's counts, as ``print_counts`` does."""
     for count in prepared.counts:
         print(
             f"{count.step}: {count.sessions:,} sessions, {count.events:,} events, "

@@ -24,15 +24,10 @@ def fingerprint(num_items: int, hashes: Mapping[str, str]) -> str:
 def hash_set(
     train: "SessionHashes", test: "SessionHashes", raw_ids: pa.Array
 ) -> dict[str, str]:
-    """Hashes each array of a set.
+    """Returns the SHA-256 of each array of a set, such as ``train.items``, in hex.
 
-    Args:
-      train: has seen all train sessions.
-      test: has seen all test sessions.
-      raw_ids: [num_items] the user's own id of item 1, 2, …
-
-    Returns:
-      Hexadecimal SHA-256 by name, such as ``train.items``.
+    ``train`` and ``test`` have seen all sessions; raw_ids: [num_items] the user's own
+    id of item 1, 2, …
     """
     ids = _IdsHash()
     ids.update(raw_ids)

@@ -31,12 +31,9 @@ class SessionsWriter:
     """
 
     def __init__(self, folder: Path, name: str, limit: int = INT32_MAX) -> None:
-        """Opens the flat files, which ``close`` removes.
+        """Opens the flat files of "train" or "test", which ``close`` removes.
 
-        Args:
-          folder: where all files lie.
-          name: of this part of the set, "train" or "test".
-          limit: events, or bytes of text ids, that int32 offsets can count.
+        Offsets can count ``limit`` events, or bytes of text ids.
         """
         self.num_sessions = self.num_events = self._text_bytes = 0
         self.hashes = SessionHashes()
@@ -50,11 +47,7 @@ class SessionsWriter:
         self._append("offsets", np.zeros(1, np.int32))
 
     def append(self, chunk: SessionChunk) -> None:
-        """Adds sessions.
-
-        Raises:
-          UserError: if there are more than offsets can count.
-        """
+        """Adds sessions; raises UserError if they are more than offsets can count."""
         self._append("items", chunk.items.astype(np.int32, copy=False))
         self._append("offsets", self._ends(chunk.lengths, self.num_events, "events"))
         self._append_ids(chunk.ids)

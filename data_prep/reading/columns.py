@@ -24,11 +24,7 @@ class LogColumns(NamedTuple):
     time_unit: str = "s"
 
     def find(self, path: Path, present: list[str]) -> list[str]:
-        """Returns the needed columns, each once.
-
-        Raises:
-          UserError: where one is missing among those present, or there twice.
-        """
+        """Returns the needed columns, each once; refuses one missing or there twice."""
         flags = zip(self._fields[:4], self[:4], strict=True)
         needed = {flag: name for flag, name in flags if name is not None}
         for flag, name in needed.items():
@@ -52,9 +48,6 @@ def to_clicks(
       columns: their names.
       first_row: the number of the first row in the file.
       text_items: whether ids of items become text where they are numbers.
-
-    Returns:
-      The clicks, one a row.
 
     Raises:
       UserError: where a value is missing or is not what it should be.

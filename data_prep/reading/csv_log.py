@@ -88,20 +88,10 @@ def parse_csv_lines(
     types: Mapping[str, pa.DataType],
     nulls: Sequence[str] = (),
 ) -> pa.Table:
-    """Parses whole lines without a header.
+    """Parses whole lines to a table of those columns that have a type.
 
-    Args:
-      data: lines, not all of them blank.
-      names: of all columns.
-      delimiter: between two of them.
-      types: of the columns to read, by name.
-      nulls: what stands for a missing value.
-
-    Returns:
-      The rows: as many as there are lines, unless a quote is open or a line is blank.
-
-    Raises:
-      pa.ArrowInvalid: if a line is malformed.
+    There is a row for each line, unless a quote is open or a line is blank. Raises
+    pa.ArrowInvalid where a line is malformed.
     """
     return pyarrow.csv.read_csv(
         pa.BufferReader(data),

@@ -113,17 +113,14 @@ class YoochooseLog(PublicLog):
 def _with_ids(
     session: pa.ChunkedArray, item: pa.ChunkedArray, times: np.ndarray
 ) -> ClickBatch | None:
-    """Makes a batch, if all ids are given."""
-    session, item = session.combine_chunks(), item.combine_chunks()
-    if session.null_count or item.null_count:
+    """Makes a batch; None where a text id is empty or has spaces around it."""
+    ids = session.combine_chunks(), item.combine_chunks()
+    if pa.types.is_string(session.type) and not all(map(_trimmed, ids)):
         return None
-    if pa.types.is_string(session.type) and not (_trimmed(session) and _trimmed(item)):
-        return None
-    return ClickBatch(session, item, times)
+    return ClickBatch(*ids, times)
 
 
 def _trimmed(ids: pa.Array) -> bool:
-    """Whether text ids are neither empty nor begin or end with spaces."""
     trimmed = pc.call_function("utf8_trim_whitespace", [ids])
     shortest = pc.call_function("binary_length", [ids]).to_numpy().min(initial=1)
     return shortest > 0 and trimmed.equals(ids)

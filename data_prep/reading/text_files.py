@@ -39,10 +39,8 @@ class TextFile:
     def __init__(self, path: Path, block_bytes: int, codec: str | None = None) -> None:
         """Checks that the file can be opened.
 
-        Args:
-          path: the file; gzip is known by its first bytes.
-          block_bytes: size of a block, about.
-          codec: another compression, as pyarrow calls it.
+        Blocks have about ``block_bytes``. Gzip is known by its first bytes; ``codec``
+        is another compression, as pyarrow calls it.
         """
         self.path = path
         self._block_bytes = block_bytes
@@ -75,10 +73,7 @@ class TextFile:
     def blocks(self, header: bool) -> Generator[Block]:
         """Yields the file's lines in blocks, but for blocks that are blank.
 
-        A thread reads the next block meanwhile.
-
-        Args:
-          header: whether to leave the first line out.
+        A thread reads on meanwhile. ``header`` leaves the first line out.
         """
         self._start_reading()
         for block in self._whole_blocks():
@@ -156,7 +151,7 @@ class _ObservedFile(io.FileIO):
         super().__init__(path)
         self._observe = observe
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
         self._observe(data)
         return data

@@ -95,8 +95,7 @@ class TableLog(TextLog):
     def _parse_table(self, data: bytes, where: str) -> pa.Table:
         """Parses lines, not all of them blank, to a table of the needed columns.
 
-        Raises:
-          UserError: where one is malformed, ``where`` being its file and row.
+        Names ``where``, a file and row, in the UserError about a malformed one.
         """
 
 
