@@ -12,8 +12,8 @@ DAY = 86_400_000_000  # microseconds
 class ClickBatch(NamedTuple):
     """Rows of a raw log, one an event, in raw order.
 
-    session, item: [rows] raw ids, int64 or string throughout a log, each as it is or by
-    a dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
+    session, item: [rows] raw ids throughout a log, int64, or string as it is or by a
+    dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
     [rows] numbers.
     """
 

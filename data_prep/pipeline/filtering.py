@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -47,13 +48,7 @@ def filter_and_split(
     test together; again sessions of enough events; the split; then test loses the items
     that train lacks, and the sessions which that makes too short.
 
-    Args:
-      log: the raw log, which is used up.
-      filters: what to keep.
-      rule: which sessions become test where the log has no test part; none if None.
-      train: is given the train sessions.
-      test: is given the test sessions.
-      stages: shows how many parts are done.
+    The log is used up; what is left of it goes to ``train`` and ``test``.
 
     Returns:
       What was left of both together after each step.
@@ -167,7 +162,8 @@ class _StepCounts:
 
     def __init__(self, num_items: int) -> None:
         self._num_items = num_items
-        self._counts: dict[str, StepCount] = {}
+        self._sessions: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
         self._occur: dict[str, np.ndarray] = {}  # [num_items] bool
         self._last: tuple[pa.Table, int, np.ndarray] | None = None
 
@@ -180,15 +176,14 @@ class _StepCounts:
             occur[events["item"].to_numpy()] = True
             self._last = events, int(np.count_nonzero(lengths)), occur
         _, sessions, occur = self._last
-        before = self._counts.get(step, StepCount(step, 0, 0, 0))
-        occur = self._occur[step] = self._occur.get(step, False) | occur
-        self._counts[step] = StepCount(
-            step,
-            before.sessions + sessions,
-            before.events + events.num_rows,
-            int(np.count_nonzero(occur)),
-        )
+        self._sessions[step] += sessions
+        self._events[step] += events.num_rows
+        self._occur[step] = self._occur.get(step, False) | occur
 
     def totals(self) -> list[StepCount]:
         """Returns what was left after each step, in their order."""
-        return list(self._counts.values())
+        items = {step: np.count_nonzero(occur) for step, occur in self._occur.items()}
+        return [
+            StepCount(step, self._sessions[step], self._events[step], int(count))
+            for step, count in items.items()
+        ]

@@ -5,7 +5,7 @@ import io
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,9 +41,7 @@ class SessionsWriter:
         self._folder, self._name, self._limit = folder, name, limit
         self._id_type: pa.DataType = pa.int64()
         self._timed = True
-        self._files: dict[str, BinaryIO] = {}
-        for column in _COLUMNS:
-            self._files[column] = self._flat(column).open("wb")
+        self._files = {column: self._flat(column).open("wb") for column in _COLUMNS}
         self._append("offsets", np.zeros(1, np.int32))
 
     def append(self, chunk: SessionChunk) -> None:

@@ -42,12 +42,8 @@ def to_clicks(
 ) -> ClickBatch:
     """Checks rows as they were read and brings each column to its type.
 
-    Args:
-      table: the needed columns.
-      path: the file that they are from.
-      columns: their names.
-      first_row: the number of the first row in the file.
-      text_items: whether ids of items become text where they are numbers.
+    Messages count rows from ``first_row``; with ``text_items``, ids of items become
+    text where they are numbers.
 
     Raises:
       UserError: where a value is missing or is not what it should be.

@@ -142,6 +142,5 @@ def check_time(microseconds: int) -> int:
 
 def times_in_range(times: np.ndarray, unit: int = 1) -> bool:
     """Whether no time, in units of so many microseconds, is before 1970 or too late."""
-    if not len(times):
-        return True
-    return bool(times.min() >= 0 and times.max() < _YEAR_9999 // unit)
+    limit = _YEAR_9999 // unit
+    return bool(times.min(initial=0) >= 0 and times.max(initial=0) < limit)

@@ -57,7 +57,6 @@ class TextFile:
         if not self.size:
             raise UserError(f"{path}: the file is empty")
         self._codec = "gzip" if gzipped else codec
-        self._start_reading()
 
     @property
     def plain_size(self) -> int:
@@ -75,17 +74,13 @@ class TextFile:
 
         A thread reads on meanwhile. ``header`` leaves the first line out.
         """
-        self._start_reading()
+        self.bytes_read, self._digest = 0, hashlib.sha256()
         for block in self._whole_blocks():
             if header and block.first_line == 1:
                 body = block.data.partition(b"\n")[2]
                 block = Block(body, 2, block.num_lines - 1)
             if block.data and not block.data.isspace():
                 yield block
-
-    def _start_reading(self) -> None:
-        self.bytes_read = 0
-        self._digest = hashlib.sha256()
 
     def _whole_blocks(self) -> Iterator[Block]:
         line, rest = 1, b""
