@@ -35,7 +35,10 @@ def plain_ids(ids: pa.Array) -> pa.Array:
 
 
 def lengths_and_bytes(texts: pa.Array) -> tuple[np.ndarray, pa.Buffer | bytes]:
-    """Returns [ids] int32 bytes of each string, and the UTF-8 of all, uncopied."""
+    """Returns how many bytes each string has, [ids] int32, and all of them, uncopied.
+
+    There are no nulls among the strings.
+    """
     if not len(texts):
         return np.zeros(0, np.int32), b""
     _, offset_buffer, text = texts.buffers()

@@ -24,7 +24,7 @@ class LogColumns(NamedTuple):
     time_unit: str = "s"
 
     def find(self, path: Path, present: list[str]) -> list[str]:
-        """Returns the needed columns, each once; refuses one missing or there twice."""
+        """Returns the needed columns; UserError if one is missing or there twice."""
         flags = zip(self._fields[:4], self[:4], strict=True)
         needed = {flag: name for flag, name in flags if name is not None}
         for flag, name in needed.items():

@@ -35,9 +35,7 @@ class JsonLog(text_log.TableLog):
             for name in needed
         }
         types = {name: _type_of_most(values[name]) for name in needed}
-        self.id_bytes = text_log.mean_id_bytes(
-            [str(one) for one in values[columns.session]]
-        )
+        self.id_bytes = text_log.mean_id_bytes(values[columns.session])
         self.text_items = pa.types.is_string(types[columns.item])
         for name in needed:  # whole numbers at first must not forbid others later
             is_id = name in (columns.session, columns.item)
