@@ -1,5 +1,6 @@
 """Settings that must stand before JAX starts, and what tests share."""
 
+import gc
 import os
 import shutil
 import signal
@@ -24,6 +25,13 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # A shell that ignores SIGINT passes that on, to us and to the children of tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish(session):
+    # What is imported by now stays: to look through it for garbage takes a twentieth.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_configure(config):

@@ -94,8 +94,8 @@ def test_restores_the_bits(tmp_path):
 def test_state_may_be_donated_at_once_and_resumes_exactly(tmp_path):
     @jax.jit
     def start():
-        rows = jax.random.normal(jax.random.key(0), (20_000, 100))
-        return Table(rows, jnp.zeros(20_000, jnp.int32))
+        rows = jax.random.normal(jax.random.key(0), (10_000, 100))
+        return Table(rows, jnp.zeros(10_000, jnp.int32))
 
     def update(state):
         return Table(jnp.sin(state.rows * 3), state.last + 1)

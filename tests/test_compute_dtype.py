@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from test_config_steps import shrunk
-from test_configs import PUBLISHED, get_config
+from test_configs import get_config
 
 from experiments.assembly import run_parts
 from tron_jax.data.sessions import open_prepared
@@ -20,6 +20,7 @@ from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 
 HIDDEN, EVENTS, SESSION = 64, 192, 8
 DTYPES = ("float32", "bfloat16")
+PLATFORMS = ("cuda", "tpu")
 MAKE = {
     "sasrec": lambda dtype, dropout=0.0: make_sasrec(
         SASRecSettings(
@@ -85,8 +86,8 @@ def root_mean_square(x):
 
 @pytest.mark.parametrize("name", MAKE)
 def test_every_matmul_of_a_trained_encoder_takes_bfloat16(name):
-    traced = encode(name, "bfloat16", 0.2).trace(*arguments(name))
-    for platform in ("cuda", "tpu"):
+    traced = encode(name, "bfloat16", 0.3).trace(*arguments(name))
+    for platform in PLATFORMS:
         found = dots(traced.lower(lowering_platforms=(platform,)).as_text())
         # two layers of query, key and value; scores; mixture; out; feed-forward
         assert len(found) == {"sasrec": 12, "gru4rec": 2}[name]
@@ -107,10 +108,9 @@ def test_lowered_steps_hold_bfloat16_where_asked_for_and_evaluation_never(
         for leaf in jax.tree.leaves((state, after)):
             assert leaf.dtype in (jnp.float32, jnp.int32)
         traced = jax.jit(parts.train_step).trace(state, *parts.batches.shapes[:1])
-        for platform in ("cuda", "tpu"):
-            text = traced.lower(lowering_platforms=(platform,)).as_text()
-            assert ("bf16" in text) == (dtype == "bfloat16")
-            assert (("bf16", "bf16", "bf16") in dots(text)) == (dtype == "bfloat16")
+        text = traced.lower(lowering_platforms=PLATFORMS).as_text()
+        assert ("bf16" in text) == (dtype == "bfloat16")
+        assert (("bf16", "bf16", "bf16") in dots(text)) == (dtype == "bfloat16")
         for program in parts.evaluator.trace(state.params, state.items).values():
             assert "bf16" not in program.lower().as_text()
 
@@ -119,17 +119,16 @@ def test_lowered_steps_hold_bfloat16_where_asked_for_and_evaluation_never(
 def test_hidden_states_are_float32_and_within_a_bound_of_those_in_float32(name):
     """Two layers of matmuls, each off by 2^-9 at most: a hundredth, all in all."""
     inputs = arguments(name)
-    for dropout in (0.0, 0.3):
-        (exact, carry), (rough, rough_carry) = (
-            encode(name, dtype, dropout)(*inputs) for dtype in DTYPES
-        )
-        for left, right in ((exact, rough), *zip(carry, rough_carry, strict=True)):
-            assert left.dtype == right.dtype == jnp.float32
-        error = np.asarray(rough - exact)
-        assert 0 < root_mean_square(error) < 0.01 * root_mean_square(exact)
-        assert np.abs(error).max() < 0.05 * np.abs(exact).max()
-        # the same are dropped
-        np.testing.assert_array_equal(rough == 0, exact == 0)
+    (exact, carry), (rough, rough_carry) = (
+        jax.device_get(encode(name, dtype, 0.3)(*inputs)) for dtype in DTYPES
+    )
+    for left, right in ((exact, rough), *zip(carry, rough_carry, strict=True)):
+        assert left.dtype == right.dtype == jnp.float32
+    error = rough - exact
+    assert 0 < root_mean_square(error) < 0.01 * root_mean_square(exact)
+    assert np.abs(error).max() < 0.05 * np.abs(exact).max()
+    # the same are dropped
+    np.testing.assert_array_equal(rough == 0, exact == 0)
 
 
 def test_a_states_error_does_not_grow_with_its_session():
@@ -209,20 +208,6 @@ def test_ranks_are_the_same_for_the_same_state(config, tiny_data, compilations):
             ranks.append(parts.evaluator(state.params, state.items, 0, test))
     tiny.assert_same_bits(*ranks)
     assert len(ranks[0]["exact"].higher)
-
-
-@pytest.mark.parametrize("config", PUBLISHED)
-def test_every_config_takes_a_step(config, tiny_data, compilations):
-    parts = built(get_config(config), tiny_data, "bfloat16")
-    batch, _ = parts.batches.dispatch_at(0, 1)
-    with tiny.compiled_once(compilations):
-        before = jax.jit(parts.init)()
-        after, totals = jax.jit(parts.train_step)(before, batch, parts.constants)
-    assert np.sum(totals.loss) > 0
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert old.dtype == new.dtype
-        assert np.isfinite(new).all()
-    assert (after.items.table != before.items.table).any()
 
 
 def test_another_name_is_refused_with_those_that_exist():

@@ -94,7 +94,8 @@ def test_auto_is_resolved_once(tiny_data, monkeypatch):
 def test_validation(tmp_path, train, evaluate, share, judged_by):
     """Both splits are evaluated; validation alone decides which checkpoint is best."""
     workdir = tmp_path / "run"
-    status, out, _ = train(workdir, "dense", data__validation=share)
+    fields = {"data__validation": share, "checkpoint__every_steps": 1000}
+    status, out, _ = train(workdir, "dense", **fields)
     assert status == 0
     last = max(line["step"] for line in metrics_writer.read(workdir / "metrics.jsonl"))
     held_out = round(share * tiny.TRAIN_SESSIONS)

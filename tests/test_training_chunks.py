@@ -1,5 +1,6 @@
 """The loop where a dispatch makes many steps."""
 
+import dataclasses
 import itertools
 import signal
 
@@ -34,23 +35,20 @@ def make_batches(steps_per_call):
     return SlotBatches(sessions, 8, 6, steps_per_call)
 
 
-def make_train_step(bad=None):
+def train_step(state, batch, bad):
     """Weights that mix up all they have seen; a loss that no two steps share.
 
-    Sums of such losses depend on the order of adding in their last bits.
+    Sums of such losses depend on the order of adding in their last bits. What a step is
+    given besides is the one whose loss is not finite.
     """
-
-    def train_step(state, batch, constants):
-        step = state.step + 1
-        seen = jnp.sum(batch.weight * jnp.sin(batch.items + 0.1 * step))
-        params = 0.9 * state.params + seen
-        carry = jnp.where(batch.position == 0, 0.0, state.carry) + batch.items
-        loss = jnp.abs(params) + 1e-3 * jnp.sum(carry)
-        loss = loss if bad is None else jnp.where(step == bad, jnp.nan, loss)
-        totals = LossTotals(loss, jnp.sum(batch.weight))
-        return TrainState(step, params, (), (), carry), totals
-
-    return train_step
+    step = state.step + 1
+    seen = jnp.sum(batch.weight * jnp.sin(batch.items + 0.1 * step))
+    params = 0.9 * state.params + seen
+    carry = jnp.where(batch.position == 0, 0.0, state.carry) + batch.items
+    loss = jnp.abs(params) + 1e-3 * jnp.sum(carry)
+    loss = jnp.where(step == bad, jnp.nan, loss)
+    totals = LossTotals(loss, jnp.sum(batch.weight))
+    return TrainState(step, params, (), (), carry), totals
 
 
 def first_state():
@@ -62,14 +60,16 @@ PROGRAMS = {}
 
 def program(batches, bad):
     """Compiled once for each length of chunk."""
-    if (batches.steps_per_call, bad) not in PROGRAMS:
-        PROGRAMS[batches.steps_per_call, bad] = compile_steps(
-            repeat(make_train_step(bad)), jax.eval_shape(first_state), batches.shapes
+    steps = batches.steps_per_call
+    if steps not in PROGRAMS:
+        state = jax.eval_shape(first_state)
+        PROGRAMS[steps] = compile_steps(
+            repeat(train_step), state, batches.shapes, jnp.int32(0)
         )
-    return PROGRAMS[batches.steps_per_call, bad]
+    return dataclasses.replace(PROGRAMS[steps], constants=jnp.int32(bad))
 
 
-def train(workdir, steps_per_call, stop=lambda: False, bad=None, **plan):
+def train(workdir, steps_per_call, stop=lambda: False, bad=0, **plan):
     """Starts or resumes a run; returns its state and step."""
     batches = make_batches(steps_per_call)
     settings = {"log_every": LOG_EVERY, "save_every": SAVE_EVERY} | plan
