@@ -14,14 +14,8 @@ from typing import Any
 
 from absl import flags
 
+from data_prep.prepared import histograms
 from data_prep.prepared.checks import Catalogue, check_hashes, read_catalogue
-from data_prep.prepared.histograms import (
-    Histogram,
-    as_text,
-    draw,
-    item_popularity,
-    session_lengths,
-)
 from data_prep.prepared.report import TABLE_1, print_counts
 from tron_jax.console.program import run
 from tron_jax.data.sessions import PreparedData, Sessions, open_prepared
@@ -64,13 +58,13 @@ def main(values: flags.FlagValues) -> None:
     print_counts(data.stats, names[0] if names else None)
     _print_making(data.stats)
     checked = check_hashes(data, catalogue) if values.check else 0
-    histograms = _histograms(data, catalogue)
-    for histogram in histograms:
-        print(f"\n{as_text(histogram)}")
+    drawn = _histograms(data, catalogue)
+    for histogram in drawn:
+        print(f"\n{histograms.as_text(histogram)}")
     for name, sessions in (("train", data.train), ("test", data.test)):
         _print_sessions(name, sessions, catalogue, values.sessions)
     if values.plot is not None:
-        _plot(histograms, values.plot)
+        _plot(drawn, values.plot)
     if checked:
         print(
             f"\nwhole: {checked} arrays match their hashes, and those the fingerprint"
@@ -101,18 +95,18 @@ def _print_making(stats: dict[str, Any]) -> None:
         print("made up:", ", ".join(f"{k} {v}" for k, v in stats["made"].items()))
 
 
-def _histograms(data: PreparedData, catalogue: Catalogue) -> list[Histogram]:
-    histograms = [
-        session_lengths(sessions.lengths, name)
+def _histograms(data: PreparedData, catalogue: Catalogue) -> list[histograms.Histogram]:
+    lengths = [
+        histograms.session_lengths(sessions.lengths, name)
         for name, sessions in (("train", data.train), ("test", data.test))
         if sessions.num_sessions
     ]
-    return [*histograms, item_popularity(catalogue.train_events)]
+    return [*lengths, histograms.item_popularity(catalogue.train_events)]
 
 
-def _plot(histograms: list[Histogram], path: str) -> None:
-    size = (8, 3 * len(histograms))
-    if not save(path, lambda figure: draw(figure, histograms), size):
+def _plot(drawn: list[histograms.Histogram], path: str) -> None:
+    size = (8, 3 * len(drawn))
+    if not save(path, lambda figure: histograms.draw(figure, drawn), size):
         what = "--plot needs matplotlib: pip install 'tron-jax[plots]'"
         raise UserError(what)
     print(f"\nhistograms written to {path}")

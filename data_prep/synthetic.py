@@ -59,27 +59,22 @@ def main(values: flags.FlagValues) -> None:
         "made": {"profile": values.profile, "seed": values.seed},
     }
     require_space(Path(values.out), _bytes(profile, sum(num_sessions), num_items))
-    stages = Stages()
-    try:
-        with (
-            new_folder(Path(values.out)) as folder,
-            closing(SessionsWriter(folder, "train")) as train,
-            closing(SessionsWriter(folder, "test")) as test,
-        ):
-            stages.stage("drawing what goes together")
-            model = draw_model(num_items, values.seed)
-            for part, writer in enumerate((train, test)):
-                stages.stage(f"drawing {('train', 'test')[part]} sessions")
-                for chunk in draw_sessions(
-                    model, profile, num_sessions, part, values.seed
-                ):
-                    writer.append(chunk)
-                    stages.count("sessions", writer.num_sessions, num_sessions[part])
-            stages.stage("writing")
-            raw_ids = pa.array(np.arange(1, num_items + 1))
-            stats = write_prepared(folder, train, test, raw_ids, about)
-    finally:
-        stages.close()
+    with (
+        closing(Stages()) as stages,
+        new_folder(Path(values.out)) as folder,
+        closing(SessionsWriter(folder, "train")) as train,
+        closing(SessionsWriter(folder, "test")) as test,
+    ):
+        stages.stage("drawing what goes together")
+        model = draw_model(num_items, values.seed)
+        for part, writer in enumerate((train, test)):
+            stages.stage(f"drawing {('train', 'test')[part]} sessions")
+            for chunk in draw_sessions(model, profile, num_sessions, part, values.seed):
+                writer.append(chunk)
+                stages.count("sessions", writer.num_sessions, num_sessions[part])
+        stages.stage("writing")
+        raw_ids = pa.array(np.arange(1, num_items + 1))
+        stats = write_prepared(folder, train, test, raw_ids, about)
     print_counts(stats, values.profile)
 
 

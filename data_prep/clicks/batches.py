@@ -12,8 +12,8 @@ DAY = 86_400_000_000  # microseconds
 class ClickBatch(NamedTuple):
     """Rows of a raw log, one an event, in raw order.
 
-    session, item: [rows] raw ids, int64 or string throughout a log, each as it is or by
-    a dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
+    session, item: [rows] raw ids throughout a log, int64, or string as it is or by a
+    dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
     [rows] numbers.
     """
 
@@ -35,13 +35,9 @@ def plain_ids(ids: pa.Array) -> pa.Array:
 
 
 def lengths_and_bytes(texts: pa.Array) -> tuple[np.ndarray, pa.Buffer | bytes]:
-    """Returns what strings consist of, without copying their text.
+    """Returns how many bytes each string has, [ids] int32, and all of them, uncopied.
 
-    Args:
-      texts: [ids] strings, no nulls.
-
-    Returns:
-      [ids] int32 length of each in bytes, and the UTF-8 of all end to end.
+    There are no nulls among the strings.
     """
     if not len(texts):
         return np.zeros(0, np.int32), b""

@@ -59,12 +59,7 @@ def make_click_model(num_items: int, key: np.random.Generator) -> ClickModel:
 def draw_clicks(
     model: ClickModel, lengths: np.ndarray, key: np.random.Generator
 ) -> np.ndarray:
-    """Draws sessions, all of them one click further at a time.
-
-    Args:
-      model: what follows what.
-      lengths: [sessions] clicks of each session.
-      key: where the randomness comes from.
+    """Draws sessions of so many clicks, all of them one click further at a time.
 
     Returns:
       [events] int32 items, the sessions laid end to end.

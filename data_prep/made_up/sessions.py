@@ -32,16 +32,9 @@ def draw_sessions(
 ) -> Iterator[SessionChunk]:
     """Draws the sessions of train or of test, whose ids go on where train's end.
 
-    Args:
-      model: what follows what.
-      profile: how long sessions are, and over how many days they are spread.
-      num_sessions: of train and of test.
-      part: 0 for train, 1 for test.
-      seed: of all randomness.
-      chunk_size: sessions drawn together; another gives other sessions.
-
-    Yields:
-      Sessions in order of start.
+    They come in order of start. ``num_sessions`` has those of train and of test, and
+    ``part`` is 0 for train and 1 for test. Another ``chunk_size``, the sessions drawn
+    together, gives other sessions.
     """
     log_mean = (profile.log_mean, profile.test_log_mean)[part]
     begin = (0, num_sessions[0])[part]

@@ -8,13 +8,8 @@ from tron_jax.files import free_room
 # Bytes of an event apart from its session's id, which is there once: while it lies in
 # temporary parts, with time and order; or in a set and the sorted runs it is merged
 # from, where a session has two events.
-_ROW = 28
+EVENT_BYTES = 28
 _SPARE = 1 << 24
-
-
-def rows_need(rows: int, id_bytes: int = 8) -> int:
-    """Bytes of disk that preparing so many rows needs, with session ids of so many."""
-    return rows * (_ROW + id_bytes)
 
 
 def require_space(out: Path, needed: int) -> None:

@@ -1,6 +1,8 @@
 """The paper's filters and split: which step follows which, part by part."""
 
+import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -46,13 +48,7 @@ def filter_and_split(
     test together; again sessions of enough events; the split; then test loses the items
     that train lacks, and the sessions which that makes too short.
 
-    Args:
-      log: the raw log, which is used up.
-      filters: what to keep.
-      rule: which sessions become test where the log has no test part; none if None.
-      train: is given the train sessions.
-      test: is given the test sessions.
-      stages: shows how many parts are done.
+    The log is used up; what is left of it goes to ``train`` and ``test``.
 
     Returns:
       What was left of both together after each step.
@@ -83,22 +79,20 @@ def filter_and_split(
     return filtering.counts.totals()
 
 
+@dataclasses.dataclass
 class _Filtering:
     """The steps, with what they sum up over all parts."""
 
-    def __init__(
-        self,
-        log: Log,
-        filters: Filters,
-        rule: SplitRule | None,
-        train: Merger,
-        test: Merger,
-    ) -> None:
-        num_items = len(log.items)
+    log: Log
+    filters: Filters
+    rule: SplitRule | None
+    train: Merger
+    test: Merger
+
+    def __post_init__(self) -> None:
+        num_items = len(self.log.items)
         self.counts = _StepCounts(num_items)
-        self._log, self._rule = log, rule
-        self._min_length, self._min_support = filters
-        self._train, self._test = train, test
+        self._min_length, self._min_support = self.filters
         self._support = np.zeros(num_items, np.int64)
         self._in_train = np.zeros(num_items, bool)
         self._latest = LatestTimes()
@@ -106,7 +100,7 @@ class _Filtering:
 
     def waiting(self, name: str) -> SpilledParts:
         """Returns an empty store, in memory or on disk as the log is."""
-        return SpilledParts(self._log.folder, name, self._log.train.on_disk)
+        return SpilledParts(self.log.folder, name, self.log.train.on_disk)
 
     def drop_short_sessions(self, part: Part) -> Part:
         self.counts.add("read", part.events)
@@ -122,7 +116,7 @@ class _Filtering:
         self.counts.add(f"items of at least {self._min_support} events", events)
         events = steps.keep_long_sessions(events, self._min_length)
         self.counts.add(f"sessions of at least {self._min_length} events again", events)
-        if self._rule is not None:
+        if self.rule is not None:
             self._latest = latest_times(events, self._latest)
         return part._replace(events=events)
 
@@ -132,17 +126,17 @@ class _Filtering:
         train, test = part.events, nothing
         if part.is_test:
             train, test = nothing, part.events
-        elif self._rule is not None:
-            train, test = split_late(part.events, self._rule, self._latest)
+        elif self.rule is not None:
+            train, test = split_late(part.events, self.rule, self._latest)
         if train.num_rows:
             self._in_train[train["item"].to_numpy()] = True
-            self._arrange(part, train, train, self._train)
+            self._arrange(part, train, train, self.train)
         if test.num_rows:
             self._test_parts.append(part._replace(events=test))
 
     def finish_test(self) -> None:
         """Drops from test what train lacks, and arranges it."""
-        if not self._train.events:
+        if not self.train.events:
             left = self.counts.totals()
             story = "; ".join(f"{c.step}: {c.sessions:,} sessions" for c in left)
             what = f"no session of {self._min_length} events is left to train on"
@@ -150,7 +144,7 @@ class _Filtering:
         for part in self._test_parts.read():
             known = steps.keep_items(part.events, self._in_train)
             long = steps.keep_long_sessions(known, self._min_length)
-            self._arrange(part, known, long, self._test)
+            self._arrange(part, known, long, self.test)
 
     def _arrange(
         self, part: Part, known: pa.Table, long: pa.Table, merger: Merger
@@ -168,7 +162,8 @@ class _StepCounts:
 
     def __init__(self, num_items: int) -> None:
         self._num_items = num_items
-        self._counts: dict[str, StepCount] = {}
+        self._sessions: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
         self._occur: dict[str, np.ndarray] = {}  # [num_items] bool
         self._last: tuple[pa.Table, int, np.ndarray] | None = None
 
@@ -181,15 +176,14 @@ class _StepCounts:
             occur[events["item"].to_numpy()] = True
             self._last = events, int(np.count_nonzero(lengths)), occur
         _, sessions, occur = self._last
-        before = self._counts.get(step, StepCount(step, 0, 0, 0))
-        occur = self._occur[step] = self._occur.get(step, False) | occur
-        self._counts[step] = StepCount(
-            step,
-            before.sessions + sessions,
-            before.events + events.num_rows,
-            int(np.count_nonzero(occur)),
-        )
+        self._sessions[step] += sessions
+        self._events[step] += events.num_rows
+        self._occur[step] = self._occur.get(step, False) | occur
 
     def totals(self) -> list[StepCount]:
         """Returns what was left after each step, in their order."""
-        return list(self._counts.values())
+        items = {step: np.count_nonzero(occur) for step, occur in self._occur.items()}
+        return [
+            StepCount(step, self._sessions[step], self._events[step], int(count))
+            for step, count in items.items()
+        ]

@@ -5,6 +5,7 @@ one or two blocks are in memory at a time, so that memory does not grow with the
 """
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,7 @@ class Merger:
         first = self._runs[-1].stop if self._runs else 0
         sizes = 4 * ends + (_KEYS + ids.nbytes // len(ids)) * np.arange(1, len(ids) + 1)
         blocks = np.flatnonzero(np.diff(sizes // self._block, prepend=-1))
-        for begin, end in zip(blocks, [*blocks[1:], len(ids)], strict=True):
+        for begin, end in itertools.pairwise([*blocks, len(ids)]):
             self._writer.write_batch(table.slice(begin, end - begin))
         self._runs.append(range(first, first + len(blocks)))
         self._whole_ids &= pa.types.is_integer(plain_ids(ids).type)
@@ -63,12 +64,9 @@ class Merger:
     def merge(
         self, writer: SessionsWriter, number: "ItemNumbers", stages: Stages
     ) -> None:
-        """Streams the sessions in order of start, then of first appearance.
+        """Writes the sessions in order of start, then of first appearance.
 
-        Args:
-          writer: where they go.
-          number: turns item codes into the final numbers, met in this order.
-          stages: shows how many are done.
+        Items are numbered in the order in which they are met there.
         """
         if self._writer is None:
             return
@@ -157,23 +155,11 @@ def _merged(runs: list[_Run]) -> Iterator[SessionChunk]:
 
 def _sorted(table: pa.Table) -> SessionChunk:
     start, row = (table[name].to_numpy() for name in ("start", "row"))
-    order = np.lexsort((row, start))
-    lists = table["items"].combine_chunks()
-    offsets = lists.offsets.to_numpy()
-    lengths = np.diff(offsets)[order]
-    items = _laid_end_to_end(lists.values.to_numpy(), offsets[:-1][order], lengths)
-    columns = (table[name].combine_chunks() for name in ("id", "start"))
-    ids, starts = (column.take(pa.array(order)) for column in columns)
-    return SessionChunk(items, lengths, ids, starts.cast(TIME))
-
-
-def _laid_end_to_end(
-    items: np.ndarray, starts: np.ndarray, lengths: np.ndarray
-) -> np.ndarray:
-    """Concatenates the sessions ``items[start : start + length]``."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    shift = np.repeat(starts - (ends - lengths), lengths)
-    return items[shift + np.arange(len(shift))]
+    table = table.take(pa.array(np.lexsort((row, start))))
+    columns = (table[name].combine_chunks() for name in ("items", "id", "start"))
+    lists, ids, starts = columns
+    lengths = np.diff(lists.offsets.to_numpy())
+    return SessionChunk(lists.flatten().to_numpy(), lengths, ids, starts.cast(TIME))
 
 
 class ItemNumbers:

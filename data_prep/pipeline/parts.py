@@ -192,11 +192,7 @@ def part_numbers(sessions: pa.Array, count: int) -> np.ndarray:
     if pa.types.is_integer(sessions.type):
         return _spread(sessions.to_numpy().astype(np.uint64), count)
     coded = _coded(sessions)
-    ids = coded.dictionary
-    if pa.types.is_integer(ids.type):
-        numbers = part_numbers(ids, count)
-    else:
-        numbers = _spread(_hash_texts(ids), count)
+    numbers = _spread(_hash_texts(coded.dictionary), count)
     return numbers[coded.indices.to_numpy()]
 
 

@@ -39,13 +39,6 @@ class PreparedSet(NamedTuple):
     counts: list[StepCount]
 
 
-def work_folder(folder: Path) -> Path:
-    """Makes the folder of temporary files in the one being written."""
-    work = folder / "parts"
-    work.mkdir()
-    return work
-
-
 def prepare_set(
     folder: Path,
     log: Log,
@@ -59,11 +52,8 @@ def prepare_set(
       folder: where the set goes; ``log.folder`` is in it and is removed.
       log: the raw log, which is used up.
       recipe: what to do with it.
-      sources: the raw files.
+      sources: the raw files, as stats.json describes them.
       stages: shows what is being done.
-
-    Returns:
-      What was written.
 
     Raises:
       UserError: if too little is left of the log, or too much for the format.
@@ -87,31 +77,19 @@ def prepare_set(
         stages.stage("writing the set")
         assert log.items.ids is not None
         raw_ids = plain_ids(log.items.ids).take(pa.array(number.codes()))
-        about = _about(recipe, counts, sources)
+        steps = [count._asdict() for count in counts]
+        about: dict[str, object] = {
+            "name": recipe.name,
+            "filters": {**recipe.filters._asdict(), "steps": steps},
+            "split": recipe.split,
+            "sources": sources,
+        }
         stats = write_prepared(folder, train_writer, test_writer, raw_ids, about)
     return PreparedSet(stats, counts)
 
 
-def _about(
-    recipe: Recipe, counts: list[StepCount], sources: list[dict[str, object]]
-) -> dict[str, object]:
-    """Returns what stats.json says of how the set was made."""
-    steps = [count._asdict() for count in counts]
-    return {
-        "name": recipe.name,
-        "filters": {**recipe.filters._asdict(), "steps": steps},
-        "split": recipe.split,
-        "sources": sources,
-    }
-
-
 def print_summary(prepared: PreparedSet, paper: str | None = None) -> None:
-    """Prints what each step left and the set's counts, below them the row of Table 1.
-
-    Args:
-      prepared: the set that was written.
-      paper: its name in the paper's Table 1, if it has one.
-    """
+    """Prints what each step left and the set's counts, as ``print_counts`` does."""
     for count in prepared.counts:
         print(
             f"{count.step}: {count.sessions:,} sessions, {count.events:,} events, "

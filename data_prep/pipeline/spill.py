@@ -13,7 +13,7 @@ class SpilledParts:
 
     def __init__(self, folder: Path, name: str, on_disk: bool) -> None:
         """Holds none yet; on disk, each part is two files ``folder/name.…``."""
-        self._stem = folder / name
+        self._folder, self._name = folder, name
         self._on_disk = on_disk
         self._in_memory: list[Part] = []
         self._test: list[bool] = []  # of each part on disk
@@ -41,8 +41,8 @@ class SpilledParts:
             yield Part(events, ids, sessions["row"].to_numpy(), is_test)
 
     def _paths(self, number: int) -> list[Path]:
-        names = (f"{number}.events.arrow", f"{number}.sessions.arrow")
-        return [self._stem.with_name(f"{self._stem.name}.{name}") for name in names]
+        stem = self._folder / f"{self._name}.{number}"
+        return [Path(f"{stem}.{kind}.arrow") for kind in ("events", "sessions")]
 
 
 def spill(parts: Iterable[Part], waiting: SpilledParts) -> Iterator[Part]:

@@ -40,10 +40,7 @@ class SplitRule(NamedTuple):
 
 
 def first_and_last(events: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Finds when each session begins and ends.
-
-    Args:
-      events: a table as in ``pipeline.steps``, with times.
+    """Finds when each session of a table, as in ``pipeline.steps``, begins and ends.
 
     Returns:
       [codes] int64 microseconds of its earliest and of its latest event; the first
@@ -70,12 +67,7 @@ def latest_times(events: pa.Table, before: LatestTimes) -> LatestTimes:
 def split_late(
     events: pa.Table, rule: SplitRule, latest: LatestTimes
 ) -> tuple[pa.Table, pa.Table]:
-    """Splits the late sessions off.
-
-    Args:
-      events: some sessions of a log.
-      rule: which sessions are late.
-      latest: of the whole log.
+    """Splits some sessions of a log, whose latest times are ``latest``.
 
     Returns:
       The events of the other sessions (train) and of the late ones (test).

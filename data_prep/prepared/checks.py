@@ -20,11 +20,7 @@ class Catalogue(NamedTuple):
 
 
 def read_catalogue(data: PreparedData) -> Catalogue:
-    """Reads items.parquet.
-
-    Raises:
-      UserError: if it is damaged or of another set.
-    """
+    """Reads items.parquet; raises UserError if it is damaged or of another set."""
     path = data.path / "items.parquet"
     try:
         items = pq.read_table(path, columns=["raw_id", "train_events"])
@@ -42,11 +38,7 @@ def read_catalogue(data: PreparedData) -> Catalogue:
 def check_hashes(data: PreparedData, catalogue: Catalogue) -> int:
     """Compares every array with its hash, and the hashes with the fingerprint.
 
-    Returns:
-      How many arrays were compared.
-
-    Raises:
-      UserError: where one differs.
+    Returns how many arrays there are, or raises UserError where one differs.
     """
     expected = data.stats.get("hashes")
     if not isinstance(expected, dict):

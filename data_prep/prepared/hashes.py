@@ -24,23 +24,15 @@ def fingerprint(num_items: int, hashes: Mapping[str, str]) -> str:
 def hash_set(
     train: "SessionHashes", test: "SessionHashes", raw_ids: pa.Array
 ) -> dict[str, str]:
-    """Hashes each array of a set.
+    """Returns the SHA-256 of each array of a set, such as ``train.items``, in hex.
 
-    Args:
-      train: has seen all train sessions.
-      test: has seen all test sessions.
-      raw_ids: [num_items] the user's own id of item 1, 2, …
-
-    Returns:
-      Hexadecimal SHA-256 by name, such as ``train.items``.
+    ``train`` and ``test`` have seen all sessions; raw_ids: [num_items] the user's own
+    id of item 1, 2, …
     """
     ids = _IdsHash()
     ids.update(raw_ids)
-    parts = {"train": train.by_array(), "test": test.by_array()}
-    hashes = {
-        f"{n}.{array}": h for n, part in parts.items() for array, h in part.items()
-    }
-    return hashes | {"raw_ids": ids.hexdigest()}
+    parts = train.by_name("train") | test.by_name("test")
+    return parts | {"raw_ids": ids.hexdigest()}
 
 
 class SessionHashes:
@@ -63,13 +55,13 @@ class SessionHashes:
         self._ids.update(chunk.ids)
         self._events += len(chunk.items)
 
-    def by_array(self) -> dict[str, str]:
-        """Returns the hash of each array."""
+    def by_name(self, part: str) -> dict[str, str]:
+        """Returns the hash of each array of the part, "train" or "test"."""
         return {
-            "items": self._items.hexdigest(),
-            "offsets": self._offsets.hexdigest(),
-            "start_time": self._start_time.hexdigest(),
-            "session": self._ids.hexdigest(),
+            f"{part}.items": self._items.hexdigest(),
+            f"{part}.offsets": self._offsets.hexdigest(),
+            f"{part}.start_time": self._start_time.hexdigest(),
+            f"{part}.session": self._ids.hexdigest(),
         }
 
 

@@ -15,12 +15,7 @@ _HEAD = ("train sessions", "train events", "test sessions", "test events", "item
 
 
 def print_counts(stats: dict[str, Any], paper: str | None = None) -> None:
-    """Prints a prepared set's counts.
-
-    Args:
-      stats: the content of stats.json.
-      paper: the row of the paper's Table 1 to print beneath, if it has one.
-    """
+    """Prints the counts in a stats.json, and a row of the paper's Table 1 beneath."""
     counts = [
         stats[name][what]
         for name in ("train", "test")

@@ -5,7 +5,7 @@ import io
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,12 +31,9 @@ class SessionsWriter:
     """
 
     def __init__(self, folder: Path, name: str, limit: int = INT32_MAX) -> None:
-        """Opens the flat files, which ``close`` removes.
+        """Opens the flat files of "train" or "test", which ``close`` removes.
 
-        Args:
-          folder: where all files lie.
-          name: of this part of the set, "train" or "test".
-          limit: events, or bytes of text ids, that int32 offsets can count.
+        Offsets can count ``limit`` events, or bytes of text ids.
         """
         self.num_sessions = self.num_events = self._text_bytes = 0
         self.hashes = SessionHashes()
@@ -44,17 +41,11 @@ class SessionsWriter:
         self._folder, self._name, self._limit = folder, name, limit
         self._id_type: pa.DataType = pa.int64()
         self._timed = True
-        self._files: dict[str, BinaryIO] = {}
-        for column in _COLUMNS:
-            self._files[column] = self._flat(column).open("wb")
+        self._files = {column: self._flat(column).open("wb") for column in _COLUMNS}
         self._append("offsets", np.zeros(1, np.int32))
 
     def append(self, chunk: SessionChunk) -> None:
-        """Adds sessions.
-
-        Raises:
-          UserError: if there are more than offsets can count.
-        """
+        """Adds sessions; raises UserError if they are more than offsets can count."""
         self._append("items", chunk.items.astype(np.int32, copy=False))
         self._append("offsets", self._ends(chunk.lengths, self.num_events, "events"))
         self._append_ids(chunk.ids)
@@ -113,11 +104,9 @@ class SessionsWriter:
         batch = pa.record_batch(columns)
         path = self._folder / f"{self._name}.arrow"
         options = pa.ipc.IpcWriteOptions(compression=None)
-        with path.open("wb", buffering=0) as file:
-            sink = _ReleasingFile(
-                file, [m for m in maps.values() if isinstance(m, mmap.mmap)]
-            )
-            sink = pa.PythonFile(sink, mode="w")
+        mapped = [m for m in maps.values() if isinstance(m, mmap.mmap)]
+        with _ReleasingFile(path, mapped) as file:
+            sink = pa.PythonFile(file, mode="w")
             with pa.ipc.new_file(sink, batch.schema, options=options) as writer:
                 writer.write_batch(batch)
         return path
@@ -141,23 +130,18 @@ class SessionsWriter:
             self._flat(column).unlink(missing_ok=True)
 
 
-class _ReleasingFile(io.RawIOBase):
+class _ReleasingFile(io.FileIO):
     """A file to which whole maps are written without their staying in memory."""
 
-    def __init__(self, file: io.FileIO, maps: Sequence[mmap.mmap]) -> None:
-        self._file, self._maps = file, maps
+    def __init__(self, path: Path, maps: Sequence[mmap.mmap]) -> None:
+        super().__init__(path, "w")
+        self._maps = maps
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
+    def write(self, data: Any, /) -> int:
         rest = memoryview(data).cast("B")
         while len(rest):
-            rest = rest[self._file.write(rest[:_PIECE]) :]
+            rest = rest[super().write(rest[:_PIECE]) :]
             for mapped in self._maps:
                 if hasattr(mmap, "MADV_DONTNEED"):
                     mapped.madvise(mmap.MADV_DONTNEED)
         return len(data)
-
-    def tell(self) -> int:
-        return self._file.tell()

@@ -1,21 +1,16 @@
 """From opened logs to a written set: what all programs that read a log do."""
 
-import contextlib
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 
-from data_prep.pipeline.disk import require_space, rows_need
+from data_prep.pipeline.disk import EVENT_BYTES, require_space
 from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
-from data_prep.pipeline.preparation import (
-    PreparedSet,
-    Recipe,
-    prepare_set,
-    work_folder,
-)
+from data_prep.pipeline.preparation import PreparedSet, Recipe, prepare_set
 from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError, read_ahead
 from tron_jax.console.stages import Stages
@@ -74,21 +69,19 @@ def prepare_logs(
       values: the program's flags, those of ``add_flags`` among them.
       sizes: how much to work on at once.
 
-    Returns:
-      What was written.
-
     Raises:
       UserError: where the logs, or the folder to write, are not as they should be.
     """
     out = Path(values.out)
     refuse_taken(out)
     rows = sum(log.rows for log in logs.values())
-    require_space(out, rows_need(rows, max(log.id_bytes for log in logs.values())))
+    id_bytes = max(log.id_bytes for log in logs.values())
+    require_space(out, rows * (EVENT_BYTES + id_bytes))
     bad = BadRows(values.skip_bad_rows)
     stages = Stages(timed=values.timings is not None)
     try:
         with new_folder(out) as folder:
-            log = _read(logs, folder, sizes.plan(rows), bad, stages)
+            log = _read(logs, folder / "parts", sizes.plan(rows), bad, stages)
             sources: list[dict[str, object]] = [
                 {"role": role, **file}
                 for role, one in logs.items()
@@ -105,44 +98,34 @@ def prepare_logs(
 
 def _read(
     logs: Mapping[str, ClickLog],
-    folder: Path,
-    plan: PartPlan,
-    bad: BadRows,
-    stages: Stages,
-) -> Log:
-    """Cuts logs into parts, twice where some ids turn out late to be text."""
-    work = work_folder(folder)
-    text = any(log.text_items for log in logs.values())
-    try:
-        return _read_as(text, logs, work, plan, bad, stages)
-    except TextIdsError:
-        shutil.rmtree(work)
-        bad.clear()
-    return _read_as(True, logs, work_folder(folder), plan, bad, stages)
-
-
-def _read_as(
-    text: bool,
-    logs: Mapping[str, ClickLog],
     work: Path,
     plan: PartPlan,
     bad: BadRows,
     stages: Stages,
 ) -> Log:
-    """Cuts logs into parts, the ids of items read as text or as numbers."""
-    items = ItemCodes()
-    parts = {}
-    for role, log in logs.items():
-        parts[role] = Parts(items, work, role, plan)
-        stages.stage(f"reading {log.path}")
-        with (
-            contextlib.closing(parts[role]),
-            contextlib.closing(read_ahead(log.batches(text, bad))) as batches,
-        ):
-            for batch in batches:
-                if len(batch.session):
-                    parts[role].append(batch)
-                stages.count(*log.progress())
-        if role == "train" and not parts[role].rows:
-            raise UserError(f"{log.path}: no rows; expected one row an event")
-    return Log(parts["train"], parts.get("test"), items, work)
+    """Cuts logs into parts, twice where some ids of items turn out late to be text."""
+
+    def cut(text: bool) -> Log:
+        work.mkdir()
+        items, parts = ItemCodes(), {}
+        for role, log in logs.items():
+            parts[role] = Parts(items, work, role, plan)
+            stages.stage(f"reading {log.path}")
+            with (
+                closing(parts[role]),
+                closing(read_ahead(log.batches(text, bad))) as batches,
+            ):
+                for batch in batches:
+                    if len(batch.session):
+                        parts[role].append(batch)
+                    stages.count(*log.progress())
+            if role == "train" and not parts[role].rows:
+                raise UserError(f"{log.path}: no rows; expected one row an event")
+        return Log(parts["train"], parts.get("test"), items, work)
+
+    try:
+        return cut(text=any(log.text_items for log in logs.values()))
+    except TextIdsError:
+        shutil.rmtree(work)
+        bad.clear()
+    return cut(text=True)

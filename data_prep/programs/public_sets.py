@@ -85,11 +85,7 @@ def define_flags(name: str) -> flags.FlagValues:
 def prepare(
     name: str, values: flags.FlagValues, sizes: LogSizes
 ) -> tuple[PreparedSet, dict[str, PublicLog]]:
-    """Reads, filters, splits, numbers and writes one of ``SETS``.
-
-    Returns:
-      What was written, and the logs that were read, by role.
-    """
+    """Prepares one of ``SETS``; returns it, and the logs that were read, by role."""
     files = SETS[name].find(Path(values.raw))
     logs = {role: PUBLIC[name](path, sizes.read) for role, path in files.items()}
     return prepare_logs(logs, SETS[name].recipe, values, sizes), logs

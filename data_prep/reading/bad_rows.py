@@ -48,16 +48,10 @@ class BadRows:
 def parse_good_rows(
     parse: Parse, rows: Rows, first: int, bad: BadRows
 ) -> ClickBatch | None:
-    """Parses rows without those that cannot be parsed even by themselves.
+    """Parses rows, from number ``first`` on, without those that ``parse`` refuses.
 
-    Args:
-      parse: raises UserError where any row is malformed.
-      rows: what cannot be parsed as a whole.
-      first: the number of the first row, for messages.
-      bad: given each malformed row; raises if none is to be left out.
-
-    Returns:
-      The clicks of the good rows; None where there are none.
+    ``bad`` is given each row that cannot be parsed even by itself. The rest is parsed
+    together, as its types can depend on each other; None where nothing is left.
     """
     good = list(_halve(parse, rows, first, bad))
     if not good:

@@ -4,10 +4,12 @@ import contextlib
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
+
+_T = TypeVar("_T")
 
 
 class ReadSizes(NamedTuple):
@@ -56,15 +58,15 @@ class ClickLog(Protocol):
         ...
 
 
-def read_ahead(batches: Generator[ClickBatch]) -> Generator[ClickBatch]:
-    """Yields batches, while a thread already makes the next one.
+def read_ahead(source: Generator[_T]) -> Generator[_T]:
+    """Yields what ``source`` does, while a thread already makes the next one.
 
-    However this ends, ``batches`` is closed in the end. A generator with a thread of
+    However this ends, ``source`` is closed in the end. A generator with a thread of
     its own must not be left to the garbage collector, which may run while Python holds
     the lock that the end of a thread waits for.
     """
-    with contextlib.closing(batches), ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(next, batches, None)
-        while (batch := pending.result()) is not None:
-            pending = pool.submit(next, batches, None)
-            yield batch
+    with contextlib.closing(source), ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, source, None)
+        while (ready := pending.result()) is not None:
+            pending = pool.submit(next, source, None)
+            yield ready

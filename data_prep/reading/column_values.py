@@ -150,12 +150,7 @@ def _parse_times(column: pa.ChunkedArray, source: ColumnSource) -> pa.ChunkedArr
 def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.DataType:
     """Returns the type that most texts can be read as, the first of equals.
 
-    Args:
-      texts: values of a column; those of ``NULLS`` do not count.
-      types: those to choose from.
-
-    Returns:
-      One of them; string where no text can be read as any.
+    Those of ``NULLS`` do not count; string where no text can be read as any type.
     """
     values = [pa.scalar(text) for text in texts if text not in NULLS]
     counts = [sum(_parses(value, one) for value in values) for one in types]

@@ -24,11 +24,7 @@ class LogColumns(NamedTuple):
     time_unit: str = "s"
 
     def find(self, path: Path, present: list[str]) -> list[str]:
-        """Returns the needed columns, each once.
-
-        Raises:
-          UserError: where one is missing among those present, or there twice.
-        """
+        """Returns the needed columns; UserError if one is missing or there twice."""
         flags = zip(self._fields[:4], self[:4], strict=True)
         needed = {flag: name for flag, name in flags if name is not None}
         for flag, name in needed.items():
@@ -46,15 +42,8 @@ def to_clicks(
 ) -> ClickBatch:
     """Checks rows as they were read and brings each column to its type.
 
-    Args:
-      table: the needed columns.
-      path: the file that they are from.
-      columns: their names.
-      first_row: the number of the first row in the file.
-      text_items: whether ids of items become text where they are numbers.
-
-    Returns:
-      The clicks, one a row.
+    Messages count rows from ``first_row``; with ``text_items``, ids of items become
+    text where they are numbers.
 
     Raises:
       UserError: where a value is missing or is not what it should be.

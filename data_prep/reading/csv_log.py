@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,21 +32,15 @@ class CsvLog(text_log.TableLog):
         needed = columns.find(path, self._names)
         sample = self._sample(rest, delimiter)
         self.id_bytes = text_log.mean_id_bytes(sample[columns.session])
+        text = pa.dictionary(pa.int32(), pa.string())
         types = {}
         if columns.order is not None:
             number_or_time = (pa.int64(), *TIME_TYPES)
             types[columns.order] = likeliest_type(sample[columns.order], number_or_time)
         if columns.time is not None:
             types[columns.time] = likeliest_type(sample[columns.time], TIME_TYPES)
-        text = pa.dictionary(pa.int32(), pa.string())
         types |= {columns.session: text, columns.item: text}
-        self._parsing = pyarrow.csv.ParseOptions(delimiter=delimiter)
-        self._conversion = pyarrow.csv.ConvertOptions(
-            include_columns=needed,
-            column_types=types,
-            null_values=NULLS,
-            strings_can_be_null=True,
-        )
+        self._delimiter, self._types = delimiter, {name: types[name] for name in needed}
 
     def _sample(self, text: str, delimiter: str) -> dict[str, list[str]]:
         """Returns the first values of each column."""
@@ -64,12 +59,9 @@ class CsvLog(text_log.TableLog):
         return self._read(data, where)
 
     def _read(self, data: bytes, where: str) -> pa.Table:
-        reading = pyarrow.csv.ReadOptions(
-            column_names=self._names, block_size=text_log.CORE_BYTES
-        )
         try:
-            table = pyarrow.csv.read_csv(
-                pa.BufferReader(data), reading, self._parsing, self._conversion
+            table = parse_csv_lines(
+                data, self._names, self._delimiter, self._types, NULLS
             )
         except pa.ArrowInvalid as error:
             raise UserError(f"{where}: {self._explain(error)}") from error
@@ -87,6 +79,31 @@ class CsvLog(text_log.TableLog):
             wanted = "time" if name == self._columns.time else "number"
             problem = f"{value} is no {wanted}"
         return f"column {name!r}: {problem}"
+
+
+def parse_csv_lines(
+    data: bytes,
+    names: Sequence[str],
+    delimiter: str,
+    types: Mapping[str, pa.DataType],
+    nulls: Sequence[str] = (),
+) -> pa.Table:
+    """Parses whole lines to a table of those columns that have a type.
+
+    There is a row for each line, unless a quote is open or a line is blank. Raises
+    pa.ArrowInvalid where a line is malformed.
+    """
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(data),
+        pyarrow.csv.ReadOptions(column_names=names, block_size=text_log.CORE_BYTES),
+        pyarrow.csv.ParseOptions(delimiter=delimiter),
+        pyarrow.csv.ConvertOptions(
+            include_columns=list(types),
+            column_types=types,
+            null_values=nulls,
+            strings_can_be_null=True,
+        ),
+    )
 
 
 def _column_names(path: Path, header: str, delimiter: str) -> list[str]:

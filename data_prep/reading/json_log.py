@@ -35,9 +35,7 @@ class JsonLog(text_log.TableLog):
             for name in needed
         }
         types = {name: _type_of_most(values[name]) for name in needed}
-        self.id_bytes = text_log.mean_id_bytes(
-            [str(one) for one in values[columns.session]]
-        )
+        self.id_bytes = text_log.mean_id_bytes(values[columns.session])
         self.text_items = pa.types.is_string(types[columns.item])
         for name in needed:  # whole numbers at first must not forbid others later
             is_id = name in (columns.session, columns.item)
@@ -68,17 +66,10 @@ class JsonLog(text_log.TableLog):
 
 
 def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
-    """Parses whole lines.
+    """Parses whole lines, each a JSON object, to a table of those fields.
 
-    Args:
-      data: lines, each a JSON object.
-      schema: the fields to read; one that a line lacks is null, others are left out.
-
-    Returns:
-      The rows: as many as there are lines, where each holds one object.
-
-    Raises:
-      pa.ArrowInvalid: if a line is malformed, or null.
+    A field that a line lacks is null. Raises pa.ArrowInvalid where a line is malformed
+    or null; two objects on a line make two rows.
     """
     if _NULL_FIRST.match(data) or _NULL_LATER.search(data):
         # As the first row of a block, it would end the process (pyarrow 26).

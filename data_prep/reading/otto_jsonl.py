@@ -19,7 +19,6 @@ from data_prep.reading.public_log import (
     read_id,
     times_in_range,
 )
-from data_prep.reading.text_files import Block
 
 
 class OttoLog(PublicLog):
@@ -45,10 +44,13 @@ class OttoLog(PublicLog):
         self.sessions = self.empty = self.unclicked = 0
         yield from super().batches(text, bad)
 
-    def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
-        table = _read(block, id_type)
-        if table is None:
-            return None
+    def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
+        fields = [("aid", id_type), ("ts", pa.int64()), ("type", pa.string())]
+        events = pa.list_(pa.struct(fields))
+        schema = pa.schema([("session", id_type), ("events", events)])
+        return parse_json_lines(data, schema)
+
+    def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
         lists = table["events"].combine_chunks()
         sessions = table["session"].combine_chunks()
         aid, ts, kind = lists.flatten().flatten()
@@ -95,17 +97,6 @@ class OttoLog(PublicLog):
         self.other_events.update(kind for *_, kind in found if kind != "clicks")
         self._count(1, not events, bool(clicks))
         return clicks
-
-
-def _read(block: Block, id_type: pa.DataType) -> pa.Table | None:
-    """Reads lines; None where any is not as it should be."""
-    event = [("aid", id_type), ("ts", pa.int64()), ("type", pa.string())]
-    schema = pa.schema([("session", id_type), ("events", pa.list_(pa.struct(event)))])
-    try:
-        table = parse_json_lines(block.data, schema)
-    except pa.ArrowInvalid:
-        return None
-    return table if table.num_rows == block.num_lines else None
 
 
 def _id(record: dict[str, Any], name: str) -> str:

@@ -6,9 +6,9 @@ import datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
-from data_prep.clicks.batches import DAY, ClickBatch
+from data_prep.clicks.batches import DAY, TIME, ClickBatch
+from data_prep.reading.csv_log import parse_csv_lines
 from data_prep.reading.public_log import (
     Click,
     PublicLog,
@@ -16,8 +16,6 @@ from data_prep.reading.public_log import (
     read_id,
     times_in_range,
 )
-from data_prep.reading.text_files import Block
-from data_prep.reading.text_log import CORE_BYTES
 
 _DAY_MS = DAY // 1000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -42,12 +40,12 @@ class DigineticaLog(PublicLog):
         self._columns = names
         return all(names.count(name) == 1 for name in needed)
 
-    def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
-        ids = dict.fromkeys(("sessionid", "itemid"), id_type)
-        types = {**ids, "timeframe": pa.int64(), "eventdate": pa.date32()}
-        table = _read(block, ";", self._columns, types)
-        if table is None:
-            return None
+    def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
+        types = {"sessionid": id_type, "itemid": id_type}
+        types |= {"timeframe": pa.int64(), "eventdate": pa.date32()}
+        return parse_csv_lines(data, self._columns, ";", types)
+
+    def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
         days = table["eventdate"].cast(pa.int32()).to_numpy().astype(np.int64)
         timeframes = table["timeframe"].to_numpy()
         ms = days * _DAY_MS + timeframes  # below 0 where that is too much for int64
@@ -89,12 +87,11 @@ class YoochooseLog(PublicLog):
         # Where the time has no digit, it is a name and the row a header.
         return len(fields) in (3, 4) and any(sign.isdigit() for sign in fields[1])
 
-    def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
-        ids = dict.fromkeys(("session", "item"), id_type)
-        types = {**ids, "time": pa.timestamp("us", tz="UTC")}
-        table = _read(block, ",", self._columns, types)
-        if table is None:
-            return None
+    def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
+        types = {"session": id_type, "item": id_type, "time": TIME}
+        return parse_csv_lines(data, self._columns, ",", types)
+
+    def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
         times = table["time"].cast(pa.int64()).to_numpy()
         if not times_in_range(times):
             return None
@@ -113,39 +110,17 @@ class YoochooseLog(PublicLog):
         return [(read_id(session), read_id(item), microseconds)]
 
 
-def _read(
-    block: Block, delimiter: str, columns: list[str], types: dict[str, pa.DataType]
-) -> pa.Table | None:
-    """Reads the columns that have a type; None where a line is not as it should be."""
-    try:
-        table = pyarrow.csv.read_csv(
-            pa.BufferReader(block.data),
-            pyarrow.csv.ReadOptions(column_names=columns, block_size=CORE_BYTES),
-            pyarrow.csv.ParseOptions(delimiter=delimiter),
-            pyarrow.csv.ConvertOptions(
-                include_columns=list(types), column_types=types, null_values=[]
-            ),
-        )
-    except pa.ArrowInvalid:
-        return None
-    # An open quote swallows lines without an error; blank lines are counted as well.
-    return table if table.num_rows == block.num_lines else None
-
-
 def _with_ids(
     session: pa.ChunkedArray, item: pa.ChunkedArray, times: np.ndarray
 ) -> ClickBatch | None:
-    """Makes a batch, if all ids are given."""
-    session, item = session.combine_chunks(), item.combine_chunks()
-    if session.null_count or item.null_count:
+    """Makes a batch; None where a text id is empty or has spaces around it."""
+    ids = session.combine_chunks(), item.combine_chunks()
+    if pa.types.is_string(session.type) and not all(map(_trimmed, ids)):
         return None
-    if pa.types.is_string(session.type) and not (_trimmed(session) and _trimmed(item)):
-        return None
-    return ClickBatch(session, item, times)
+    return ClickBatch(*ids, times)
 
 
 def _trimmed(ids: pa.Array) -> bool:
-    """Whether text ids are neither empty nor begin or end with spaces."""
     trimmed = pc.call_function("utf8_trim_whitespace", [ids])
     shortest = pc.call_function("binary_length", [ids]).to_numpy().min(initial=1)
     return shortest > 0 and trimmed.equals(ids)

@@ -6,6 +6,7 @@ names the line (it is malformed).
 """
 
 import abc
+import contextlib
 import re
 from collections.abc import Generator
 from pathlib import Path
@@ -57,8 +58,12 @@ class PublicLog(TextLog):
         """Whether the first line is of the format; called once, before any other."""
 
     @abc.abstractmethod
-    def _parse_lines(self, block: Block, id_type: pa.DataType) -> ClickBatch | None:
-        """Parses whole lines at once; None where that fails or cannot be trusted."""
+    def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
+        """Reads whole lines at once; raises pa.ArrowInvalid where that fails."""
+
+    @abc.abstractmethod
+    def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
+        """Makes clicks of such a table; None where it cannot be trusted."""
 
     @abc.abstractmethod
     def _parse_line(self, line: str) -> list[Click]:
@@ -75,7 +80,12 @@ class PublicLog(TextLog):
 
     def _parse_block(self, block: Block, text: bool, bad: BadRows) -> ClickBatch | None:
         id_type = pa.string() if text else pa.int64()
-        batch = self._parse_lines(block, id_type)
+        batch = None
+        with contextlib.suppress(pa.ArrowInvalid):
+            table = self._read_table(block.data, id_type)
+            # An open quote swallows lines without an error; blank ones count as well.
+            if table.num_rows == block.num_lines:
+                batch = self._to_clicks(table)
         return self._line_by_line(block, id_type, bad) if batch is None else batch
 
     def _line_by_line(
@@ -132,6 +142,5 @@ def check_time(microseconds: int) -> int:
 
 def times_in_range(times: np.ndarray, unit: int = 1) -> bool:
     """Whether no time, in units of so many microseconds, is before 1970 or too late."""
-    if not len(times):
-        return True
-    return bool(times.min() >= 0 and times.max() < _YEAR_9999 // unit)
+    limit = _YEAR_9999 // unit
+    return bool(times.min(initial=0) >= 0 and times.max(initial=0) < limit)

@@ -1,16 +1,17 @@
 """Raw text files read once, in blocks of whole lines, hashed on the way."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from data_prep.reading.click_log import read_ahead
 from tron_jax.errors import UserError
 
 # Compressions by the ending of a name; None: known by the file's first bytes instead.
@@ -38,13 +39,10 @@ class TextFile:
     def __init__(self, path: Path, block_bytes: int, codec: str | None = None) -> None:
         """Checks that the file can be opened.
 
-        Args:
-          path: the file; gzip is known by its first bytes.
-          block_bytes: size of a block, about.
-          codec: another compression, as pyarrow calls it.
+        Blocks have about ``block_bytes``. Gzip is known by its first bytes; ``codec``
+        is another compression, as pyarrow calls it.
         """
         self.path = path
-        self._codec = codec
         self._block_bytes = block_bytes
         if not path.exists():
             raise UserError(f"{path}: no such file")
@@ -53,18 +51,17 @@ class TextFile:
         try:
             self.size = path.stat().st_size
             with path.open("rb") as file:
-                self._gzip = file.read(2) == b"\x1f\x8b"
+                gzipped = file.read(2) == b"\x1f\x8b"
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         if not self.size:
             raise UserError(f"{path}: the file is empty")
-        self._compressed = self._gzip or codec is not None
-        self._start_reading()
+        self._codec = "gzip" if gzipped else codec
 
     @property
     def plain_size(self) -> int:
         """Bytes of text: known, or an upper guess where compressed."""
-        return self.size * _GZIP_RATIO if self._compressed else self.size
+        return self.size * _GZIP_RATIO if self._codec else self.size
 
     def head(self, size: int = 4096) -> bytes:
         """Returns the first bytes of the text, decompressed."""
@@ -75,12 +72,9 @@ class TextFile:
     def blocks(self, header: bool) -> Generator[Block]:
         """Yields the file's lines in blocks, but for blocks that are blank.
 
-        A thread reads the next block meanwhile.
-
-        Args:
-          header: whether to leave the first line out.
+        A thread reads on meanwhile. ``header`` leaves the first line out.
         """
-        self._start_reading()
+        self.bytes_read, self._digest = 0, hashlib.sha256()
         for block in self._whole_blocks():
             if header and block.first_line == 1:
                 body = block.data.partition(b"\n")[2]
@@ -88,22 +82,10 @@ class TextFile:
             if block.data and not block.data.isspace():
                 yield block
 
-    def _start_reading(self) -> None:
-        self.bytes_read = 0
-        self._digest = hashlib.sha256()
-
     def _whole_blocks(self) -> Iterator[Block]:
-        line = 1
-        with self.path.open("rb") as raw, ThreadPoolExecutor(1) as ahead:
-            file = self._decompressed(_Observed(raw, self._note_read))
-            pending = ahead.submit(self._read, file, self._block_bytes)
-            rest = b""
-            begun = False
-            while data := pending.result():
-                pending = ahead.submit(self._read, file, self._block_bytes)
-                if not begun:
-                    data = data.removeprefix(_BYTE_ORDER_MARK)
-                    begun = True
+        line, rest = 1, b""
+        with contextlib.closing(read_ahead(self._pieces())) as pieces:
+            for data in pieces:
                 end = data.rfind(b"\n") + 1
                 if not end:
                     rest += data
@@ -119,12 +101,21 @@ class TextFile:
             if rest:
                 yield Block(rest, line, 1)
 
+    def _pieces(self) -> Generator[bytes]:
+        """Yields the text as it is read, lines cut anywhere."""
+        with _ObservedFile(self.path, self._note_read) as raw:
+            file = self._decompressed(raw)
+            mark = _BYTE_ORDER_MARK
+            while data := self._read(file, self._block_bytes):
+                yield data.removeprefix(mark)
+                mark = b""
+
     def _decompressed(self, raw: Any) -> Any:
         """Decompresses an open file where it needs to be."""
-        if self._gzip:
-            return gzip.GzipFile(fileobj=raw)
         if self._codec is None:
             return raw
+        if self._codec == "gzip":
+            return gzip.GzipFile(fileobj=raw)
         return pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
 
     def _read(self, file: Any, size: int) -> bytes:
@@ -134,8 +125,7 @@ class TextFile:
             problem = "gzip, but cut off before its end"
             raise UserError(f"{self.path}: {problem}") from error
         except (OSError, zlib.error) as error:
-            codec = self._codec or "gzip"
-            problem = f"damaged {codec}" if self._compressed else "cannot be read"
+            problem = f"damaged {self._codec}" if self._codec else "cannot be read"
             raise UserError(f"{self.path}: {problem}: {error}") from error
 
     def describe(self) -> dict[str, object]:
@@ -149,16 +139,14 @@ class TextFile:
         self.bytes_read += len(data)
 
 
-class _Observed(io.RawIOBase):
+class _ObservedFile(io.FileIO):
     """A file that hands what is read from it to an observer as well."""
 
-    def __init__(self, raw: io.BufferedReader, observe: Callable[[bytes], None]):
-        self._raw, self._observe = raw, observe
+    def __init__(self, path: Path, observe: Callable[[bytes], None]) -> None:
+        super().__init__(path)
+        self._observe = observe
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._raw.read(size)
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
         self._observe(data)
         return data

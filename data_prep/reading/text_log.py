@@ -6,7 +6,7 @@ A row is a line: what one line holds by itself decides whether it is malformed.
 import abc
 import contextlib
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,8 +95,7 @@ class TableLog(TextLog):
     def _parse_table(self, data: bytes, where: str) -> pa.Table:
         """Parses lines, not all of them blank, to a table of the needed columns.
 
-        Raises:
-          UserError: where one is malformed, ``where`` being its file and row.
+        Names ``where``, a file and row, in the UserError about a malformed one.
         """
 
 
@@ -111,9 +110,9 @@ def require_row_per_line(table: pa.Table, data: bytes, message: str) -> pa.Table
     return table
 
 
-def mean_id_bytes(ids: list[str]) -> int:
+def mean_id_bytes(ids: Sequence[object]) -> int:
     """Returns what an id takes as text, together with its offset."""
-    size = sum(len(one.encode("utf-8", "replace")) for one in ids)
+    size = sum(len(str(one).encode("utf-8", "replace")) for one in ids)
     return size // max(1, len(ids)) + 5
 
 
