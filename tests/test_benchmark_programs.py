@@ -156,16 +156,16 @@ def test_a_point(tiny_data, compilations):
     changed = tiny.config(tiny_data, mode="dense", negatives__num_in_batch=11)
     with tiny.compiled_once(compilations):
         run = scaling_point.make_workload(changed, "diginetica", 200, 4)
-        ready, seconds, taken = scaling_point.answers(run, ["5\n"])
+        ready, seconds, memory_used = scaling_point.answers(run, ["5\n"])
     assert run.config.negatives.num_in_batch == 3
     assert run.num_items == 200
     assert ready == {"ready": True}
     assert len(seconds["seconds"]) == 5
     assert min(seconds["seconds"]) > 0
     table = 4 * 201 * 8
-    assert taken["state_bytes"] > 3 * table
-    assert taken["peak_bytes"] > 10**7
-    assert taken["temporary_bytes"] > 0
+    assert memory_used["state_bytes"] > 3 * table
+    assert memory_used["peak_bytes"] > 10**7
+    assert memory_used["temporary_bytes"] > 0
 
 
 def test_a_point_that_cannot_fit(tiny_data, compilations, monkeypatch):

@@ -27,7 +27,7 @@ def test_full_disk_leaves_the_former_ones(tmp_path, limit):
             checkpoints.wait()
     message = f"cannot write checkpoint {tmp_path}/2: File too large"
     assert str(caught.value) == message
-    checkpoints.check()  # it is told once
+    checkpoints.check()  # it is raised once
     assert checkpoints.restore_newest(jax.eval_shape(lambda: state))[0] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     checkpoints.save(2, state, {}, wait=True)

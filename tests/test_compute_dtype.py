@@ -166,10 +166,12 @@ def test_gradients_are_float32_and_close(name):
     for (path, left), right in pairs:
         assert left.dtype == right.dtype == jnp.float32
         # A unit in 400 is so near 0 that its ReLU changes sides, gradient and all.
-        place = jax.tree_util.keystr(path)
-        through_relu = "feedforward_norm" in place or "['in']" in place
+        name_of_leaf = jax.tree_util.keystr(path)
+        through_relu = "feedforward_norm" in name_of_leaf or "['in']" in name_of_leaf
         bound = 0.1 if through_relu else 0.02
-        assert root_mean_square(right - left) < bound * root_mean_square(left), place
+        assert root_mean_square(right - left) < bound * root_mean_square(left), (
+            name_of_leaf
+        )
 
 
 def test_a_bias_gradient_is_summed_in_float32():

@@ -23,7 +23,7 @@ ALL_BITS, ONE_BIT = 5 * 0.5 / np.sqrt(SIZE * 32), 5 * 0.5 / np.sqrt(SIZE)
 
 @pytest.mark.portable
 @pytest.mark.parametrize("key", KEYS)
-def test_every_bit_of_every_place_is_a_fair_coin(key):
+def test_each_bit_of_each_element_is_a_fair_coin(key):
     drawn = words(key)
     assert len(np.unique(drawn)) == SIZE  # one to one
     assert abs(share_of_ones(drawn) - 0.5) < ALL_BITS
@@ -47,9 +47,9 @@ def test_keys_that_differ_in_a_bit_draw_words_that_agree_by_chance():
 
 def test_no_key_draws_what_another_draws_elsewhere():
     steps = [jax.random.fold_in(KEYS[0], step) for step in range(4)]
-    every = np.concatenate([words(key) for key in [*KEYS, *steps[1:]]])
-    expected = len(every) ** 2 / 2 / 2**32
-    repeated = len(every) - len(np.unique(every))
+    all_words = np.concatenate([words(key) for key in [*KEYS, *steps[1:]]])
+    expected = len(all_words) ** 2 / 2 / 2**32
+    repeated = len(all_words) - len(np.unique(all_words))
     assert repeated < expected + 5 * np.sqrt(expected)
 
 

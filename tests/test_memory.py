@@ -154,8 +154,8 @@ def test_preflight_says_what_is_needed():
         "encoder 10.0 MB, a step 0.20 GB, evaluation 0.12 GB)"
     )
     assert preflight.check_memory(NEEDS, None, dense=False) == line
-    told = preflight.check_memory(NEEDS, NEEDS.peak, dense=False)
-    assert told == f"{line} of 4.51 GB free"
+    line_and_free = preflight.check_memory(NEEDS, NEEDS.peak, dense=False)
+    assert line_and_free == f"{line} of 4.51 GB free"
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_preflight_refuses_what_cannot_fit(changed, dense, words):
     line = preflight.check_memory(needs, None, dense=dense)
     with pytest.raises(UserError) as error:
         preflight.check_memory(needs, needs.peak - 1, dense=dense)
-    told = str(error.value)
-    assert told.startswith(f"{line}, but {readable(needs.peak)} are free; ")
-    assert told.partition("; ")[2].startswith(words)
+    message = str(error.value)
+    assert message.startswith(f"{line}, but {readable(needs.peak)} are free; ")
+    assert message.partition("; ")[2].startswith(words)
 
 
 @pytest.mark.parametrize(

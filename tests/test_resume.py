@@ -213,7 +213,7 @@ def test_all_checkpoints_damaged(stopped, train):
     status, _, err = train(stopped)
     assert status == 1
     assert err.splitlines()[-1].startswith("error: all 3 checkpoints in ")
-    # They stay for whoever wants to look, and so does the log.
+    # They stay, for somebody may want to see them, and so does the log.
     assert sorted(p.name for p in (stopped / "checkpoints").iterdir()) == before
     assert (stopped / "metrics.jsonl").read_bytes() == log
     with pytest.raises(DamagedCheckpointError):
@@ -258,10 +258,10 @@ def test_reading_the_state_changes_nothing(
         batch = abstract_batch(48)
         train_step = compile_steps(parts.train_step, like, [batch])
 
-        def go_on(state, look):
+        def go_on(state, read):
             for step in range(start, start + 20):
                 if step - start in (0, 1, 10):
-                    state = look(state, step)
+                    state = read(state, step)
                 batch = run_parts.jax.device_put(parts.batches.at(step))
                 state, _ = train_step(state, batch)
             return state
@@ -270,7 +270,7 @@ def test_reading_the_state_changes_nothing(
         seen = []
         with Checkpoints(tmp_path / "checkpoints") as checkpoints:
 
-            def look(state, step):
+            def evaluate_and_save(state, step):
                 before = run_parts.jax.device_get(state)
                 ranks = parts.evaluator(state.params, state.items, step, splits["test"])
                 seen.append((step, before, ranks))
@@ -278,8 +278,8 @@ def test_reading_the_state_changes_nothing(
                 return state
 
             state, _ = tiny.saved(tiny_runs(mode), start)
-            looked_at = go_on(state, look)
-        tiny.assert_same_bits(looked_at, untouched)
+            after_reading = go_on(state, evaluate_and_save)
+        tiny.assert_same_bits(after_reading, untouched)
         # And what was saved while training went on is the state of that very step.
         for step, before, _ in seen:
             tiny.assert_same_bits(checkpoints.restore(step, like)[0], before)

@@ -133,8 +133,8 @@ def test_a_session_sees_neither_later_inputs_nor_other_sessions():
         )(inputs)
 
     reaches = np.abs(influence(inputs)).sum(-1) > 0
-    place = np.arange(48)
-    expected = (session[:, None] == session) & (place <= place[:, None])
+    index = np.arange(48)
+    expected = (session[:, None] == session) & (index <= index[:, None])
     real = session < 6
     np.testing.assert_array_equal(reaches[real], expected[real])
 

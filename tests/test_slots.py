@@ -42,8 +42,8 @@ def plain_epoch(clicks, num_slots):
     return np.moveaxis(np.array(rows), 2, 0)
 
 
-def taken(batches, start, untils):
-    """What consecutive calls give, put together; each ends before its ``until``."""
+def joined(batches, start, untils):
+    """Batches of consecutive dispatches, joined; each ends before its ``until``."""
     parts = []
     for until in untils:
         chunk, steps = batches.dispatch_at(start, until)
@@ -63,8 +63,8 @@ def test_schedule_equals_the_plain_loop(seed):
     schedule = make_schedule(counts, num_slots)
     assert schedule.steps == len(plain)
     sessions, within = lookup(schedule, counts, 0, len(plain))
-    told = [[busy or (-1, 0) for busy in step] for step in plain]
-    np.testing.assert_array_equal(np.stack([sessions, within], axis=2), told)
+    wanted = [[busy or (-1, 0) for busy in step] for step in plain]
+    np.testing.assert_array_equal(np.stack([sessions, within], axis=2), wanted)
     for step, slots in enumerate(plain):
         for slot, busy in enumerate(slots):
             if busy is not None and busy[1] == 0:
@@ -73,8 +73,8 @@ def test_schedule_equals_the_plain_loop(seed):
     start = int(rng.integers(len(plain)))
     part = lookup(schedule, counts, start, len(plain))
     rest = len(plain) - start
-    for looked_up, whole in zip(part, (sessions, within), strict=True):
-        np.testing.assert_array_equal(looked_up[:rest], whole[start:])
+    for of_part, whole in zip(part, (sessions, within), strict=True):
+        np.testing.assert_array_equal(of_part[:rest], whole[start:])
     assert (part[0][rest:] == -1).all()
     assert not part[1][rest:].any()
 
@@ -100,7 +100,7 @@ def test_an_epoch_equals_the_plain_loop(count, batch_size):
     # Whole chunks, and the second epoch as the first.
     start = 0
     for _ in range(2):
-        actual, start = taken(batches, start, [10**9] * -(-steps // 7))
+        actual, start = joined(batches, start, [10**9] * -(-steps // 7))
         for column, of_all in zip(actual, wanted, strict=True):
             np.testing.assert_array_equal(column, of_all)
     assert start == 2 * steps
@@ -157,6 +157,6 @@ def test_a_slice_of_sessions_has_batches_of_its_own():
     sessions, clicks = make_sessions()
     batches = make_batches(select(sessions, 11, 37))
     wanted = plain_epoch(clicks[11:37], 8)
-    actual, _ = taken(batches, 0, [7])
+    actual, _ = joined(batches, 0, [7])
     for column, of_all in zip(actual, wanted, strict=True):
         np.testing.assert_array_equal(column, of_all[:7])

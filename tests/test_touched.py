@@ -11,15 +11,15 @@ touched = jax.jit(touch, static_argnums=(3, 4))
 
 
 @pytest.mark.parametrize("shape", [(1, 30), (6, 5), (3, 0)])
-def test_rows_of_every_grouping_are_found(shape):
+def test_rows_of_each_grouping_are_found(shape):
     rng = np.random.default_rng(0)
     inputs, labels = rng.integers(0, 200, (2, 9))
     drawn = rng.integers(1, 200, shape)
     found = touched(inputs, labels, drawn, 500, False)
     ids = np.asarray(found.ids)
     assert len(ids) == 18 + drawn.size
-    every = np.concatenate([inputs, labels, drawn.ravel()])
-    np.testing.assert_array_equal(ids[ids < 500], np.unique(every))
+    all_ids = np.concatenate([inputs, labels, drawn.ravel()])
+    np.testing.assert_array_equal(ids[ids < 500], np.unique(all_ids))
     assert (np.diff(ids) > 0).all()  # beyond the table as well
     for rows, wanted in zip(found[1:], (inputs, labels, drawn), strict=True):
         assert rows.shape == wanted.shape

@@ -136,7 +136,7 @@ def test_log(tmp_path, make_loop):
 
 
 class Watched:
-    """A total on a device that tells when the host asks for it."""
+    """A total on a device that notices when the host asks for it."""
 
     def __init__(self, step, device):
         self.step, self.device = step, device

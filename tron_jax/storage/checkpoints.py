@@ -276,8 +276,8 @@ class Checkpoints:
                 staging.finish(staged)
                 self._damaged.discard(entry["step"])
                 self._delete_surplus()
-            taken = time.perf_counter() - start
-            self.saved.append(Saved(entry["step"], num_bytes, taken))
+            seconds = time.perf_counter() - start
+            self.saved.append(Saved(entry["step"], num_bytes, seconds))
 
         self._writer.start(finish, name=f"save {entry['step']}")
 
