@@ -80,13 +80,20 @@ def tiny_runs(tmp_path_factory, tiny_data, compilations):
     import tiny
 
     from experiments import train
+    from tron_jax.reporting import plots
 
     made: dict[str, Path] = {}
+    plot_run = plots.plot_run
 
     def run(mode: str) -> Path:
         if mode not in made:
             workdir = tmp_path_factory.mktemp(mode) / "run"
-            with tiny.compiled_once(compilations):
+            with (
+                tiny.compiled_once(compilations),
+                pytest.MonkeyPatch.context() as patch,
+            ):
+                # The first to ask may be a test whose own runs have no picture.
+                patch.setattr(plots, "plot_run", plot_run)
                 assert train.main(tiny.command(workdir, tiny_data, mode)) == 0
             made[mode] = workdir
         return made[mode]

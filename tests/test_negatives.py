@@ -118,7 +118,7 @@ def test_uniform_draws_map_onto_what_is_left_in_order(drawn_per, excluded):
     assert keep_of_drawn(candidates)[:, :NUM_UNIFORM].all()
     left = left_for(drawn_per, excluded, batch)
     counts = np.array([[len(items)] for items in left])
-    key = rng.step_key(SEED, jnp.int32(7), rng.UNIFORM)
+    key = rng.step_key(SEED, jnp.int32(7), rng.source_stream("uniform"))
     draws = np.asarray(jax.random.randint(key, (len(left), NUM_UNIFORM), 0, counts))
     uniform = candidates.drawn[:, :NUM_UNIFORM]
     for ids, items, numbers in zip(uniform, left, draws, strict=True):

@@ -51,7 +51,7 @@ def make_step():
         return 1e-2 + 0 * step
 
     def sample(step, batch, constants):
-        key = rng.step_key(0, step, rng.UNIFORM)
+        key = rng.step_key(0, step, rng.source_stream("uniform"))
         drawn = jax.random.randint(key, (1, DRAWN), 1, ITEMS + 1)
         others = (jnp.arange(SLOTS)[:, None] + jnp.arange(1, 3)) % SLOTS
         return Candidates(drawn, jnp.array(True), others, batch.weight[others] > 0)

@@ -10,13 +10,10 @@ import numpy as np
 
 INIT = 0
 DROPOUT = 1
-UNIFORM = 2
-IN_BATCH = 3
 ORDER = 4
-POPULARITY = 5
 
-# Streams of the sources of negatives that have a number of their own.
-SOURCE_STREAMS = {"uniform": UNIFORM, "popularity": POPULARITY, "in_batch": IN_BATCH}
+# Of the sources of negatives that have a number of their own.
+SOURCE_STREAMS = {"uniform": 2, "in_batch": 3, "popularity": 5}
 
 
 def source_stream(name: str) -> int:

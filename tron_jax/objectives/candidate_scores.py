@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from tron_jax.data.packing import Batch
 from tron_jax.objectives import drawn_scores, selection
 from tron_jax.objectives.drawn_scores import Backward, DrawnRows
+from tron_jax.objectives.selection import LOWEST
 from tron_jax.optimizers.touched import RowGradient, Touched
 from tron_jax.sampling.candidates import Candidates, hits
-
-LOWEST = selection.LOWEST
 
 
 @jax.named_scope("candidates")
