@@ -144,18 +144,24 @@ def without_plot(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def train(tiny_data, compilations, capfd, monkeypatch):
-    """Runs the training program: ``(workdir, mode, **fields) -> status, out, err``."""
+def train(tiny_data, compilations, capfd):
+    """Runs the training program: ``(workdir, mode, **fields) -> status, out, err``.
+
+    It draws no plot, unless a test sees to that itself.
+    """
     import tiny
 
     from experiments import train
+    from tron_jax.reporting import plots
 
-    without_plot(monkeypatch)
+    plot_run = plots.plot_run
 
     def call(workdir, mode="rows", *arguments, data=tiny_data, **fields):
         capfd.readouterr()
         argv = [*tiny.command(workdir, data, mode, **fields), *arguments]
-        with tiny.compiled_once(compilations):
+        with tiny.compiled_once(compilations), pytest.MonkeyPatch.context() as patch:
+            if plots.plot_run is plot_run:
+                without_plot(patch)
             status = train.main(argv)
         return status, *capfd.readouterr()
 

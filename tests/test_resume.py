@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 import tiny
-from conftest import signal_at
 
+from conftest import signal_at
 from experiments.assembly import run_parts
 from tron_jax.data.packing import abstract_batch
 from tron_jax.storage.checkpoints import Checkpoints
@@ -146,11 +146,12 @@ def test_sigterm_within_a_window_and_data_that_move(
     tiny.assert_same_run(stopped, tiny_runs("rows"))
 
 
-def test_sigterm_says_so_and_ends_well(tmp_path, train, monkeypatch, tiny_runs):
-    # At a step that ends a window but saves nothing, the line is written first.
-    signal_at(monkeypatch, signal.SIGTERM, 8)
+def test_sigterm_says_so_and_ends_well(tmp_path, train, tiny_runs):
     before = signal.getsignal(signal.SIGTERM)
-    status, out, err = train(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        # At a step that ends a window but saves nothing, the line is written first.
+        signal_at(patch, signal.SIGTERM, 8)
+        status, out, err = train(tmp_path / "run")
     assert (status, err) == (0, "")
     assert "stopped at step 8, saved" in out
     assert signal.getsignal(signal.SIGTERM) is before

@@ -27,13 +27,7 @@ SMALL_FILES = 1 << 20  # bytes of a checkpoint besides its arrays, at most
 
 
 class Saved(NamedTuple):
-    """One complete save.
-
-    Attributes:
-      step: of the state.
-      bytes: of its arrays.
-      seconds: from its beginning to its end.
-    """
+    """One complete save: the state's step, its bytes, and the seconds that it took."""
 
     step: int
     bytes: int
@@ -58,11 +52,9 @@ class Checkpoints:
     ):
         """Names the folder; the first save creates it.
 
-        Either a copy of the state is written while training goes on, or training waits
-        until the state itself is written. A copy doubles the memory that the run needs,
-        and a large one may be no faster than the disk: copying 4.3 GB took 1.6 to 30 s,
-        as the system had to find the memory, and writing them 12 to 33 s on the same
-        busy machine.
+        A copy of the state is written while training goes on, or training waits until
+        the state itself is written: a large copy may be no faster than the disk (4.3 GB
+        took 1.6 to 30 s to copy and 12 to 33 s to write on the same busy machine).
 
         Args:
           folder: where the checkpoints of the run lie.
