@@ -23,6 +23,7 @@ from pathlib import Path
 from experiments import train
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.reporting.metrics_writer import MetricsWriter
+from tron_jax.training.log_windows import Recorder
 
 kind, at = sys.argv[1].split(":")
 calls = [0]
@@ -57,6 +58,12 @@ elif kind == "evaluated":
             die()
         return saved(self, step, state, info, score=score, wait=wait)
     saved, Checkpoints.save = Checkpoints.save, save
+elif kind == "step":
+    def add(self, step, totals, sessions):
+        if is_time():
+            die()
+        added(self, step, totals, sessions)
+    added, Recorder.add = Recorder.add, add
 sys.exit(train.main(sys.argv[2:]))
 """
 
@@ -88,26 +95,28 @@ def kill_from_outside(argv, workdir, step):
 
 
 # Of steps 1 to 50 with a line every 4, a checkpoint every 7 and an evaluation every 25.
-MOMENTS = [
-    "line:5",  # step 14: its line is torn
-    "saving:2",  # step 21: the checkpoint is whole but for its name
-    "evaluated:1",  # step 25: the log is ahead of the checkpoint
-    "deleting:2",  # step 28: while the checkpoint of 14 is deleted
-    42,  # from outside, once that step is saved
-]
+MOMENTS = {
+    # The first line is torn; a checkpoint is whole but for its name; then from outside.
+    "rows": ["line:5", "saving:3", 35],
+    # Between two lines; the log is ahead of the checkpoint; while one is deleted.
+    "dense": ["step:17", "evaluated:1", "deleting:2"],
+}
 
 
-def test_killed_at_any_moment(tmp_path, tiny_runs, tiny_data, compilations, train):
-    unbroken = tiny_runs("rows")
+@pytest.mark.parametrize("mode", MOMENTS)
+def test_killed_at_any_moment(
+    tmp_path, tiny_runs, tiny_data, compilations, train, mode
+):
+    unbroken = tiny_runs(mode)
     workdir = tmp_path / "killed"
-    argv = tiny.command(workdir, tiny_data)
+    argv = tiny.command(workdir, tiny_data, mode)
     with tiny.compiled_once(compilations):
-        for moment in MOMENTS:
+        for moment in MOMENTS[mode]:
             if isinstance(moment, str):
                 run_until_killed(moment, argv)
             else:
                 kill_from_outside(argv, workdir, moment)
-    status, out, err = train(workdir)
+    status, out, err = train(workdir, mode)
     assert (status, err) == (0, "")
     assert "resuming at step" in out
     tiny.assert_same_run(workdir, unbroken)
