@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 import tiny
-
 from conftest import signal_at
+
 from experiments.assembly import run_parts
 from tron_jax.data.packing import abstract_batch
 from tron_jax.storage.checkpoints import Checkpoints
