@@ -179,7 +179,7 @@ def test_metrics_chosen_after_training(stopped, train, evaluate):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("metrics", "('recall','auc')", "expected a tuple of: recall, mrr, ndcg, hit"),
+        ("metrics", "('recall','auc')", "of: recall, mrr, ndcg, hit"),
         ("cutoffs", "(5,0)", "(5, 0); expected a tuple of whole numbers of at least 1"),
         ("cutoffs", "(1.5,)", "(1.5,); expected a tuple of whole numbers"),
         ("cutoffs", "ten", "('ten',); expected a tuple of whole numbers"),
