@@ -95,7 +95,12 @@ def parse_csv_lines(
     """
     return pyarrow.csv.read_csv(
         pa.BufferReader(data),
-        pyarrow.csv.ReadOptions(column_names=names, block_size=text_log.CORE_BYTES),
+        pyarrow.csv.ReadOptions(
+            column_names=names,
+            block_size=text_log.CORE_BYTES,
+            # By one thread, a line with several faults is refused for its first.
+            use_threads=len(data) > text_log.CORE_BYTES,
+        ),
         pyarrow.csv.ParseOptions(delimiter=delimiter),
         pyarrow.csv.ConvertOptions(
             include_columns=list(types),
