@@ -61,12 +61,19 @@ def spread(parts: run_parts.RunParts, num: int) -> list[int]:
     return [int(step) for step in np.linspace(0, last, num)]
 
 
-def commonest_shape(parts: run_parts.RunParts, num: int) -> list[int]:
-    """The first ``num`` steps of the shape that most of an epoch's first 64 have."""
-    most = min(64, parts.batches.steps_per_epoch)
-    shapes = {step: shape_of(dispatch_at(parts, step)[0]) for step in range(most)}
-    [(commonest, _)] = Counter(shapes.values()).most_common(1)
-    return [step for step, shape in shapes.items() if shape == commonest][:num]
+def common_dispatches(parts: run_parts.RunParts, num: int) -> list[int]:
+    """The first steps of ``num`` dispatches, or fewer, that are alike.
+
+    They have the shape and the number of steps that most of an epoch's first 64 have.
+    """
+    kinds: dict[int, tuple[tuple[int, ...], int]] = {}
+    step = 0
+    while step < parts.batches.steps_per_epoch and len(kinds) < 64:
+        batch, steps = dispatch_at(parts, step)
+        kinds[step] = shape_of(batch), steps
+        step += steps
+    [(commonest, _)] = Counter(kinds.values()).most_common(1)
+    return [step for step, kind in kinds.items() if kind == commonest][:num]
 
 
 def num_candidates(workload: Workload) -> int:

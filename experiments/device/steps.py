@@ -1,0 +1,152 @@
+"""Times of train steps: all systems at Diginetica's size, three at OTTO's."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from experiments.benchmarks.workload import Workload, dispatch_at
+from experiments.device import floors, step_times, workloads
+from experiments.device.report import Report, Setting
+from experiments.device.tables import share, spread, table
+
+MILLIONS, TINY_MILLIONS = 20_000_000, 5_000
+STEPS_A_DISPATCH = "train.steps_per_call"
+
+
+class Case(NamedTuple):
+    """A run to time.
+
+    Attributes:
+      config: its name.
+      dataset: whose lengths its sessions have.
+      fields: of the config that are set.
+      num_items: if not the data set's.
+    """
+
+    config: str
+    dataset: str
+    fields: dict[str, Any] = {}  # noqa: RUF012  (never altered)
+    num_items: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For a table."""
+        items = f", {self.num_items:,} items" if self.num_items else ""
+        fields = "".join(f", {k.split('.')[1]}={v}" for k, v in self.fields.items())
+        return f"{self.config}, {self.dataset}{items}{fields}"
+
+
+def cases(*, tiny: bool) -> list[Case]:
+    """What is timed, in order of worth."""
+    millions = TINY_MILLIONS if tiny else MILLIONS
+    first, *others = workloads.CONFIGS
+    return [
+        *(Case(first, "diginetica", {STEPS_A_DISPATCH: n}) for n in (8, 1)),
+        *(Case(name, "otto") for name in workloads.AT_OTTO),
+        *(Case(name, "diginetica") for name in others),
+        Case(first, "otto", num_items=millions),
+    ]
+
+
+def run(setting: Setting, report: Report) -> None:
+    """Measures the first case alone; the others are compiled side by side before."""
+    todo = cases(tiny=setting.rehearse)
+    first, *others = todo
+    with report.attempt(first.name):
+        workload = _workload(first, setting)
+        _measure(first, step_times.compile_run(workload), setting, report)
+    made: dict[str, Workload] = {}
+    by_name = {case.name: case for case in others}
+    for name, case in by_name.items():
+        with report.attempt(f"sessions of {name}"):
+            made[name] = _workload(case, setting)
+    with report.attempt(f"compiling {len(made)} steps"):
+        compiled = step_times.compile_together(made)
+    while compiled:
+        name = next(iter(compiled))
+        found = compiled.pop(name)  # its memory is free before the next begins
+        made.pop(name)
+        with report.attempt(name):
+            if isinstance(found, Exception):
+                raise found
+            _measure(by_name[name], found, setting, report)
+        del found
+
+
+def _workload(case: Case, setting: Setting) -> Workload:
+    return workloads.make(
+        case.config,
+        case.dataset,
+        tiny=setting.rehearse,
+        num_items=case.num_items,
+        fields=case.fields,
+    )
+
+
+def _measure(
+    case: Case, run: step_times.CompiledRun, setting: Setting, report: Report
+) -> None:
+    row: dict[str, Any] = {"case": case.name, "items": run.workload.num_items}
+    rounds = step_times.TINY_ROUNDS if setting.rehearse else step_times.ROUNDS
+    try:
+        times = step_times.measure(run, rounds)
+    except MemoryError as error:
+        report.append("steps", row | {"left_out": str(error)})
+        return
+    batch, _ = dispatch_at(run.workload.parts, run.starts[0])
+    needs = floors.needs(run.workload, batch)
+    half = run.workload.config.model.compute_dtype == "bfloat16"
+    matmul = "bfloat16" if half else "float32_default"
+    floor = floors.seconds(needs, setting.ceilings, matmul)
+    report.append("steps", row | times | {"floors": floor})
+
+
+HEADERS = (
+    "config, lengths",
+    "items",
+    "inputs",
+    "steps a dispatch",
+    "compile s",
+    "first step s",
+    "device ms a step",
+    "host ms a step",
+    "bytes: least ms",
+    "operations: least ms",
+    "device / larger least",
+)
+
+
+def report_table(figures: dict[str, Any]) -> str:
+    """The figures of ``run``."""
+    rows = [_row(row) for row in figures.get("steps", [])]
+    note = (
+        "Median (5..95 %) of 20 rounds of 5 dispatches. Device: batches are there "
+        "before, dispatches queued. Host: building a batch and dispatching it, until "
+        "control returns. Least: experiments/device/floors.py, at the ceilings above. "
+        "Compiled four at a time but for the first; * = some from the cache."
+    )
+    return f"{table(HEADERS, rows)}\n\n{note}"
+
+
+def _row(row: dict[str, Any]) -> list[Any]:
+    if "left_out" in row:
+        left_out = [f"{row['case']}: left out, {row['left_out']}", row["items"]]
+        return left_out + [None] * (len(HEADERS) - 2)
+    floor = row["floors"]
+    return [
+        row["case"],
+        row["items"],
+        row["inputs"],
+        row["steps_a_dispatch"],
+        f"{row['compile_s']:.1f}{'*' if row['from_cache'] else ''}",
+        row["first_step_s"],
+        spread(row["device_s"]),
+        spread(row["host_s"]),
+        _ms(floor["bytes_s"]),
+        _ms(floor["operations_s"]),
+        share(row["device_s"]["median"], floors.least(floor)),
+    ]
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
