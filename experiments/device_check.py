@@ -27,6 +27,7 @@ to a temporary folder (TMPDIR) and are removed. Compiled programs are kept in
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -45,6 +46,10 @@ from tron_jax.files import replacing
 
 TABLE = "table.md"
 FILES = {TABLE, *(f"{name}.json" for name in PARTS)}
+QUICKLY_COMPILED = (
+    "--xla_backend_optimization_level=0 "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 PROBE_LIMIT = 120.0  # seconds
 
 __doc__ = (__doc__ or "").format(
@@ -87,6 +92,9 @@ def run(values: flags.FlagValues) -> None:
     with tempfile.TemporaryDirectory(prefix="device_check_") as work:
         setting = Setting(Path(work) / "probe", values.rehearse, data)
         about = _probe(setting)
+        if values.rehearse and about["platform"] == "cpu":
+            # Programs of a rehearsal are compiled much and run little.
+            os.environ.setdefault("XLA_FLAGS", QUICKLY_COMPILED)
         out.mkdir(parents=True, exist_ok=True)
         print(f"{about['count']} × {about['device']}, jax {about['versions']['jax']}")
         failed = []

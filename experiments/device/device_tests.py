@@ -23,7 +23,7 @@ def run(setting: Setting, report: Report) -> None:
     folder = setting.folder / "pytest"
     folder.mkdir()
     output = folder / "output.txt"
-    command = [sys.executable, "-m", "pytest", *chosen, "-q", "-ra", "--tb=short"]
+    command = [sys.executable, "-m", "pytest", *chosen, "-ra", "--tb=short"]
     command += ["-p", "no:cacheprovider", f"--basetemp={folder / 'temporary'}"]
     with open(output, "wb") as stdout:
         ended = processes.run(

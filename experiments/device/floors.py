@@ -13,6 +13,9 @@ from tron_jax import memory
 from tron_jax.data.packing import block_size
 
 
+UNKNOWN = {"bytes_s": None, "operations_s": None}
+
+
 class Needs(NamedTuple):
     """Of one step.
 

@@ -32,7 +32,6 @@ class CompiledRun:
       programs: the step.
       init: makes the first state.
       seconds: that compiling both took.
-      cached: programs that came from the persistent cache, of any thread.
     """
 
     workload: Workload
@@ -40,7 +39,6 @@ class CompiledRun:
     programs: StepPrograms
     init: jax.stages.Compiled
     seconds: float
-    cached: int
 
     def batches(self) -> Iterator[tuple[Any, int]]:
         """Dispatches and their numbers of steps, again and again."""
@@ -49,7 +47,7 @@ class CompiledRun:
                 yield dispatch_at(self.workload.parts, start)
 
 
-class CacheHits:
+class _CacheHits:
     """Counts what comes from the persistent compilation cache in this process."""
 
     def __init__(self) -> None:
@@ -60,19 +58,22 @@ class CacheHits:
         self.count += event == "/jax/compilation_cache/cache_hits"
 
 
-_hits = CacheHits()
+_hits = _CacheHits()
+
+
+def from_cache() -> int:
+    """Programs that this process has found in the persistent cache so far."""
+    return _hits.count
 
 
 def compile_run(workload: Workload) -> CompiledRun:
     """Compiles the commonest step of a run, and its first state."""
     starts = common_dispatches(workload.parts, QUEUED)
-    before, start = _hits.count, time.perf_counter()
+    start = time.perf_counter()
     programs = compile_step(workload.parts, starts[:1])
     init = jax.jit(workload.parts.init).lower().compile()
     seconds = time.perf_counter() - start
-    return CompiledRun(
-        workload, starts, programs, init, seconds, _hits.count - before
-    )
+    return CompiledRun(workload, starts, programs, init, seconds)
 
 
 def compile_together(workloads: dict[str, Workload]) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def measure(run: CompiledRun, rounds: int = ROUNDS) -> dict[str, Any]:
       rounds: of ``QUEUED`` dispatches each.
 
     Returns:
-      compile_s (step and first state), from_cache; first_step_s, from there until the
+      compile_s (step and first state); first_step_s, from there until the
       first step's result; device_s of a step (dispatches of batches that are there
       already, queued without waiting in between) and host_s of a step (building its
       batch and dispatching it, until control returns) with spread; inputs, and steps
@@ -141,7 +142,6 @@ def measure(run: CompiledRun, rounds: int = ROUNDS) -> dict[str, Any]:
         jax.block_until_ready(state)
     return {
         "compile_s": run.seconds,
-        "from_cache": run.cached,
         "first_step_s": first,
         "steps_a_dispatch": steps,
         "inputs": shape_of(batch)[-1],

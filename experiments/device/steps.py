@@ -54,23 +54,23 @@ def run(setting: Setting, report: Report) -> None:
     first, *others = todo
     with report.attempt(first.name):
         workload = _workload(first, setting)
-        _measure(first, step_times.compile_run(workload), setting, report)
+        compiled = step_times.compile_run(workload)
+        report.add(first_from_cache=step_times.from_cache())
+        _measure(first, compiled, setting, report)
+        del compiled, workload
     made: dict[str, Workload] = {}
     by_name = {case.name: case for case in others}
     for name, case in by_name.items():
         with report.attempt(f"sessions of {name}"):
             made[name] = _workload(case, setting)
-    with report.attempt(f"compiling {len(made)} steps"):
-        compiled = step_times.compile_together(made)
-    while compiled:
-        name = next(iter(compiled))
-        found = compiled.pop(name)  # its memory is free before the next begins
-        made.pop(name)
-        with report.attempt(name):
-            if isinstance(found, Exception):
-                raise found
-            _measure(by_name[name], found, setting, report)
-        del found
+    with report.attempt(f"compiling {len(made)} steps, then timing them"):
+        found = step_times.compile_together(made)
+        report.add(from_cache=step_times.from_cache(), programs=2 + 2 * len(found))
+        for name, compiled in found.items():
+            with report.attempt(name):
+                if isinstance(compiled, Exception):
+                    raise compiled
+                _measure(by_name[name], compiled, setting, report)
 
 
 def _workload(case: Case, setting: Setting) -> Workload:
@@ -93,11 +93,11 @@ def _measure(
     except MemoryError as error:
         report.append("steps", row | {"left_out": str(error)})
         return
-    batch, _ = dispatch_at(run.workload.parts, run.starts[0])
-    needs = floors.needs(run.workload, batch)
-    half = run.workload.config.model.compute_dtype == "bfloat16"
-    matmul = "bfloat16" if half else "float32_default"
-    floor = floors.seconds(needs, setting.ceilings, matmul)
+    floor: dict[str, Any] = floors.UNKNOWN
+    with report.attempt("its floors"):
+        batch, _ = dispatch_at(run.workload.parts, run.starts[0])
+        needs = floors.needs(run.workload, batch)
+        floor = floors.seconds(needs, setting.ceilings, "float32_default")
     report.append("steps", row | times | {"floors": floor})
 
 
@@ -119,11 +119,14 @@ HEADERS = (
 def report_table(figures: dict[str, Any]) -> str:
     """The figures of ``run``."""
     rows = [_row(row) for row in figures.get("steps", [])]
+    cached, programs = figures.get("from_cache"), figures.get("programs")
     note = (
         "Median (5..95 %) of 20 rounds of 5 dispatches. Device: batches are there "
         "before, dispatches queued. Host: building a batch and dispatching it, until "
         "control returns. Least: experiments/device/floors.py, at the ceilings above. "
-        "Compiled four at a time but for the first; * = some from the cache."
+        "Compiled: the first alone, the others four at a time; of "
+        f"{programs} programs {cached} came from the cache "
+        f"({figures.get('first_from_cache')} of the first two)."
     )
     return f"{table(HEADERS, rows)}\n\n{note}"
 
@@ -138,7 +141,7 @@ def _row(row: dict[str, Any]) -> list[Any]:
         row["items"],
         row["inputs"],
         row["steps_a_dispatch"],
-        f"{row['compile_s']:.1f}{'*' if row['from_cache'] else ''}",
+        row["compile_s"],
         row["first_step_s"],
         spread(row["device_s"]),
         spread(row["host_s"]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 NONE = "-"
+SMALLEST = 1e-9  # below, a number is shown as 0
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -21,7 +23,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     cells = [[_text(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     right = [
-        any(isinstance(row[i], int | float) for row in rows)
+        any(
+            isinstance(row[i], int | float) and not isinstance(row[i], bool)
+            for row in rows
+        )
         for i in range(len(headers))
     ]
 
@@ -53,14 +58,10 @@ def _text(value: Any) -> str:
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent."""
-    if value == 0 or abs(value) >= 100:
-        return f"{value:,.0f}"
-    digits = 2
-    while abs(value) * 10**digits < 100 and digits < 9:
-        digits += 1
-    while abs(value) * 10 ** (digits - 1) >= 100 and digits > 0:
-        digits -= 1
-    return f"{value:.{digits}f}"
+    size = abs(value)
+    if size < SMALLEST:
+        return "0"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(size)))}f}"
 
 
 def spread(figures: dict[str, float] | None, scale: float = 1e3) -> str | None:
