@@ -12,7 +12,6 @@ from experiments import checks
 from experiments.assembly import run_parts
 from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from tron_jax.data.sessions import Sessions
-from tron_jax.training.step_programs import shape_of
 
 
 class Workload(NamedTuple):
@@ -64,7 +63,7 @@ def spread(parts: run_parts.RunParts, num: int) -> list[int]:
 def commonest_shape(parts: run_parts.RunParts, num: int) -> list[int]:
     """The first ``num`` steps of the shape that most of an epoch's first 64 have."""
     most = min(64, parts.batches.steps_per_epoch)
-    shapes = {step: shape_of(dispatch_at(parts, step)[0]) for step in range(most)}
+    shapes = {step: dispatch_at(parts, step)[0].shape for step in range(most)}
     [(commonest, _)] = Counter(shapes.values()).most_common(1)
     return [step for step, shape in shapes.items() if shape == commonest][:num]
 
