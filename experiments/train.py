@@ -89,6 +89,7 @@ def _train(
     train_step = compile_steps(parts.train_step, shapes, batches, constants)
     needs = preflight.measure(
         shapes,
+        parts.batches,
         train_step.temporaries(),
         parts.evaluator if len(splits) > 1 else None,
         copies=checkpoints.copies(shapes),
@@ -117,7 +118,7 @@ def _train(
             ),
             checkpoints,
             {"fingerprint": fingerprint},
-            Recorder(writer, plan, info),
+            Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
         )
         state = jax.jit(parts.init)() if state is None else state

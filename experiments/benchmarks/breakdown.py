@@ -29,7 +29,6 @@ from experiments.benchmarks.trace import (
     with_names_of,
 )
 from experiments.benchmarks.workload import Workload, dispatch_at
-from tron_jax.training.step_programs import shape_of
 
 HOST = "batch building"
 ROUNDS = 4  # each starts and stops the tracer once
@@ -106,7 +105,7 @@ def _traced(
                     batch = jax.device_put(batch)
                 result = jax.block_until_ready(timer.programs(timer.state, batch))
                 timer.state, _ = result
-            dispatches.append((shape_of(batch), steps))
+            dispatches.append((batch.shape, steps))
     [trace] = traces
     ops = {shape: with_names_of(trace.ops, parts[shape]) for shape, _ in dispatches}
     samples = []

@@ -25,7 +25,7 @@ from experiments import checks
 from experiments.assembly import run_parts
 from experiments.benchmarks.made_up_sessions import make_sessions
 from experiments.benchmarks.step_timer import StepTimer, compile_step
-from experiments.benchmarks.workload import Workload, build_workload, common_dispatches
+from experiments.benchmarks.workload import Workload, build_workload, commonest_shape
 from tron_jax import memory
 from tron_jax.console.messages import readable
 from tron_jax.errors import UserError
@@ -83,7 +83,7 @@ def answers(workload: Workload, requests: Iterable[str]) -> Iterator[dict[str, A
       UserError: if free memory is too small.
     """
     parts = workload.parts
-    starts = common_dispatches(parts, STEPS)
+    starts = commonest_shape(parts, STEPS)
     programs = compile_step(parts, starts)
     init = jax.jit(parts.init).lower().compile()
     sizes = _sizes(programs, parts) | {"init_temporary_bytes": _temporaries(init)}

@@ -12,7 +12,6 @@ from experiments import checks
 from experiments.assembly import run_parts
 from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from tron_jax.data.sessions import Sessions
-from tron_jax.training.step_programs import shape_of
 
 
 class Workload(NamedTuple):
@@ -56,24 +55,20 @@ def dispatch_at(parts: run_parts.RunParts, step: int) -> tuple[Any, int]:
 
 def spread(parts: run_parts.RunParts, num: int) -> list[int]:
     """The first steps of dispatches to measure, spread over an epoch."""
-    # None begins so late that the end of the epoch cuts it short.
-    last = max(0, parts.batches.steps_per_epoch - dispatch_at(parts, 0)[1])
-    return [int(step) for step in np.linspace(0, last, num)]
+    # None begins within a group, or so late that the end of the epoch cuts it short.
+    steps = dispatch_at(parts, 0)[1]
+    last = max(0, parts.batches.steps_per_epoch // steps - 1)
+    return [steps * int(dispatch) for dispatch in np.linspace(0, last, num)]
 
 
-def common_dispatches(parts: run_parts.RunParts, num: int) -> list[int]:
-    """The first steps of ``num`` dispatches, or fewer, that are alike.
-
-    They have the shape and the number of steps that most of an epoch's first 64 have.
-    """
-    kinds: dict[int, tuple[tuple[int, ...], int]] = {}
-    step = 0
-    while step < parts.batches.steps_per_epoch and len(kinds) < 64:
-        batch, steps = dispatch_at(parts, step)
-        kinds[step] = shape_of(batch), steps
-        step += steps
-    [(commonest, _)] = Counter(kinds.values()).most_common(1)
-    return [step for step, kind in kinds.items() if kind == commonest][:num]
+def commonest_shape(parts: run_parts.RunParts, num: int) -> list[int]:
+    """The first ``num`` starts of the commonest shape among the first 64 dispatches."""
+    steps = dispatch_at(parts, 0)[1]
+    most = min(64 * steps, parts.batches.steps_per_epoch)
+    firsts = range(0, most - steps + 1, steps)
+    shapes = {step: dispatch_at(parts, step)[0].shape for step in firsts}
+    [(commonest, _)] = Counter(shapes.values()).most_common(1)
+    return [step for step, shape in shapes.items() if shape == commonest][:num]
 
 
 def num_candidates(workload: Workload) -> int:

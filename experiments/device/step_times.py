@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from experiments.benchmarks.step_timer import compile_step
-from experiments.benchmarks.workload import Workload, common_dispatches, dispatch_at
+from experiments.benchmarks.workload import Workload, commonest_shape, dispatch_at
 from experiments.device.timed_calls import summary
 from tron_jax import memory
 from tron_jax.console.messages import readable
@@ -68,7 +68,7 @@ def from_cache() -> int:
 
 def compile_run(workload: Workload) -> CompiledRun:
     """Compiles the commonest step of a run, and its first state."""
-    starts = common_dispatches(workload.parts, QUEUED)
+    starts = commonest_shape(workload.parts, QUEUED)
     start = time.perf_counter()
     programs = compile_step(workload.parts, starts[:1])
     init = jax.jit(workload.parts.init).lower().compile()

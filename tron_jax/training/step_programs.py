@@ -1,4 +1,4 @@
-"""The compiled programs of a train step, one for each shape of batch."""
+"""The compiled programs of a train step, one for each shape of dispatch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from tron_jax.data.packing import Batch
-from tron_jax.data.slots import StackedBatches
+from tron_jax.data.batches import Dispatch
 from tron_jax.memory import temporaries
 from tron_jax.objectives.objective import LossTotals
 from tron_jax.sampling.sources import NO_CONSTANTS, Constants
@@ -22,7 +21,7 @@ class StepPrograms:
     """A train step, compiled.
 
     Attributes:
-      by_shape: the program for each shape of batch.
+      by_shape: the program for each shape of dispatch.
       constants: of the sources of negatives, which every step takes.
     """
 
@@ -30,10 +29,10 @@ class StepPrograms:
     constants: Constants
 
     def __call__(
-        self, state: TrainState, batch: Batch | StackedBatches
+        self, state: TrainState, dispatch: Dispatch
     ) -> tuple[TrainState, LossTotals]:
-        """Makes the step or steps of a batch; the state is donated."""
-        return self.by_shape[shape_of(batch)](state, batch, self.constants)
+        """Makes the step or steps of a dispatch; the state is donated."""
+        return self.by_shape[dispatch.shape](state, dispatch, self.constants)
 
     def temporaries(self) -> int:
         """Returns the most bytes that a step holds in addition to state and batch."""
@@ -43,31 +42,26 @@ class StepPrograms:
 def compile_steps(
     train_step: TrainStep | RepeatedStep,
     state: TrainState,
-    batches: Sequence[Batch | StackedBatches],
+    dispatches: Sequence[Dispatch],
     constants: Constants = NO_CONSTANTS,
 ) -> StepPrograms:
-    """Compiles the step for each shape of batch that a run will meet.
+    """Compiles the step for each shape of dispatch that a run will meet.
 
     Args:
       train_step: the pure step, or many of them in one dispatch.
       state: its state, or the shapes of it; the compiled programs donate it.
-      batches: one batch of each shape, or the shapes.
+      dispatches: one of each shape, or the shapes.
       constants: of the sources of negatives.
 
     Returns:
-      The programs; a batch of another shape raises KeyError.
+      The programs; a dispatch of another shape raises KeyError.
     """
     jitted = jax.jit(train_step, donate_argnums=0)
 
-    def compiled(batch: Batch | StackedBatches) -> Any:
-        return jitted.lower(state, batch, constants).compile()
+    def compiled(dispatch: Dispatch) -> Any:
+        return jitted.lower(state, dispatch, constants).compile()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        shapes = map(shape_of, batches)
-        by_shape = dict(zip(shapes, pool.map(compiled, batches), strict=True))
+        shapes = [dispatch.shape for dispatch in dispatches]
+        by_shape = dict(zip(shapes, pool.map(compiled, dispatches), strict=True))
     return StepPrograms(by_shape, constants)
-
-
-def shape_of(batch: Batch | StackedBatches) -> tuple[int, ...]:
-    """Returns the shape of a batch's arrays, for which a program is compiled."""
-    return jax.tree.leaves(batch)[0].shape
