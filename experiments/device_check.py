@@ -1,7 +1,7 @@
 """Measures and checks everything that an accelerator must show, in one command.
 
     python -m experiments.device_check --out=DIR [--data=PREPARED_DIGINETICA]
-        [--only=PART,PART] [--rehearse]
+        [--only=PART,PART] [--limit=SECONDS] [--rehearse]
     make device [OUT=DIR] [DATA=PREPARED_DIGINETICA] [ARGS="--only=steps"]
 
 Run it in the root of the checkout, on a machine with a GPU or TPU on which jax (for
@@ -75,6 +75,13 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_list(
         "only", None, f"Parts to run: {','.join(PARTS)}.", flag_values=values
     )
+    flags.DEFINE_integer(
+        "limit",
+        1200,
+        "Seconds for all parts together; one that would go beyond is ended.",
+        lower_bound=1,
+        flag_values=values,
+    )
     flags.DEFINE_boolean(
         "rehearse", False, "Every part at tiny sizes, on whatever is there.", values
     )
@@ -98,8 +105,10 @@ def run(values: flags.FlagValues) -> None:
         out.mkdir(parents=True, exist_ok=True)
         print(f"{about['count']} × {about['device']}, jax {about['versions']['jax']}")
         failed = []
+        until = time.monotonic() + values.limit
         for name in names:
-            record = _run_part(name, setting, about, Path(work), out)
+            limit = min(PARTS[name].limit, until - time.monotonic())
+            record = _run_part(name, limit, setting, about, Path(work), out)
             failed += [] if record["ok"] else [name]
     print("\n" + (out / TABLE).read_text())
     if failed:
@@ -147,7 +156,7 @@ def _probe(setting: Setting) -> Record:
 
 
 def _run_part(
-    name: str, setting: Setting, about: Record, work: Path, out: Path
+    name: str, limit: float, setting: Setting, about: Record, work: Path, out: Path
 ) -> Record:
     """Runs a part and writes its record and the table, however it ends."""
     known = {"device": about["device"], "platform": about["platform"]}
@@ -162,10 +171,10 @@ def _run_part(
         ended = processes.run(
             processes.child_command(setting.folder),
             setting.folder,
-            PARTS[name].limit,
+            max(limit, 0.1),
             own_group=True,
         )
-    finally:
+    finally:  # also where this process is asked to end
         figures, errors = read_figures(setting.folder)
         if ended.error and not errors:
             errors = [ended.error]

@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -25,7 +25,7 @@ from tron_jax.errors import UserError
 STEP, BATCH = "benchmark step", "benchmark batch"  # marks of the host
 
 
-DEVICE, STREAM = "/device:", "Stream"  # how the names of planes and lines begin
+DEVICE = "/device:"  # how the names of devices' planes begin
 
 
 class Op(NamedTuple):
@@ -99,8 +99,8 @@ def of_profile(data: jax.profiler.ProfileData) -> Trace:
     for plane in data.planes:
         on_device = plane.name.startswith(DEVICE)
         for track in plane.lines:
-            if on_device and not track.name.startswith(STREAM):
-                continue  # sums of what the streams hold
+            if on_device and not _holds_ops(plane, track):
+                continue  # sums of what others hold
             for event in track.events:
                 if event.name in marks:
                     op = Op(event.start_ns, event.end_ns, event.name)
@@ -115,7 +115,14 @@ def of_profile(data: jax.profiler.ProfileData) -> Trace:
     return Trace(sorted(marks[STEP]), sorted(marks[BATCH]), sorted(ops))
 
 
-def _kernel(event: jax.profiler.ProfileEvent, operation: object) -> Op:
+def _holds_ops(plane: Any, track: Any) -> bool:
+    """Whether a line of a device is a stream; on a TPU, whether it is of operations."""
+    if "GPU" in plane.name:
+        return track.name.startswith("Stream")
+    return track.name == "XLA Ops"
+
+
+def _kernel(event: Any, operation: object) -> Op:
     known = operation is not None
     name = str(operation) if known else event.name
     return Op(event.start_ns, event.end_ns, name, event.name, known)

@@ -134,9 +134,7 @@ def _resumed(
     )
     empty = setting.folder / f"{name}_cache"
     empty.mkdir()
-    _train(
-        workdir, _one_epoch(fields), setting, JAX_COMPILATION_CACHE_DIR=str(empty)
-    )
+    _train(workdir, _one_epoch(fields), setting, JAX_COMPILATION_CACHE_DIR=str(empty))
     step = training.last_step(workdir)
     return {
         "stopped_at": stopped,

@@ -15,11 +15,12 @@ VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("tron_xl as it is", "tron_xl", {}),
     ("item_table=rows", "tron_xl", {"optimizer.item_table": "rows"}),
     ("compute_dtype=bfloat16", "tron_xl", {"model.compute_dtype": "bfloat16"}),
+    ("gru4rec as it is", "gru4rec", {}),
 )
 FLAGGED = ("tron_xl", "gru4rec")
-# What XLA puts into command buffers (CUDA graphs): its default, loops too, nothing.
+# What XLA puts into command buffers (CUDA graphs) besides its default: loops too, or
+# nothing at all.
 COMMAND_BUFFERS = {
-    "default": None,
     "with loops": f"{processes.COMMAND_BUFFERS}+WHILE,+CONDITIONAL",
     "none": processes.COMMAND_BUFFERS,
 }
@@ -40,7 +41,7 @@ def run(setting: Setting, report: Report) -> None:
                 setting,
                 LIMIT,
                 label=f"flags_{name.replace(' ', '_')}",
-                environment=processes.with_flag(flag) if flag else None,
+                environment=processes.with_flag(flag),
             )
             for row in figures["steps"]:
                 report.append("command_buffers", row | {"flags": name})
@@ -91,8 +92,7 @@ def report_table(figures: dict[str, Any]) -> str:
         [
             _selections(figures.get("selection", [])),
             _scatters(figures.get("scatter", [])),
-            _steps("step of", figures.get("variants", [])),
-            _steps("command buffers", figures.get("command_buffers", [])),
+            _steps(figures.get("variants", []), figures.get("command_buffers", [])),
         ]
     )
 
@@ -127,18 +127,16 @@ def _ms(row: dict[str, Any] | None) -> str | None:
     return number(1e3 * row["seconds"]["median"]) if row and "seconds" in row else None
 
 
-def _steps(what: str, rows: list[dict[str, Any]]) -> str:
+def _steps(variants: list[dict[str, Any]], flagged: list[dict[str, Any]]) -> str:
     lines = [
         [
-            *([row["flags"]] if "flags" in row else []),
             row["name"],
+            row.get("flags", "default"),
             row["steps_a_dispatch"],
             spread(row["device_s"]),
             spread(row["host_s"]),
         ]
-        for row in rows
+        for row in [*variants, *flagged]
     ]
-    flags = ["step of"] if any("flags" in row for row in rows) else []
-    headers = [what, *flags, "steps a dispatch", "device ms a step", "host ms a step"]
-    return table(headers, lines)
-
+    headers = ["step of", "command buffers", "steps a dispatch"]
+    return table([*headers, "device ms a step", "host ms a step"], lines)

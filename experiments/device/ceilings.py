@@ -92,9 +92,7 @@ def matmul_rate(name: str, sizes: Sizes) -> float:
 
     @jax.jit
     def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.matmul(
-            a, b, precision=precision, preferred_element_type=jnp.float32
-        )
+        return jnp.matmul(a, b, precision=precision, preferred_element_type=jnp.float32)
 
     times = queued(lambda: multiply(a, b), sizes.rounds, EACH)
     return 2 * sizes.side**3 / float(np.median(times))

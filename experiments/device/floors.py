@@ -10,7 +10,7 @@ import numpy as np
 from experiments.benchmarks.workload import Workload, num_candidates
 from experiments.device import ceilings
 from tron_jax import memory
-from tron_jax.data.packing import block_size
+from tron_jax.data.packing import Batch, block_size
 
 
 UNKNOWN = {"bytes_s": None, "operations_s": None}
@@ -28,8 +28,8 @@ class Needs(NamedTuple):
     operations: float
 
 
-def needs(workload: Workload, batch: Any) -> Needs:
-    """What a step of a batch needs, whatever the program.
+def needs(workload: Workload, dispatch: Any, steps: int) -> Needs:
+    """What a step of a dispatch needs, whatever the program.
 
     Bytes: each row of the item table and of its moments that the step touches is read
     and written once, or all rows where the optimizer is dense; so are the encoder's
@@ -46,15 +46,15 @@ def needs(workload: Workload, batch: Any) -> Needs:
 
     Args:
       workload: the run.
-      batch: of one step or of several stacked ones; padding counts as in the step.
+      dispatch: a batch or several; padding counts as in the step.
+      steps: of the dispatch.
 
     Returns:
       The needs of one step.
     """
     config = workload.config
     model, topk = config.model, config.loss.topk
-    items = jax.tree.leaves(batch)[0]
-    inputs, d = items.shape[-1], model.hidden_size
+    inputs, d = dispatch.shape[-1], model.hidden_size
     if model.name == "gru4rec":
         encoder = 2 * inputs * 6 * d * d
     else:
@@ -64,7 +64,15 @@ def needs(workload: Workload, batch: Any) -> Needs:
     candidates = num_candidates(workload)
     scored = 2 * candidates + 4 * topk if topk else 6 * candidates
     operations = 3 * encoder + inputs * d * (scored + 6)
-    return Needs(2.0 * _state_bytes(workload, np.asarray(items)), float(operations))
+    items = inputs_of(dispatch, steps)
+    return Needs(2.0 * _state_bytes(workload, items), float(operations))
+
+
+def inputs_of(dispatch: Any, steps: int) -> np.ndarray:
+    """[steps, N] items of the steps of a dispatch."""
+    if isinstance(dispatch, Batch):
+        return np.asarray(dispatch.items)[None]
+    return np.stack([np.asarray(dispatch.batch(i).items) for i in range(steps)])
 
 
 def _state_bytes(workload: Workload, items: np.ndarray) -> float:
@@ -83,7 +91,7 @@ def distinct_rows(workload: Workload, items: np.ndarray) -> float:
 
     Args:
       workload: the run.
-      items: [N] or [steps, N] inputs; labels are nearly the same items.
+      items: [steps, N] inputs; labels are nearly the same items.
 
     Returns:
       The expected number, a mean over the steps.
@@ -94,11 +102,8 @@ def distinct_rows(workload: Workload, items: np.ndarray) -> float:
         drawn *= workload.config.train.batch_size
     elif negatives.drawn_per == "event":
         drawn *= items.shape[-1]
-    steps = items.reshape(-1, items.shape[-1])
-    clicked = float(np.mean([len(np.unique(step[step > 0])) for step in steps]))
+    clicked = float(np.mean([len(np.unique(step[step > 0])) for step in items]))
     others = workload.num_items - clicked
-    if workload.num_items < 2:
-        return clicked
     hit = -np.expm1(drawn * np.log1p(-1 / workload.num_items))
     return clicked + others * float(hit)
 

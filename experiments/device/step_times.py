@@ -15,7 +15,7 @@ from experiments.benchmarks.workload import Workload, commonest_shape, dispatch_
 from experiments.device.timed_calls import summary
 from tron_jax import memory
 from tron_jax.console.messages import readable
-from tron_jax.training.step_programs import StepPrograms, shape_of
+from tron_jax.training.step_programs import StepPrograms
 
 ROUNDS, QUEUED = 20, 5  # 100 dispatches
 TINY_ROUNDS = 2
@@ -144,7 +144,7 @@ def measure(run: CompiledRun, rounds: int = ROUNDS) -> dict[str, Any]:
         "compile_s": run.seconds,
         "first_step_s": first,
         "steps_a_dispatch": steps,
-        "inputs": shape_of(batch)[-1],
+        "inputs": batch.shape[-1],
         "device_s": summary(device[1:]),
         "host_s": summary(host[1:]),
         "peak_memory_bytes": memory.peak_memory().device,

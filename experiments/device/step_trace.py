@@ -38,7 +38,8 @@ def run(setting: Setting, report: Report) -> None:
     """
     with report.attempt("as it runs"):
         report.add(default=processes.measure_apart("trace_once", setting, LIMIT))
-    if report.figures.get("default", {}).get("known", 1.0) > 0.5:
+    found = report.figures.get("default")
+    if found is None or (found["known"] > 0.5 and found["in_graphs"] < 0.1):
         return
     with report.attempt(NO_COMMAND_BUFFERS):
         found = processes.measure_apart(
@@ -88,7 +89,8 @@ def summarise(trace: Trace, steps: int, parts: dict[str, str]) -> dict[str, Any]
     Returns:
       of a step: kernels, busy_s, gaps_s (between its first and last kernel) and
       step_s (as the host saw it); parts {part: seconds}, longest (``kernels.longest``);
-      known, the share of kernels whose operation the tracer knew; one_clock, whether
+      known, the share of kernels whose operation the tracer knew; in_graphs, the share
+      of their time that is of whole command buffers (CUDA graphs); one_clock, whether
       the windows of the host hold the device's kernels.
     """
     ops = with_names_of(trace.ops, parts)
@@ -108,6 +110,7 @@ def summarise(trace: Trace, steps: int, parts: dict[str, str]) -> dict[str, Any]
             by_part[part] = by_part.get(part, 0.0) + seconds / steps / len(windows)
     made = steps * len(windows)
     inside = [op for of_window in held for op in of_window]
+    graphs = [op for op in inside if "graph" in op.kernel.lower()]
     lengths = [(step.end - step.start) / 1e9 for step in trace.steps]
     return {
         "steps_a_dispatch": made // len(trace.steps),
@@ -117,9 +120,14 @@ def summarise(trace: Trace, steps: int, parts: dict[str, str]) -> dict[str, Any]
         "step_s": float(np.sum(lengths)) / made,
         "parts": by_part,
         "known": sum(op.known for op in inside) / max(1, len(inside)),
+        "in_graphs": _seconds(graphs) / max(1e-12, _seconds(inside)),
         "one_clock": one_clock,
         "longest": longest(inside, made, parts, TOP),
     }
+
+
+def _seconds(ops: list[Op]) -> float:
+    return sum(op.end - op.start for op in ops) / 1e9
 
 
 def report_table(figures: dict[str, Any]) -> str:
@@ -143,6 +151,7 @@ def _one_table(found: dict[str, Any]) -> str:
         f"- the step as the host sees it: {1e3 * found['step_s']:.3f} ms, "
         f"{found['steps_a_dispatch']} a dispatch, traced",
         f"- kernels whose operation the tracer knows: {found['known']:.0%}",
+        f"- share of their time in command buffers: {found['in_graphs']:.0%}",
     ]
     if not found["one_clock"]:
         summary.append("- host and device clocks differ: gaps include those between")
@@ -169,5 +178,3 @@ def _one_table(found: dict[str, Any]) -> str:
             table(("operation", "kernel", "part", "a step", "ms a step"), kernels),
         ]
     )
-
-

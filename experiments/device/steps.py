@@ -10,7 +10,7 @@ from experiments.device.report import Report, Setting
 from experiments.device.tables import share, spread, table
 
 MILLIONS, TINY_MILLIONS = 20_000_000, 5_000
-STEPS_A_DISPATCH = "train.steps_per_call"
+STEPS_A_DISPATCH = "train.steps_per_group"
 
 
 class Case(NamedTuple):
@@ -95,8 +95,8 @@ def _measure(
         return
     floor: dict[str, Any] = floors.UNKNOWN
     with report.attempt("its floors"):
-        batch, _ = dispatch_at(run.workload.parts, run.starts[0])
-        needs = floors.needs(run.workload, batch)
+        dispatch = dispatch_at(run.workload.parts, run.starts[0])
+        needs = floors.needs(run.workload, *dispatch)
         floor = floors.seconds(needs, setting.ceilings, "float32_default")
     report.append("steps", row | times | {"floors": floor})
 

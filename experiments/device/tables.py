@@ -58,10 +58,10 @@ def _text(value: Any) -> str:
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent."""
-    size = abs(value)
-    if size < SMALLEST:
+    if abs(value) < SMALLEST:
         return "0"
-    return f"{value:,.{max(0, 2 - math.floor(math.log10(size)))}f}"
+    rounded = float(f"{value:.3g}") if abs(value) < 1000 else value
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def spread(figures: dict[str, float] | None, scale: float = 1e3) -> str | None:
