@@ -50,7 +50,7 @@ QUICKLY_COMPILED = (
     "--xla_backend_optimization_level=0 "
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
 )
-PROBE_LIMIT = 120.0  # seconds
+PROBE_LIMIT, SHORTEST = 120.0, 0.5  # seconds
 
 __doc__ = (__doc__ or "").format(
     parts="\n".join(f"    {name:<14}{part.about}" for name, part in PARTS.items())
@@ -103,7 +103,7 @@ def run(values: flags.FlagValues) -> None:
             # Programs of a rehearsal are compiled much and run little.
             os.environ.setdefault("XLA_FLAGS", QUICKLY_COMPILED)
         out.mkdir(parents=True, exist_ok=True)
-        print(f"{about['count']} × {about['device']}, jax {about['versions']['jax']}")
+        print(f"{about['count']} x {about['device']}, jax {about['versions']['jax']}")
         failed = []
         until = time.monotonic() + values.limit
         for name in names:
@@ -142,12 +142,7 @@ def _probe(setting: Setting) -> Record:
       UserError: if there is no accelerator, or jax does not start.
     """
     write_task(setting, "probe")
-    ended = processes.run(
-        processes.child_command(setting.folder),
-        setting.folder,
-        PROBE_LIMIT,
-        own_group=True,
-    )
+    ended = _to_its_end(setting.folder, PROBE_LIMIT)
     about, errors = read_figures(setting.folder)
     if errors or ended.error:
         error = "; ".join(errors).removeprefix("UserError: ") or ended.error
@@ -168,12 +163,7 @@ def _run_part(
     start = time.monotonic()
     ended = processes.Ended("interrupted", "")
     try:
-        ended = processes.run(
-            processes.child_command(setting.folder),
-            setting.folder,
-            max(limit, 0.1),
-            own_group=True,
-        )
+        ended = _to_its_end(setting.folder, limit)
     finally:  # also where this process is asked to end
         figures, errors = read_figures(setting.folder)
         if ended.error and not errors:
@@ -192,6 +182,13 @@ def _run_part(
     why = "" if record["ok"] else f", failed: {errors[0]}"
     print(f"{name}: {record['seconds']:.0f} s{why}", flush=True)
     return record
+
+
+def _to_its_end(folder: Path, limit: float) -> processes.Ended:
+    if limit < SHORTEST:
+        return processes.Ended("not begun, as --limit is reached", "")
+    command = processes.child_command(folder)
+    return processes.run(command, folder, limit, own_group=True)
 
 
 def _read(out: Path) -> list[Record]:
@@ -236,7 +233,7 @@ def as_table(records: list[Record]) -> str:
     ]
     for record in records:
         texts.append(
-            f"## {record['part']} ({record['count']} × {record['device']}, "
+            f"## {record['part']} ({record['count']} x {record['device']}, "
             f"jax {record['jax']}, {record['seconds']:.0f} s)"
         )
         texts += [f"FAILED: {error}" for error in record["errors"]]

@@ -11,7 +11,7 @@ import jax
 
 from experiments.benchmarks.child_processes import ROOT
 from experiments.configs.defaults import default_config
-from experiments.device import processes, training, workloads
+from experiments.device import training, workloads
 from experiments.device.report import Report, Setting
 from experiments.device.tables import table
 

@@ -140,7 +140,7 @@ def report_table(figures: dict[str, Any]) -> str:
     known = figures.get("versions", {})
     limit = figures.get("memory_limit_bytes")
     about = [
-        f"{figures.get('count')} × {figures.get('device')}",
+        f"{figures.get('count')} x {figures.get('device')}",
         f"memory for arrays: {limit / 1e9:.1f} GB" if limit else "",
         f"driver, memory, power limit: {figures['driver']}"
         if figures.get("driver")

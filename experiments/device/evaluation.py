@@ -66,8 +66,9 @@ def ranks(
       setting: of the part.
 
     Returns:
-      dataset, items, block, events, seconds; matmul_s, the operations at the measured rate, None
-      without it; all_s, seconds for all predictions of the data set's test split.
+      dataset, items, block, events, seconds; matmul_s, the operations at the measured
+      rate, None without it; all_s, seconds for all predictions of the data set's test
+      split.
     """
     evaluator = with_block(workload.parts.evaluator, block)
     events = TINY_EVENTS if setting.rehearse else EVENTS

@@ -12,7 +12,6 @@ from experiments.device import ceilings
 from tron_jax import memory
 from tron_jax.data.packing import Batch, block_size
 
-
 UNKNOWN = {"bytes_s": None, "operations_s": None}
 
 

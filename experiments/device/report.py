@@ -60,8 +60,13 @@ class Report:
         self._write()
 
     @contextlib.contextmanager
-    def attempt(self, what: str) -> Generator[None]:
-        """Says how long something took, and notes why it failed instead of raising."""
+    def attempt(self, what: str, *, quiet: bool = False) -> Generator[None]:
+        """Notes why something failed instead of raising; says how long it took.
+
+        Args:
+          what: it is.
+          quiet: whether to say so only if it failed.
+        """
         start = time.perf_counter()
         try:
             yield
@@ -72,7 +77,8 @@ class Report:
         else:
             outcome = "done"
         seconds = time.perf_counter() - start
-        print(f"  {what}: {outcome} in {seconds:.1f} s", flush=True)
+        if outcome == "failed" or not quiet:
+            print(f"  {what}: {outcome} in {seconds:.1f} s", flush=True)
 
     def _write(self) -> None:
         content = {"figures": self.figures, "errors": self.errors}

@@ -71,7 +71,7 @@ def contended(count: int, rows: int) -> np.ndarray:
     Frequencies fall with the inverse of the rank (Zipf).
     """
     draw = np.random.default_rng(0)
-    ranks = np.exp(draw.random(count) * np.log(rows)).astype(np.int64) - 1
+    ranks = np.exp(draw.random(count) * np.log(rows + 1)).astype(np.int64) - 1
     return ((ranks * 2_654_435_761) % rows).astype(np.int32)
 
 
@@ -81,7 +81,7 @@ def measure(sizes: Sizes, report: Report) -> None:
         ids = jnp.asarray(contended(count, sizes.rows))
         values = jax.random.normal(jax.random.key(0), (count, sizes.width))
         for name, way in WAYS.items():
-            with report.attempt(f"{name}, {count:,} rows"):
+            with report.attempt(f"{name}, {count:,} rows", quiet=True):
                 add = jax.jit(functools.partial(way, sizes.rows))
                 first, second = (np.asarray(add(ids, values)) for _ in range(2))
                 call = functools.partial(add, ids, values)

@@ -105,10 +105,10 @@ def measure(sizes: Sizes, report: Report) -> None:
     cases = [(way, *shape) for way in ways() for shape in scores]
 
     def compiled(case: tuple[str, str, int]) -> Any:
-        way, *shape = case
+        way, dtype, n = case
         select = jax.jit(ways()[way], static_argnums=1)
         try:
-            return select.lower(scores[shape[0], shape[1]], sizes.topk).compile()
+            return select.lower(scores[dtype, n], sizes.topk).compile()
         except Exception as error:
             return error
 
@@ -120,7 +120,7 @@ def measure(sizes: Sizes, report: Report) -> None:
             report.append("selection", row | {"error": one_line(program)})
             report.fail(f"{way}, {dtype}, {n}: {one_line(program)}")
             continue
-        with report.attempt(f"{way}, {dtype}, {n} events"):
+        with report.attempt(f"{way}, {dtype}, {n} events", quiet=True):
             given = scores[dtype, n]
             figures = row | check(program, given, sizes.topk)
             times = queued(functools.partial(program, given), sizes.rounds, EACH)

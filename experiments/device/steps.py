@@ -61,7 +61,7 @@ def run(setting: Setting, report: Report) -> None:
     made: dict[str, Workload] = {}
     by_name = {case.name: case for case in others}
     for name, case in by_name.items():
-        with report.attempt(f"sessions of {name}"):
+        with report.attempt(f"sessions of {name}", quiet=True):
             made[name] = _workload(case, setting)
     with report.attempt(f"compiling {len(made)} steps, then timing them"):
         found = step_times.compile_together(made)
@@ -94,7 +94,7 @@ def _measure(
         report.append("steps", row | {"left_out": str(error)})
         return
     floor: dict[str, Any] = floors.UNKNOWN
-    with report.attempt("its floors"):
+    with report.attempt(f"floors of {case.name}", quiet=True):
         dispatch = dispatch_at(run.workload.parts, run.starts[0])
         needs = floors.needs(run.workload, *dispatch)
         floor = floors.seconds(needs, setting.ceilings, "float32_default")

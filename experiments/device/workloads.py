@@ -36,7 +36,7 @@ TINY_SESSIONS = 600
 TINY = {
     "model.hidden_size": 16,
     "model.feedforward_size": 16,
-    "model.max_session_length": 16,
+    "model.max_session_length": 8,
     "negatives.num_uniform": 64,
     "negatives.num_popularity": 64,
     "negatives.num_in_batch": 7,
