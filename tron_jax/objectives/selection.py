@@ -1,4 +1,4 @@
-"""The highest scores of each event, exactly, with little left for ``lax.top_k`` to do.
+"""The highest scores of each event, exactly, by what costs the device least.
 
 On a CPU ``lax.top_k`` is one thread that walks a row and keeps a heap. A row of random
 scores enters the heap k·ln(C/k) times, which costs more than the walk. Here the walk is
@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from tron_jax.objectives import by_digits
 
 GROUP = 8  # columns whose maximum stands for them; of 4, 8 and 16 the fastest
 # Groups of groups, for each of the k to be found. Fewer would save nothing, as nearly
@@ -47,9 +49,9 @@ def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array, jax.Arr
 def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """Finds the k highest of each row; of equal ones it may choose others than XLA.
 
-    The k highest lie in the k groups of highest maxima, so a row is narrowed twice:
-    among the maxima of groups, and among the members of the groups found. Either is
-    done by ``lax.top_k``. NaN is the highest, so that a loss shows it.
+    The k highest lie in the k groups of highest maxima, so on a CPU and on a GPU a row
+    is narrowed twice: among the maxima of groups, and among the members of the groups
+    found. NaN is the highest, so that a loss shows it.
 
     Args:
       scores: [N, C]; as many columns as ``width`` says spare a copy. One of -inf may be
@@ -63,6 +65,7 @@ def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return lax.platform_dependent(
         scores,
         cpu=lambda scores: in_two_stages(scores, k),
+        cuda=lambda scores: by_digits.top_k(scores, k),
         default=lambda scores: tuple(lax.top_k(scores, k)),
     )
 
@@ -83,7 +86,7 @@ def _coarse(columns: int, k: int) -> int:
 
 
 def in_two_stages(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """``top_k`` on a CPU."""
+    """``top_k`` on a CPU, where either step is one of ``lax.top_k``."""
     events, columns = scores.shape
     coarse = _coarse(columns, k)
     if coarse == 1:
