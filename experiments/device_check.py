@@ -127,7 +127,8 @@ def _chosen(only: list[str] | None) -> list[str]:
 def _refuse_other_files(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is no folder")
-    others = {path.name for path in out.iterdir()} - FILES if out.exists() else set()
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    others = {name for name in names if name.removesuffix(".new") not in FILES}
     if others:
         raise UserError(
             f"--out: {out} holds {sorted(others)[0]}; expected a new or empty folder, "

@@ -80,7 +80,7 @@ def recorded(found: list[Trace]) -> Generator[None]:
             found.append(read(path))
     if not found[-1].ops:
         kind = jax.devices()[0].device_kind
-        raise UserError(f"--breakdown: the profiler tells no operations of {kind}")
+        raise UserError(f"the profiler tells no operations of {kind}")
 
 
 def read(path: Path) -> Trace:

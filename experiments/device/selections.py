@@ -14,7 +14,9 @@ import numpy as np
 from jax import lax
 
 from experiments.device.report import Report, one_line
+from experiments.device.step_times import compiled_together
 from experiments.device.timed_calls import queued, summary
+from tron_jax.objectives import by_digits
 from tron_jax.objectives.selection import in_two_stages
 
 Select = Callable[[jax.Array, int], Any]  # (scores [N, C], k) -> values, columns
@@ -71,12 +73,13 @@ def by_bisection(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
         return jnp.where(enough, tried, threshold)
 
     start = jnp.zeros(len(scores), unsigned)
-    threshold = lax.fori_loop(0, width, decide, start)[:, None]
+    threshold = lax.fori_loop(0, width, decide, start, unroll=True)[:, None]
     above, equal = keys > threshold, keys == threshold
     spare = k - jnp.sum(above, axis=1, keepdims=True, dtype=jnp.int32)
     kept = above | (equal & (jnp.cumsum(equal, axis=1, dtype=jnp.int32) <= spare))
     running = jnp.cumsum(kept, axis=1, dtype=jnp.int32)
-    search = jax.vmap(functools.partial(jnp.searchsorted, side="left"), (0, None))
+    one = functools.partial(jnp.searchsorted, method="scan_unrolled")
+    search = jax.vmap(one, (0, None))
     columns = search(running, jnp.arange(1, k + 1))
     values, order = lax.top_k(jnp.take_along_axis(scores, columns, axis=1), k)
     return values, jnp.take_along_axis(columns, order, axis=1)
@@ -90,7 +93,8 @@ def ways() -> dict[str, Select]:
             lax.top_k,
             is_stable=False,  # pyrefly: ignore  (of jax 0.11.2 on)
         )
-    found["in_two_stages"] = in_two_stages
+    found["by_digits (a GPU's)"] = by_digits.top_k
+    found["in_two_stages (a CPU's)"] = in_two_stages
     found["bisection (experiment)"] = by_bisection
     return found
 
@@ -112,7 +116,7 @@ def measure(sizes: Sizes, report: Report) -> None:
         except Exception as error:
             return error
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(compiled_together()) as pool:
         programs = dict(zip(cases, pool.map(compiled, cases), strict=True))
     for (way, dtype, n), program in programs.items():
         row: dict[str, Any] = {"way": way, "dtype": dtype, "events": n}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from tron_jax.training.step_programs import StepPrograms
 
 ROUNDS, QUEUED = 20, 5  # 100 dispatches
 TINY_ROUNDS = 2
-COMPILED_TOGETHER = 4
+COMPILED_TOGETHER = 8  # at most; fewer where there are fewer cores
 
 
 @dataclasses.dataclass
@@ -76,6 +77,11 @@ def compile_run(workload: Workload) -> CompiledRun:
     return CompiledRun(workload, starts, programs, init, seconds)
 
 
+def compiled_together() -> int:
+    """How many programs are compiled side by side."""
+    return max(2, min(COMPILED_TOGETHER, (os.cpu_count() or 1) // 2))
+
+
 def compile_together(workloads: dict[str, Workload]) -> dict[str, Any]:
     """Compiles several runs side by side: {name: a CompiledRun, or what it raised}."""
 
@@ -85,7 +91,7 @@ def compile_together(workloads: dict[str, Workload]) -> dict[str, Any]:
         except Exception as error:
             return error
 
-    with ThreadPoolExecutor(COMPILED_TOGETHER) as pool:
+    with ThreadPoolExecutor(compiled_together()) as pool:
         return dict(zip(workloads, pool.map(attempt, workloads.values()), strict=True))
 
 

@@ -123,8 +123,9 @@ def report_table(figures: dict[str, Any]) -> str:
     note = (
         "Median (5..95 %) of 20 rounds of 5 dispatches. Device: batches are there "
         "before, dispatches queued. Host: building a batch and dispatching it, until "
-        "control returns. Least: experiments/device/floors.py, at the ceilings above. "
-        "Compiled: the first alone, the others four at a time; of "
+        "control returns. First step: once compiled, the state's making included. "
+        "Least: experiments/device/floors.py, at the ceilings above. "
+        "Compiled: the first alone, the others side by side, so slower each; of "
         f"{programs} programs {cached} came from the cache "
         f"({figures.get('first_from_cache')} of the first two)."
     )
