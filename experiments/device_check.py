@@ -68,8 +68,8 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_string(
         "data",
         None,
-        "Prepared Diginetica, for the part accuracy; made-up data if not given, which "
-        "cannot be compared.",
+        "Prepared Diginetica (data_prep.diginetica writes it), for the part accuracy; "
+        "made-up data if not given, and in a rehearsal, which cannot be compared.",
         values,
     )
     flags.DEFINE_list(
@@ -158,7 +158,9 @@ def _run_part(
     known = {"device": about["device"], "platform": about["platform"]}
     known |= {"count": about["count"], "versions": about["versions"]}
     known |= {"jax": about["versions"]["jax"], "rehearsal": setting.rehearse}
-    setting = setting._replace(folder=work / name, ceilings=_ceilings(out, known))
+    setting = setting._replace(
+        folder=work / name, ceilings=_ceilings(out, known), device=about["device"]
+    )
     write_task(setting, name)
     print(f"{name}: {PARTS[name].about}", flush=True)
     start = time.monotonic()

@@ -9,6 +9,7 @@ import tiny
 
 from experiments import device_check
 from experiments.device import accelerators, parts, processes
+from experiments.device.report import Setting, read_figures, write_task
 from tron_jax.errors import UserError
 
 ABOUT = {"device": "NVIDIA Y", "platform": "gpu", "count": 1, "versions": {"jax": "9"}}
@@ -203,6 +204,18 @@ def test_a_part_that_is_interrupted_is_recorded(run, tmp_path, faked):
     assert record["errors"] == ["interrupted"]
     assert record["figures"] == {"count": 1}
     assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_a_process_that_falls_back_to_the_cpu(tmp_path):
+    """Its figures would go by the accelerator's name."""
+    setting = Setting(tmp_path / "ceilings", rehearse=True, device="NVIDIA Y")
+    write_task(setting, "ceilings")
+    command = processes.child_command(setting.folder)
+    ended = processes.run(command, setting.folder, 60)
+    figures, [error] = read_figures(setting.folder)
+    assert "jax now has cpu, not NVIDIA Y" in error
+    assert figures == {}
+    assert ended.error is not None
 
 
 def test_rehearsal(run, tmp_path):

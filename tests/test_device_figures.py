@@ -10,6 +10,7 @@ from experiments.device import (
     device_tests,
     floors,
     step_trace,
+    steps,
     tables,
     workloads,
 )
@@ -226,3 +227,27 @@ def test_counts_of_pytest():
     table = device_tests.report_table(expected | {"command": "-m x", "tail": lines})
     assert "31 passed, 3 failed" in table
     assert "FAILED a::b" in table
+
+
+def test_an_epoch_follows_from_steps():
+    def row(case, items, device, host):
+        times = {"low": device, "median": device, "high": device}
+        figures = {"inputs": 512, "steps_a_dispatch": 8, "compile_s": 5.0}
+        figures |= {"first_step_s": 1.0, "floors": floors.UNKNOWN, "device_s": times}
+        return figures | {
+            "case": case,
+            "items": items,
+            "host_s": dict.fromkeys(times, host),
+        }
+
+    rows = [
+        row("tron_xl, diginetica, steps_per_group=8", 43_097, 0.0008, 0.0001),
+        row("tron_xl, diginetica, steps_per_group=1", 43_097, 0.0006, 0.001),
+        row("sasrec, diginetica", 43_097, 0.0001, 0.0001),
+        {"case": "tron_xl, otto", "items": 1_855_603, "left_out": "needs 9 GB"},
+    ]
+    text = steps.report_table({"steps": rows})
+    # 186,670 sessions by 128; the slower of device and host
+    assert "1,459 steps an epoch: 1.17 s, 3,084 epochs an hour" in text
+    assert "otto's size" not in text
+    assert "tron_xl, otto: left out, needs 9 GB" in text

@@ -118,15 +118,26 @@ def test_accuracy_is_compared(tmp_path, monkeypatch, tiny_data, recall, ok):
 
     same = {"same_bits": True, "step": 100, "stopped_at": 7}
     monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "device_of", lambda workdir: "NVIDIA Y")
     monkeypatch.setattr(accuracy, "_resumed", lambda *_: same)
     report = Report(tmp_path)
-    accuracy.run(Setting(tmp_path, rehearse=False, data=str(tiny_data)), report)
+    data = str(tiny_data)
+    accuracy.run(Setting(tmp_path, False, data, device="NVIDIA Y"), report)
     assert report.figures["float32"]["recall@20"] == recall
     assert report.figures["bfloat16"]["within"] == ok
     assert [error[:7] for error in report.errors] == ([] if ok else ["float32"])
     table = accuracy.report_table(report.figures)
     assert f"{recall:.4f}" in table
     assert "cut at step 7, same bits at step 100" in table
+
+
+def test_a_run_on_another_device_does_not_count(tmp_path, monkeypatch, tiny_data):
+    monkeypatch.setattr(training, "train", lambda *_, **__: None)
+    monkeypatch.setattr(training, "device_of", lambda workdir: "cpu")
+    report = Report(tmp_path)
+    accuracy.run(Setting(tmp_path, False, str(tiny_data), device="NVIDIA Y"), report)
+    assert "trained on cpu, not NVIDIA Y" in report.errors[0]
+    assert "float32" not in report.figures
 
 
 def test_selections_are_those_of_a_sort(tmp_path):

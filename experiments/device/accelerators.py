@@ -39,6 +39,13 @@ def accelerator() -> jax.Device:
     )
 
 
+def refuse_other(kind: str) -> None:
+    """Raises UserError where jax has another device than before: figures would lie."""
+    found = jax.devices()[0].device_kind
+    if found != kind:
+        raise UserError(f"jax now has {found}, not {kind}")
+
+
 def _installed(name: str) -> bool:
     try:
         importlib.metadata.version(name)

@@ -54,8 +54,9 @@ def run(setting: Setting, report: Report) -> None:
 
 
 def _fields(setting: Setting, report: Report) -> dict[str, Any]:
-    """The fields of all runs; makes data up where there are none."""
-    data = setting.data
+    """The fields of all runs; makes data up where there are none, or to rehearse."""
+    data = None if setting.rehearse else setting.data
+    kind = "prepared" if data else "made up"
     if data is None:
         data = str(setting.folder / "data")
         command = [sys.executable, "-m", "data_prep.synthetic", "--profile=diginetica"]
@@ -66,8 +67,8 @@ def _fields(setting: Setting, report: Report) -> dict[str, Any]:
             stdout=subprocess.DEVNULL,
         )
     report.add(
-        compared=setting.data is not None and not setting.rehearse,
-        data="prepared" if setting.data else "made up",
+        compared=kind == "prepared",
+        data=kind,
         expected=EXPECTED,
         tolerance=TOLERANCE,
     )
@@ -88,6 +89,9 @@ def _fields(setting: Setting, report: Report) -> dict[str, Any]:
 def _train(workdir: Path, fields: dict[str, Any], setting: Setting, **env: str) -> None:
     arguments = training.command(CONFIG, workdir, fields)
     training.train(arguments, setting.folder / f"{workdir.name}_output", LIMIT, **env)
+    found = training.device_of(workdir)
+    if setting.device not in ("", found):
+        raise RuntimeError(f"trained on {found}, not {setting.device}")
 
 
 def _accuracy(

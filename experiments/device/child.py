@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from experiments.assembly.run_parts import use_compilation_cache
-from experiments.device import alternatives, probe, step_trace
+from experiments.device import accelerators, alternatives, probe, step_trace
 from experiments.device.parts import PARTS
 from experiments.device.report import Report, one_line, read_task
 
@@ -30,8 +30,11 @@ def main(folder: Path) -> int:
     name, setting = read_task(folder)
     report = Report(folder)
     use_compilation_cache()
+    here = PARTS[name].here if name in PARTS else True
     run = PARTS[name].run if name in PARTS else MEASUREMENTS[name]
     try:
+        if here and setting.device:
+            accelerators.refuse_other(setting.device)
         run(setting, report)
     except Exception as error:
         traceback.print_exc()

@@ -25,12 +25,14 @@ class Part(NamedTuple):
       table: figures as text, whatever there is of them.
       limit: seconds after which it is ended.
       about: what it measures, in a line.
+      here: whether ``run`` itself computes on the device.
     """
 
     run: Callable[[Setting, Report], None]
     table: Callable[[dict[str, Any]], str]
     limit: float
     about: str
+    here: bool = False
 
 
 PARTS = {
@@ -39,6 +41,7 @@ PARTS = {
         ceilings.report_table,
         120,
         "versions; rates of copies and matmuls, least times of launches",
+        here=True,
     ),
     "tests": Part(
         device_tests.run,
@@ -57,6 +60,7 @@ PARTS = {
         steps.report_table,
         420,
         "ms a train step of every system, beside its floors",
+        here=True,
     ),
     "trace": Part(
         step_trace.run,
@@ -75,5 +79,6 @@ PARTS = {
         evaluation.report_table,
         180,
         "seconds to rank, beside the matmul alone",
+        here=True,
     ),
 }

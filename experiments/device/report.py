@@ -23,6 +23,7 @@ class Setting(NamedTuple):
       folder: of the part alone, for whatever it writes; removed at the end.
       rehearse: whether sizes are tiny.
       data: absolute path of a prepared Diginetica, or None.
+      device: its kind; jax of another process may fall back to the CPU.
       ceilings: figures of the part ``ceilings`` on the same device; {} if it did not
         run.
       options: of a process that a part starts for one measurement.
@@ -31,6 +32,7 @@ class Setting(NamedTuple):
     folder: Path
     rehearse: bool
     data: str | None = None
+    device: str = ""
     ceilings: dict[str, Any] = {}  # noqa: RUF012  (never altered)
     options: dict[str, Any] = {}  # noqa: RUF012
 

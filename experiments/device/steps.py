@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from data_prep.made_up.profiles import PROFILES
 from experiments.benchmarks.workload import Workload, dispatch_at
 from experiments.device import floors, step_times, workloads
 from experiments.device.report import Report, Setting
-from experiments.device.tables import share, spread, table
+from experiments.device.tables import number, share, spread, table
 
 MILLIONS, TINY_MILLIONS = 20_000_000, 5_000
+BATCH_SIZE = 128  # sessions, of all but GRU4Rec
 STEPS_A_DISPATCH = "train.steps_per_group"
 
 
@@ -129,7 +131,30 @@ def report_table(figures: dict[str, Any]) -> str:
         f"{programs} programs {cached} came from the cache "
         f"({figures.get('first_from_cache')} of the first two)."
     )
-    return f"{table(HEADERS, rows)}\n\n{note}"
+    return "\n\n".join([table(HEADERS, rows), note, *_epochs(figures)])
+
+
+def _epochs(figures: dict[str, Any]) -> list[str]:
+    """What an epoch of the first system takes at its quickest steps, from these."""
+    lines = []
+    for dataset, items in workloads.ITEMS.items():
+        taken = [
+            max(row["device_s"]["median"], row["host_s"]["median"])
+            for row in figures.get("steps", [])
+            if row["case"].startswith(f"{workloads.CONFIGS[0]}, {dataset}")
+            and row["items"] == items
+            and "device_s" in row
+        ]
+        if not taken:
+            continue
+        steps = -(-PROFILES[dataset].num_sessions // BATCH_SIZE)
+        epoch = min(taken) * steps
+        lines.append(
+            f"- {workloads.CONFIGS[0]} at {dataset}'s size, {steps:,} steps an epoch: "
+            f"{number(epoch)} s, {number(3600 / epoch)} epochs an hour, without "
+            "evaluation (extrapolated)"
+        )
+    return ["\n".join(lines)] if lines else []
 
 
 def _row(row: dict[str, Any]) -> list[Any]:

@@ -108,6 +108,12 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def device_of(workdir: Path) -> str:
+    """The kind of device that a run was made on."""
+    _, made_with = workdirs.read_config(workdir)
+    return made_with["device"]
+
+
 def last_evaluation(lines: list[dict[str, Any]], protocol: str) -> dict[str, Any]:
     """The last line about the test split in a protocol."""
     found = [x for x in lines if x.get("protocol") == protocol and x["split"] == "test"]
