@@ -11,8 +11,7 @@ help:
 	@echo 'make test      all tests; ARGS="-k checkpoints" for some'
 	@echo 'make check     format, lint, types and all tests'
 	@echo 'make bench     time a train step on the data of the demo'
-	@echo 'make device    measure and check a GPU or TPU into OUT=device_check;'
-	@echo '               DATA=DIR, a prepared Diginetica; ARGS="--help" for more'
+	@echo 'make device    measure and check a GPU or TPU; ARGS=--help says how'
 	@echo 'make clean     remove the demo, caches and builds'
 
 install: .venv/installed

@@ -9,11 +9,13 @@ from experiments.benchmarks.trace import Op, of_profile, with_names_of
 from experiments.device import (
     device_tests,
     floors,
+    processes,
     step_trace,
     steps,
     tables,
     workloads,
 )
+from experiments.device.report import Report, Setting
 from tron_jax.data.packing import Batch, StackedBatches
 
 PEAKS = {
@@ -212,6 +214,46 @@ def test_kernels_are_named_after_operations():
     program = {"loop_fusion.3": "sampling", "copy.2": "row read"}
     names = [op.name for op in with_names_of(ops, program)]
     assert names == ["loop_fusion.3", "copy.2", "who"]
+
+
+def test_kernels_of_a_command_buffer_are_told_apart():
+    ops = [
+        Op(0, 3, "command_buffer.1", "sm90_gemm"),
+        Op(3, 4, "command_buffer.1", "sort"),
+        Op(4, 6, "copy.2", "copy_2"),
+        Op(6, 8, "copy.2", "memcpy"),
+    ]
+    rows = kernels.longest(ops, 2, {"copy.2": "row read"}, 2)
+    assert [(row["kernel"], row["part"], row["count"]) for row in rows] == [
+        ("copy_2", "row read", 1.0),
+        ("sm90_gemm", None, 0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("matmul", "buffers", "again"),
+    [(225e-9, 0.0, False), (0, 0, True), (225e-9, 1, True)],
+)
+def test_traces_again_where_much_has_no_name(
+    tmp_path, monkeypatch, matmul, buffers, again
+):
+    found = step_trace.summarise(of_profile(gpu_trace()), 1, GPU_PARTS)
+    found["parts"]["candidate matmul"] = matmul
+    found["in_graphs"] = buffers
+    asked = []
+
+    def measure(name, setting, limit, *, label=None, environment=None):
+        asked.append(environment)
+        return found
+
+    monkeypatch.setattr(processes, "measure_apart", measure)
+    monkeypatch.setenv("XLA_FLAGS", "--a=1")
+    report = Report(tmp_path)
+    step_trace.run(Setting(tmp_path, rehearse=False), report)
+    without = {"XLA_FLAGS": "--a=1 --xla_gpu_enable_command_buffer="}
+    assert asked == [None, without][: 1 + again]
+    assert report.errors == []
+    assert ("No command buffers" in step_trace.report_table(report.figures)) == again
 
 
 def test_what_ran_without_operations():

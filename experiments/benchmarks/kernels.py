@@ -58,12 +58,12 @@ def longest(
 
     Returns:
       op, kernel (one of its names), part (None if it has none), count and seconds a
-      step; by falling time.
+      step; by falling time. Kernels that are of no known operation are told apart.
     """
     found: dict[str, dict[str, Any]] = {}
     for op in ops:
         row = found.setdefault(
-            op.name,
+            op.name if op.name in parts else f"{op.name} {op.kernel}",
             {
                 "op": op.name,
                 "kernel": op.kernel,

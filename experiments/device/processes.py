@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.benchmarks.child_processes import ROOT, last_line
 from experiments.device.report import Setting, read_figures, write_task
@@ -112,8 +112,7 @@ def measure_apart(
     *,
     label: str | None = None,
     environment: Mapping[str, str] | None = None,
-    **options: object,
-) -> dict:
+) -> dict[str, Any]:
     """Makes one measurement of a part in a process of its own.
 
     Args:
@@ -123,16 +122,15 @@ def measure_apart(
       limit: seconds.
       label: of its folder, where several have the same name.
       environment: variables besides those of this process.
-      **options: what the measurement is told.
 
     Returns:
       Its figures.
 
     Raises:
-      RuntimeError: if it failed, with its reason.
+      MeasurementError: if it failed, with its reason.
     """
     folder = setting.folder / (label or name)
-    write_task(setting._replace(folder=folder, options=options), name)
+    write_task(setting._replace(folder=folder), name)
     ended = run(child_command(folder), folder, limit, environment=environment)
     figures, errors = read_figures(folder)
     if errors or ended.error:
@@ -144,7 +142,7 @@ def measure_apart(
 class MeasurementError(Exception):
     """A measurement in a process of its own failed; what it found until then."""
 
-    def __init__(self, reason: str, figures: dict) -> None:
+    def __init__(self, reason: str, figures: dict[str, Any]) -> None:
         super().__init__(reason)
         self.figures = figures
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 import traceback
 from collections.abc import Generator
@@ -26,7 +25,6 @@ class Setting(NamedTuple):
       device: its kind; jax of another process may fall back to the CPU.
       ceilings: figures of the part ``ceilings`` on the same device; {} if it did not
         run.
-      options: of a process that a part starts for one measurement.
     """
 
     folder: Path
@@ -34,7 +32,6 @@ class Setting(NamedTuple):
     data: str | None = None
     device: str = ""
     ceilings: dict[str, Any] = {}  # noqa: RUF012  (never altered)
-    options: dict[str, Any] = {}  # noqa: RUF012
 
 
 class Report:
@@ -114,8 +111,3 @@ def read_task(folder: Path) -> tuple[str, Setting]:
     task = json.loads((folder / TASK).read_text())
     name = task.pop("name")
     return name, Setting(**task | {"folder": folder})
-
-
-def warn(line: str) -> None:
-    """Prints a line where the part's record will show it."""
-    print(line, file=sys.stderr, flush=True)

@@ -31,7 +31,7 @@ NO_COMMAND_BUFFERS = "no command buffers"
 
 
 def run(setting: Setting, report: Report) -> None:
-    """Traces in a process of its own; where kernels lack names, also without buffers.
+    """Traces in a process of its own; where much has no name, also without buffers.
 
     A command buffer (CUDA graph) launches many kernels at once, and the tracer may not
     know whose they are; without, the kernels are the same but for the gaps.
@@ -39,7 +39,7 @@ def run(setting: Setting, report: Report) -> None:
     with report.attempt("as it runs"):
         report.add(default=processes.measure_apart("trace_once", setting, LIMIT))
     found = report.figures.get("default")
-    if found is None or (found["known"] > 0.5 and found["in_graphs"] < 0.1):
+    if found is None or (explained(found) > 0.9 and found["in_graphs"] < 0.1):
         return
     with report.attempt(NO_COMMAND_BUFFERS):
         found = processes.measure_apart(
@@ -50,6 +50,11 @@ def run(setting: Setting, report: Report) -> None:
             environment=processes.with_flag(processes.COMMAND_BUFFERS),
         )
         report.add(without_command_buffers=found)
+
+
+def explained(found: dict[str, Any]) -> float:
+    """The share of the time in which anything ran whose part is known."""
+    return sum(found["parts"].values()) / max(1e-12, found["busy_s"])
 
 
 def trace_once(setting: Setting, report: Report) -> None:
