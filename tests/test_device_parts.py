@@ -134,6 +134,7 @@ def test_accuracy_is_compared(tmp_path, monkeypatch, tiny_data, recall, ok):
 def test_a_run_on_another_device_does_not_count(tmp_path, monkeypatch, tiny_data):
     monkeypatch.setattr(training, "train", lambda *_, **__: None)
     monkeypatch.setattr(training, "device_of", lambda workdir: "cpu")
+    monkeypatch.setattr(training, "train_and_stop", lambda *_: 7)
     report = Report(tmp_path)
     accuracy.run(Setting(tmp_path, False, str(tiny_data), device="NVIDIA Y"), report)
     assert "trained on cpu, not NVIDIA Y" in report.errors[0]
