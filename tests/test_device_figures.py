@@ -119,7 +119,8 @@ def plane(name, lines, names):
     for line, events in lines.items():
         text += f'lines {{ name: "{line}"\n'
         for event, start, end, op in events:
-            stat = f'stats {{ metadata_id: 1 str_value: "{op}" }}' if op else ""
+            number = 2 if event == "MemoryResidency" else 1
+            stat = f'stats {{ metadata_id: {number} str_value: "{op}" }}' if op else ""
             text += (
                 f"events {{ metadata_id: {numbers[event]} offset_ps: {1000 * start} "
                 f"duration_ps: {1000 * (end - start)} {stat} }}\n"
@@ -127,7 +128,9 @@ def plane(name, lines, names):
         text += "}\n"
     for event, i in numbers.items():
         text += f'event_metadata {{ key: {i} value {{ id: {i} name: "{event}" }} }}\n'
-    return text + 'stat_metadata { key: 1 value { id: 1 name: "hlo_op" } }\n}\n'
+    for i, stat in enumerate(("hlo_op", "memory_residency_details"), 1):
+        text += f'stat_metadata {{ key: {i} value {{ id: {i} name: "{stat}" }} }}\n'
+    return text + "}\n"
 
 
 def gpu_trace():
@@ -141,13 +144,14 @@ def gpu_trace():
             ("input_scatter_fusion", 500, 600, None),
         )
     ]
+    held = ("MemoryResidency", 1000, 9000, "kind:device")
     marks = [("benchmark step", at, at + 900, None) for at in (1000, 2000)]
     launch = [("cuLaunchKernel", 1010, 1020, "loop_add_fusion.3")]
     return jax.profiler.ProfileData.from_text_proto(
         plane(
             "/device:GPU:0",
-            {"Stream #20(Compute)": kernels_, "XLA Ops": kernels_[:1]},
-            {kernel: 0 for kernel, *_ in kernels_},
+            {"Stream #20(Compute)": [held, *kernels_], "XLA Ops": kernels_[:1]},
+            {kernel: 0 for kernel, *_ in (held, *kernels_)},
         )
         + plane(
             "/host:CPU",

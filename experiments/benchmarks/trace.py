@@ -25,6 +25,8 @@ from tron_jax.errors import UserError
 STEP, BATCH = "benchmark step", "benchmark batch"  # marks of the host
 
 
+# Of events on a stream that say what memory is whose, but are no work.
+BOOKKEEPING = {"memalloc_details", "memfree_details", "memory_residency_details"}
 DEVICE = "/device:"  # how the names of devices' planes begin
 
 
@@ -106,9 +108,11 @@ def of_profile(data: jax.profiler.ProfileData) -> Trace:
                     op = Op(event.start_ns, event.end_ns, event.name)
                     marks[event.name].append(op)
                     continue
-                name = dict(event.stats).get("hlo_op")
+                stats = dict(event.stats)
+                name = stats.get("hlo_op")
                 if on_device:
-                    of_device.append(_kernel(event, name))
+                    if not BOOKKEEPING & stats.keys():
+                        of_device.append(_kernel(event, name))
                 elif name is not None:
                     of_host.append(Op(event.start_ns, event.end_ns, str(name)))
     ops = of_device or of_host
