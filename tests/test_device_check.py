@@ -18,6 +18,7 @@ RANKED = {
     "items": 1_855_603,
     "block": 4096,
     "default": True,
+    "chunk": 16_384,
     "events": 65_536,
     "seconds": 2.0,
     "matmul_s": 1.6,

@@ -16,8 +16,7 @@ from jax import lax
 from experiments.device.report import Report, one_line
 from experiments.device.step_times import compiled_together
 from experiments.device.timed_calls import queued, summary
-from tron_jax.objectives import by_digits
-from tron_jax.objectives.selection import in_two_stages
+from tron_jax.objectives.selection import in_groups, in_two_stages
 
 Select = Callable[[jax.Array, int], Any]  # (scores [N, C], k) -> values, columns
 
@@ -93,7 +92,7 @@ def ways() -> dict[str, Select]:
             lax.top_k,
             is_stable=False,  # pyrefly: ignore  (of jax 0.11.2 on)
         )
-    found["by_digits (a GPU's)"] = by_digits.top_k
+    found["in_groups (a GPU's)"] = in_groups
     found["in_two_stages (a CPU's)"] = in_two_stages
     found["bisection (experiment)"] = by_bisection
     return found
