@@ -1,6 +1,5 @@
 """What a training run writes and says."""
 
-import functools
 import json
 import math
 import shutil
@@ -11,12 +10,12 @@ import pytest
 import tiny
 
 from data_prep import synthetic
-from experiments.assembly import architectures, run_parts
+from experiments.assembly import run_parts
+from experiments.assembly.ways import Ways
 from experiments.configs import smoke
 from tron_jax import files, memory
 from tron_jax.console.program import run as run_preparation
 from tron_jax.reporting import metrics_writer, plots
-from tron_jax.steps import repeat
 from tron_jax.storage.checkpoints import Checkpoints
 
 METRICS = [
@@ -225,9 +224,7 @@ def test_smoke_learns(smoke_losses):
 @pytest.mark.parametrize("mode", tiny.MODES)
 @pytest.mark.parametrize("group", [1, 8])
 def test_lowers_for_accelerators(tiny_data, mode, group, monkeypatch):
-    # There, a dispatch goes through all steps that it may have.
-    skipping = functools.partial(repeat, fixed=True)
-    monkeypatch.setattr(architectures, "_repeated", skipping)
+    monkeypatch.setattr(run_parts, "best", lambda: Ways(by_matmul=True, fixed=True))
     config = tiny.config(tiny_data, mode, train__steps_per_group=group)
     prepared = run_parts.open_data(config)
     parts = run_parts.build(config, prepared.num_items, prepared.train)

@@ -176,13 +176,14 @@ _built = {}
 _build = run_parts.build
 
 
-def build_once(config, num_items, train):
+def build_once(config, num_items, train, ways=None):
     """``run_parts.build``, whose pure functions are the same for equal configs.
 
     So JAX traces and lowers them once for all runs of this process; batches and counts
     of clicks are made anew.
     """
-    parts = _build(config, num_items, train)
+    ways = ways or run_parts.best()
+    parts = _build(config, num_items, train, ways)
     fields = config.to_dict()
     del fields["data"], fields["checkpoint"]
     fields["train"] = {
@@ -191,7 +192,7 @@ def build_once(config, num_items, train):
         if name not in ("epochs", "log_every_steps")
     }
     clicks = (train.items.tobytes(), train.offsets.tobytes())
-    key = (json.dumps(fields, sort_keys=True), num_items, *map(hash, clicks))
+    key = (json.dumps(fields, sort_keys=True), ways, num_items, *map(hash, clicks))
     first = _built.setdefault(key, parts)
     return parts._replace(
         init=first.init, train_step=first.train_step, evaluator=first.evaluator

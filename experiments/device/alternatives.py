@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
+from experiments.assembly.ways import Ways
 from experiments.device import processes, scatters, selections, step_times, workloads
 from experiments.device.report import Report, Setting
 from experiments.device.tables import number, spread, table
 
 LIMIT = 150.0  # seconds
-# Runs whose steps are timed beside each other: name, config, fields that are set.
-VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("tron_xl as it is", "tron_xl", {}),
-    ("item_table=rows", "tron_xl", {"optimizer.item_table": "rows"}),
-    ("compute_dtype=bfloat16", "tron_xl", {"model.compute_dtype": "bfloat16"}),
-    ("gru4rec as it is", "gru4rec", {}),
-)
+
+
+class Variant(NamedTuple):
+    """A run whose step is timed beside that of others.
+
+    Attributes:
+      config: its name.
+      fields: of the config that are set.
+      ways: to compute; None = the best of the backend.
+    """
+
+    config: str
+    fields: dict[str, Any] = {}  # noqa: RUF012  (never altered)
+    ways: Ways | None = None
+
+
+VARIANTS = {
+    "tron_xl as it is": Variant("tron_xl"),
+    "item_table=rows": Variant("tron_xl", {"optimizer.item_table": "rows"}),
+    "compute_dtype=bfloat16": Variant("tron_xl", {"model.compute_dtype": "bfloat16"}),
+    "gradient by gather and scatter": Variant(
+        "tron_xl", ways=Ways(by_matmul=False, fixed=True)
+    ),
+    "number of steps as a value": Variant(
+        "tron_xl", ways=Ways(by_matmul=True, fixed=False)
+    ),
+    "gru4rec as it is": Variant("gru4rec"),
+}
 FLAGGED = ("tron_xl", "gru4rec")
 # What XLA puts into command buffers (CUDA graphs) besides its default: loops too, or
 # nothing at all.
@@ -57,8 +79,14 @@ def measure_here(setting: Setting, report: Report) -> None:
     _time_steps(
         "variants",
         {
-            name: workloads.make(config, "diginetica", tiny=tiny, fields=fields)
-            for name, config, fields in VARIANTS
+            name: workloads.make(
+                variant.config,
+                "diginetica",
+                tiny=tiny,
+                fields=variant.fields,
+                ways=variant.ways,
+            )
+            for name, variant in VARIANTS.items()
         },
         setting,
         report,

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import checks, entry
+from experiments.assembly.ways import Ways
 from experiments.benchmarks.child_processes import ROOT
 from experiments.benchmarks.made_up_sessions import make_sessions
 from experiments.benchmarks.workload import Workload, build_workload
@@ -66,6 +67,7 @@ def make(
     tiny: bool,
     num_items: int | None = None,
     fields: dict[str, Any] | None = None,
+    ways: Ways | None = None,
 ) -> Workload:
     """A config's run on made-up sessions.
 
@@ -75,6 +77,7 @@ def make(
       tiny: whether for a rehearsal.
       num_items: those of the data set if not given.
       fields: of the config, by path, that are set.
+      ways: to compute; None = the best of the backend.
 
     Returns:
       The run, not compiled.
@@ -86,4 +89,4 @@ def make(
     items = num_items or (TINY_ITEMS if tiny else ITEMS)[dataset]
     count = TINY_SESSIONS if tiny else SESSIONS[dataset]
     sessions = make_sessions(dataset, count, items)
-    return build_workload(config, items, {"train": sessions})
+    return build_workload(config, items, {"train": sessions}, ways)
