@@ -24,7 +24,9 @@ def run(setting: Setting, report: Report) -> None:
     folder.mkdir()
     output = folder / "output.txt"
     command = [sys.executable, "-m", "pytest", *chosen, "-ra", "--tb=short"]
-    command += ["-p", "no:cacheprovider", f"--basetemp={folder / 'temporary'}"]
+    # A warning of another version of a package says nothing of the device.
+    command += ["-p", "no:cacheprovider", "-o", "filterwarnings=default"]
+    command += [f"--basetemp={folder / 'temporary'}"]
     with open(output, "wb") as stdout:
         ended = processes.run(
             command,
