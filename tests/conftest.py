@@ -9,16 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Tests that need several devices or the GPU start a process of their own.
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile much and compute little, so LLVM need not optimise. To generate fused
-# loops by way of MLIR takes half of the time of a compilation, and to divide a small
-# program among threads an eighth.
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 "
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
-    "--xla_cpu_parallel_codegen_split_count=1"
-)
+# Where tests run, and the programs that they start: cpu, cuda, tpu, or device, which is
+# whatever accelerator jax finds. Those that prove the numbers there: -m device.
+PLATFORM = os.environ.get("TRON_TESTS_PLATFORM", "cpu")
+if PLATFORM == "cpu":
+    # Tests compile much and compute little, so LLVM need not optimise. To generate
+    # fused loops by way of MLIR takes half of the time of a compilation, and to divide
+    # a small program among threads an eighth.
+    os.environ["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0 "
+        "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
+        "--xla_cpu_parallel_codegen_split_count=1"
+    )
+else:
+    # Room for the processes that tests start, and for the one that may have started us.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # What XLA remarks would be taken for words of the program under test.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if PLATFORM != "device":
+    os.environ["JAX_PLATFORMS"] = PLATFORM
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -39,6 +48,31 @@ def pytest_configure(config):
     config.addinivalue_line(
         "filterwarnings", "ignore:the load_module:DeprecationWarning"
     )
+    if PLATFORM != "cpu":
+        refuse_cpu()
+
+
+def refuse_cpu():
+    """Ends the run in one line where there is no accelerator to run it on."""
+    from tron_jax import devices
+    from tron_jax.errors import UserError
+
+    try:
+        found, fallback = devices.describe(), devices.warning_of_fallback()
+    except UserError as error:
+        raise pytest.UsageError(f"TRON_TESTS_PLATFORM={PLATFORM}: {error}") from None
+    if found.startswith("device: CPU"):
+        why = fallback or f"jax finds no accelerator; {found}"
+        raise pytest.UsageError(f"TRON_TESTS_PLATFORM={PLATFORM}: {why}")
+
+
+@pytest.fixture
+def full_float32():
+    """Makes matmuls of float32 those of float32, which no accelerator does unasked."""
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 @pytest.fixture(scope="session")

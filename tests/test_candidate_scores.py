@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_negatives as reference
+from tolerances import of_float32
 
 from tron_jax.objectives import candidate_scores, drawn_scores, selection
 from tron_jax.objectives.losses import LOSSES, LossSettings, make_loss
@@ -80,6 +81,8 @@ def states(seed=0, events=40):
     )
 
 
+@pytest.mark.device
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.portable
 @pytest.mark.parametrize("pool", IN_BATCH_FROM)
 @pytest.mark.parametrize("way", WAYS)
@@ -108,9 +111,11 @@ def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypa
     expected, back = jax.vjp(jax.jit(plain), hidden, rows)
     scores, *gradients = ours(hidden, rows)
     real = np.asarray(batch.weight) > 0
-    np.testing.assert_allclose(scores[real], expected[real], rtol=1e-4, atol=1e-5)
+    scores, expected = np.asarray(scores)[real], np.asarray(expected)[real]
+    rtol, atol = of_float32(1e-4), of_float32(1e-5)
+    np.testing.assert_allclose(scores, expected, rtol=rtol, atol=atol)
     for actual, wanted in zip(gradients, back(weights), strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def warned(monkeypatch) -> list[str]:
     return lines
 
 
+@pytest.mark.device
 @pytest.mark.portable
 def test_restores_the_bits(tmp_path):
     state = make_state(3)
@@ -90,6 +91,7 @@ def test_restores_the_bits(tmp_path):
     assert (reader.latest_step(), reader.best_step()) == (3, 3)
 
 
+@pytest.mark.device
 @pytest.mark.portable
 def test_state_may_be_donated_at_once_and_resumes_exactly(tmp_path):
     @jax.jit

@@ -109,6 +109,7 @@ def test_excluded_items_are_the_distinct_inputs(seed):
         assert (row[count:] > ITEMS).all()
 
 
+@pytest.mark.device
 @pytest.mark.portable
 @pytest.mark.parametrize(("drawn_per", "excluded"), COMBINATIONS)
 def test_uniform_draws_map_onto_what_is_left_in_order(drawn_per, excluded):
@@ -125,6 +126,7 @@ def test_uniform_draws_map_onto_what_is_left_in_order(drawn_per, excluded):
         np.testing.assert_array_equal(ids, np.array(items)[numbers])
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(("drawn_per", "excluded"), COMBINATIONS)
 def test_uniform_negatives_are_uniform_over_what_is_left(drawn_per, excluded):
     batch, candidates = drawn_in_many_steps(drawn_per, excluded)
@@ -141,6 +143,7 @@ def test_uniform_negatives_are_uniform_over_what_is_left(drawn_per, excluded):
         assert (drawn[:, 0] == drawn[:, 1]).mean() < 0.1
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(("drawn_per", "excluded"), COMBINATIONS)
 def test_popular_negatives_that_are_left_out_do_not_count(drawn_per, excluded):
     batch, candidates = drawn_in_many_steps(drawn_per, excluded)

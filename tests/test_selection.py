@@ -26,6 +26,7 @@ def rows_of_scores(kind, columns, seed):
     return scores
 
 
+@pytest.mark.device
 @pytest.mark.portable
 @pytest.mark.parametrize("columns", [320, 300, 161])
 @pytest.mark.parametrize(
