@@ -182,14 +182,14 @@ def test_gradients_are_float32_and_close(name):
 def test_a_bias_gradient_is_summed_in_float32():
     layer = Dense(4, dtype=jnp.bfloat16)
     events = jnp.ones((10_001, 2), jnp.bfloat16)
-    params = layer.init(jax.random.key(0), events)
+    params = jax.jit(layer.init)(jax.random.key(0), events)
 
     def total(params):
         return jnp.sum(layer.apply(params, events).astype(jnp.float32))
 
     by_bias = jax.jit(jax.grad(total))(params)["params"]["bias"]
     np.testing.assert_array_equal(by_bias, np.full(4, 10_001))
-    assert layer.apply(params, events).dtype == jnp.bfloat16
+    assert jax.eval_shape(layer.apply, params, events).dtype == jnp.bfloat16
 
 
 def test_what_is_dropped_scales_the_rest_by_a_number_that_is_not_rounded():

@@ -76,6 +76,7 @@ def test_states_are_carried_and_cleared_where_a_session_starts():
         for slot in range(SLOTS):
             before = state[slot] if index[slot] else np.zeros(HIDDEN)
             state[slot] = reference.gru(params, row[slot, :-1], before)
+        hidden = np.asarray(hidden)
         np.testing.assert_allclose(
             hidden[:, :-1], state, rtol=of_float32(1e-5), atol=of_float32(1e-6)
         )

@@ -48,15 +48,22 @@ def log_q(mode, draws=DRAWS):
 def example(**more):
     """What an objective is called with, but for the step."""
     batch = jax.tree.map(jnp.asarray, make_batch())
-    clicks = np.asarray(batch.items[batch.items > 0])
+    clicks = np.asarray(batch.items)
+    clicks = clicks[clicks > 0]
     constants = make_constants(negatives(**DRAWS), clicks, ITEMS, also_of=["in_batch"])
     constants = jax.tree.map(jnp.asarray, constants)
     fields = {"num_items": ITEMS, "num_sessions": SESSIONS, "seed": 5}
     sample = make_sampler(**(DRAWS | fields | more))
-    candidates = sample(jnp.int32(0), batch, constants)
-    touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
-    rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
-    hidden = jax.random.normal(jax.random.key(2), (batch.items.size, HIDDEN))
+
+    @jax.jit
+    def draw():
+        candidates = sample(jnp.int32(0), batch, constants)
+        touched = touch(batch.items, batch.labels, candidates.drawn, ITEMS + 1, True)
+        rows = jax.random.normal(jax.random.key(1), (ITEMS + 1, HIDDEN))
+        hidden = jax.random.normal(jax.random.key(2), (batch.items.size, HIDDEN))
+        return candidates, touched, hidden, rows
+
+    candidates, touched, hidden, rows = draw()
     return batch, candidates, touched, constants, hidden, rows
 
 
@@ -136,7 +143,9 @@ def test_an_item_that_is_not_finite_shows_in_the_loss(value):
     *about, hidden, rows = example(**MANY)
     data = StepData(jnp.int32(0), *about)
     item = about[1].drawn[0, 7]
-    _, totals = jax.jit(objective)(data, hidden, rows.at[item].set(value))
+    _, totals = jax.jit(lambda rows: objective(data, hidden, rows.at[item].set(value)))(
+        rows
+    )
     assert jnp.isnan(totals.loss)
 
 

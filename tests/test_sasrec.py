@@ -86,7 +86,7 @@ def test_packed_forward_equals_the_authors_code(golden_file, order):
         max_session_length=8,
         position="from_end",
     )
-    inputs = jnp.asarray(golden["w/item_embedding.weight"])[batch.items]
+    inputs = golden["w/item_embedding.weight"][batch.items]
     hidden, _ = ENCODE(golden_params(golden), (), inputs, batch.session, batch.position)
     expected = np.concatenate([golden["hidden"][row][mask[row] > 0] for row in order])
     real = batch.weight > 0
