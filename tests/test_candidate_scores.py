@@ -13,6 +13,7 @@ from tron_jax.optimizers.touched import sum_rows, touch
 from tron_jax.sampling.sampler import DRAWN_PER
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("seed", range(4))
 def test_hardest_equals_sorting_what_is_kept(seed):
     rng = np.random.default_rng(seed)

@@ -116,7 +116,6 @@ def test_lowered_steps_hold_bfloat16_where_asked_for_and_evaluation_never(
 
 
 @pytest.mark.device
-@pytest.mark.usefixtures("full_float32")
 @pytest.mark.parametrize("name", MAKE)
 def test_hidden_states_are_float32_and_within_a_bound_of_those_in_float32(name):
     """Two layers of matmuls, each off by 2^-9 at most: a hundredth, all in all."""
@@ -151,7 +150,6 @@ def test_a_states_error_does_not_grow_with_its_session():
 
 
 @pytest.mark.device
-@pytest.mark.usefixtures("full_float32")
 @pytest.mark.parametrize("name", MAKE)
 def test_gradients_are_float32_and_close(name):
     inputs = arguments(name)
