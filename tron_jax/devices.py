@@ -56,7 +56,7 @@ def warning_of_fallback() -> str | None:
     asked = _asked()
     if asked:
         wanted = [name for name in asked if name != "cpu"]
-        found = f"JAX_PLATFORMS={jax.config.jax_platforms}"
+        found = f"JAX_PLATFORMS={_platforms()}"
     else:
         installed = _installed()
         wanted = [PLUGINS[name] for name in installed]
@@ -78,15 +78,20 @@ def _devices() -> list[jax.Device]:
             raise
         why = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0]
         raise UserError(
-            f"JAX_PLATFORMS={jax.config.jax_platforms}: jax {jax.__version__} has no "
-            f"such device{f' ({why})' if why else ''}: {_likely_cause(asked[0])}"
+            f"JAX_PLATFORMS={_platforms()}: jax {jax.__version__} has no such device"
+            f"{f' ({why})' if why else ''}: {_likely_cause(asked[0])}"
         ) from error
+
+
+def _platforms() -> str:
+    """What JAX_PLATFORMS says, or a program has set since."""
+    return getattr(jax.config, "jax_platforms", None) or ""
 
 
 def _asked() -> list[str]:
     """The platforms that JAX_PLATFORMS names, in order."""
-    names = (jax.config.jax_platforms or "").split(",")
-    return [ALIASES.get(name, name) for name in map(str.strip, names) if name]
+    names = map(str.strip, _platforms().split(","))
+    return [ALIASES.get(name, name) for name in names if name]
 
 
 def _installed() -> dict[str, str]:

@@ -17,7 +17,7 @@ from tron_jax.sampling.sources import NO_CONSTANTS, Constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
 
 # Of XLA; it also keeps it from timing kernels to choose among them.
-DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+DETERMINISTIC: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True}
 
 
 @dataclasses.dataclass(frozen=True)
