@@ -217,15 +217,12 @@ def test_a_device_that_cannot_be_had_is_refused(machine, monkeypatch, error, why
         assert str(refused.value) == line
 
 
-def test_training_and_evaluation_warn_of_a_fallback(
-    tmp_path, tiny_runs, train, evaluate
-):
-    tiny_runs("rows")
+def test_training_and_evaluation_warn_of_a_fallback(tmp_path, train, evaluate):
     before = jax.config.jax_platforms
     jax.config.update("jax_platforms", "cuda,cpu")
     try:
         outcomes = [train(tmp_path / "run", train__epochs=1)]
-        outcomes += [evaluate(tiny_runs("rows"))]
+        outcomes += [evaluate(tmp_path / "run")]
     finally:
         jax.config.update("jax_platforms", before)
     for status, _, err in outcomes:
