@@ -68,6 +68,7 @@ RANGES = {
     "train.epochs": (1, None),
     "train.batch_size": (1, 10**6),
     "train.steps_per_call": (1, 100_000),
+    "train.steps_per_group": (0, 1000),
     "train.seed": (0, 2**32 - 1),
     "train.log_every_steps": (1, None),
     "checkpoint.every_steps": (1, None),
@@ -257,6 +258,12 @@ def _check_model(config: ConfigDict) -> None:
             f"{field} is {value} with model.name=gru4rec",
             str(expected),
         )
+    group = config.train.steps_per_group
+    _refuse(
+        group > 1,
+        f"train.steps_per_group is {group} with model.name=gru4rec",
+        "0 or 1: train.steps_per_call is gru4rec's",
+    )
 
 
 def _check_optimizer(config: ConfigDict) -> None:

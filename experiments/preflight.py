@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from tron_jax.console.messages import readable
+from tron_jax.data.batches import Batches
 from tron_jax.errors import UserError
 from tron_jax.evaluation.evaluator import Evaluator
 from tron_jax.memory import size, temporaries
@@ -20,7 +21,8 @@ class Needs(NamedTuple):
       table: the item table.
       moments: what the item table's optimizer keeps of it.
       encoder: parameters and optimizer state of the encoder, and what it carries.
-      step: temporaries of the largest train step, and batches under way.
+      step: temporaries of the largest train step.
+      clicks: what a dispatch is given: batches, or all clicks where they are resident.
       evaluation: temporaries of an evaluation; 0 where there is none.
       saving: copy of the state that a checkpoint under way holds.
     """
@@ -28,6 +30,7 @@ class Needs(NamedTuple):
     table: int
     moments: int
     encoder: int
+    clicks: int
     step: int
     evaluation: int
     saving: int
@@ -40,16 +43,23 @@ class Needs(NamedTuple):
     @property
     def peak(self) -> int:
         """The most that is held at once: evaluation takes turns with the steps."""
-        return self.state + self.saving + max(self.step, self.evaluation)
+        in_turn = max(self.step, self.evaluation)
+        return self.state + self.clicks + self.saving + in_turn
 
 
 def measure(
-    state: TrainState, step: int, evaluator: Evaluator | None, *, copies: bool
+    state: TrainState,
+    batches: Batches,
+    step: int,
+    evaluator: Evaluator | None,
+    *,
+    copies: bool,
 ) -> Needs:
     """Adds up what a run will hold, before any of it is allocated.
 
     Args:
       state: the shapes of its arrays.
+      batches: of the run.
       step: bytes of temporaries of the largest train step.
       evaluator: of the run; its programs are compiled here and used later. None if
         nothing is evaluated.
@@ -69,6 +79,7 @@ def measure(
         table=table,
         moments=size(state.items) - table,
         encoder=whole - size(state.items),
+        clicks=max(map(size, batches.shapes)),
         step=step,
         evaluation=evaluation,
         saving=whole if copies and jax.default_backend() == "cpu" else 0,
@@ -79,6 +90,7 @@ WORDS = {
     "table": "item table",
     "moments": "its moments",
     "encoder": "encoder",
+    "clicks": "clicks",
     "step": "a step",
     "evaluation": "evaluation",
     "saving": "saving",

@@ -97,6 +97,7 @@ def _train(
     )
     needs = preflight.measure(
         shapes,
+        parts.batches,
         train_step.temporaries(),
         parts.evaluator if len(splits) > 1 else None,
         copies=checkpoints.copies(shapes),
@@ -125,7 +126,7 @@ def _train(
             ),
             checkpoints,
             {"fingerprint": fingerprint},
-            Recorder(writer, plan, info),
+            Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
         )
         state = jax.jit(parts.init)() if state is None else state

@@ -46,6 +46,7 @@ ADDED = {
     "optimizer.epsilon_in_root": False,
     "optimizer.momentum": 0.0,
     "train.steps_per_call": 100,
+    "train.steps_per_group": 1,
     "train.deterministic": False,
     "eval.cutoffs": (5, 10, 20),
     "eval.metrics": ("recall", "mrr", "ndcg"),

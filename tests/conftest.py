@@ -162,10 +162,10 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
 
     add = log_windows.Recorder.add
 
-    def added(self, step, totals, sessions):
+    def added(self, step, totals):
         if step == at:
             os.kill(os.getpid(), number)
-        add(self, step, totals, sessions)
+        add(self, step, totals)
 
     patch.setattr(log_windows.Recorder, "add", added)
 

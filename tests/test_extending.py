@@ -21,7 +21,7 @@ from tron_jax.objectives import losses
 from tron_jax.reporting import metrics_writer
 from tron_jax.sampling import sources
 from tron_jax.sampling.sampler import make_sampler
-from tron_jax.training.step_programs import compile_steps, shape_of
+from tron_jax.training.step_programs import compile_steps
 
 NUM_ITEMS, MOST_CLICKED = 3000, 1000
 
@@ -131,7 +131,7 @@ def test_a_toy_source_and_a_toy_loss(config):
     train_step = compile_steps(
         parts.train_step,
         jax.eval_shape(parts.init),
-        list({shape_of(batch): batch for batch in batches}.values()),
+        list({batch.shape: batch for batch in batches}.values()),
         parts.constants,
     )
     state = jax.jit(parts.init)()

@@ -19,6 +19,7 @@ NEEDS = preflight.Needs(
     table=14 * GB // 10,
     moments=29 * GB // 10,
     encoder=GB // 100,
+    clicks=0,
     step=GB // 5,
     evaluation=GB // 8,
     saving=0,
@@ -149,6 +150,7 @@ def test_size_of_arrays_and_shapes():
 
 def test_preflight_says_what_is_needed():
     assert NEEDS.peak == NEEDS.state + NEEDS.step
+    assert NEEDS._replace(clicks=GB).peak == NEEDS.peak + GB
     line = (
         "memory: 4.51 GB at most (item table 1.40 GB, its moments 2.90 GB, "
         "encoder 10.0 MB, a step 0.20 GB, evaluation 0.12 GB)"

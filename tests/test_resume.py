@@ -59,10 +59,10 @@ elif kind == "evaluated":
         return saved(self, step, state, info, score=score, wait=wait)
     saved, Checkpoints.save = Checkpoints.save, save
 elif kind == "step":
-    def add(self, step, totals, sessions):
+    def add(self, step, totals):
         if is_time():
             die()
-        added(self, step, totals, sessions)
+        added(self, step, totals)
     added, Recorder.add = Recorder.add, add
 sys.exit(train.main(sys.argv[2:]))
 """

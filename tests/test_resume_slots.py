@@ -54,17 +54,17 @@ def test_learns_and_is_evaluated_in_both_protocols(unbroken, evaluate):
     [pytest.param({}, marks=pytest.mark.device), {"train__log_every_steps": 7}],
 )
 def test_stopped_within_a_dispatch_s_worth_of_steps(tmp_path, unbroken, train, changes):
-    """At step 18 of 8, 10, 18, 20, …; other lines of the log cut other dispatches."""
+    """Stopped at 16 of 8, 16, 24, 25, between the lines of steps 10 and 20."""
     workdir = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        signal_at(patch, signal.SIGTERM, 18)
+        signal_at(patch, signal.SIGTERM, 16)
         status, out, _ = train(workdir, **SLOTS)
     assert status == 0
-    assert "stopped at step 18" in out
-    assert Checkpoints(workdir / "checkpoints").latest_step() == 18
+    assert "stopped at step 16" in out
+    assert Checkpoints(workdir / "checkpoints").latest_step() == 16
     status, out, err = train(workdir, **{**SLOTS, **changes})
     assert (status, err) == (0, "")
-    assert "resuming at step 18" in out
+    assert "resuming at step 16" in out
     tiny.assert_same_bits(tiny.saved(workdir)[0], tiny.saved(unbroken)[0])
     if not changes:
         tiny.assert_same_run(workdir, unbroken)

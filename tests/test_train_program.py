@@ -1,5 +1,6 @@
 """What a training run writes and says."""
 
+import functools
 import json
 import math
 import shutil
@@ -11,12 +12,12 @@ import tiny
 from tolerances import of_float32
 
 from data_prep import synthetic
-from experiments.assembly import run_parts
+from experiments.assembly import architectures, run_parts
 from experiments.configs import smoke
 from tron_jax import files, memory
 from tron_jax.console.program import run as run_preparation
-from tron_jax.data.packing import abstract_batch
 from tron_jax.reporting import metrics_writer, plots
+from tron_jax.steps import repeat
 from tron_jax.storage.checkpoints import Checkpoints
 
 METRICS = [
@@ -91,6 +92,15 @@ def test_auto_is_resolved_once(tiny_data, monkeypatch):
     assert run_parts.resolve(config, 199_999).optimizer.item_table == "dense"
     assert run_parts.resolve(config, 200_000).optimizer.item_table == "rows"
     assert config.optimizer.item_table == "auto"
+
+
+def test_steps_of_a_group_are_resolved_by_the_device(tiny_data, monkeypatch):
+    config = tiny.config(tiny_data, train__steps_per_group=0)
+    assert run_parts.resolve(config, 300).train.steps_per_group == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert run_parts.resolve(config, 300).train.steps_per_group == 8
+    config.model.name = "gru4rec"
+    assert run_parts.resolve(config, 300).train.steps_per_group == 1
 
 
 @pytest.mark.parametrize(("share", "judged_by"), [(0.5, "paper"), (0.1, "exact")])
@@ -182,6 +192,7 @@ def first_losses(data, steps):
     assert run_preparation(synthetic.main, synthetic.define_flags(), argv) == 0
     config = smoke.get_config()
     config.data.path = str(data)
+    config.train.steps_per_group = 1  # on any device
     prepared = run_parts.open_data(config)
     config = run_parts.resolve(config, prepared.num_items)
     parts = run_parts.build(config, prepared.num_items, prepared.train)
@@ -221,15 +232,23 @@ def test_smoke_learns(smoke_losses):
 
 @pytest.mark.portable
 @pytest.mark.parametrize("mode", tiny.MODES)
-def test_lowers_for_accelerators(tiny_data, mode):
-    config = tiny.config(tiny_data, mode)
+@pytest.mark.parametrize("group", [1, 8])
+def test_lowers_for_accelerators(tiny_data, mode, group, monkeypatch):
+    # There, a dispatch goes through all steps that it may have.
+    skipping = functools.partial(repeat, skip=True)
+    monkeypatch.setattr(architectures, "_repeated", skipping)
+    config = tiny.config(tiny_data, mode, train__steps_per_group=group)
     prepared = run_parts.open_data(config)
     parts = run_parts.build(config, prepared.num_items, prepared.train)
-    state, batch = jax.eval_shape(parts.init), abstract_batch(48)
+    state, (batch,) = jax.eval_shape(parts.init), parts.batches.shapes
+    assert batch.shape == ((48,) if group == 1 else (8, 48))
     traced = {
         "train": jax.jit(parts.train_step, donate_argnums=0).trace(state, batch),
         **parts.evaluator.trace(state.params, state.items),
     }
+    # Of a loop with a number of steps that is known beforehand, JAX makes a scan.
+    outermost = [equation.primitive.name for equation in traced["train"].jaxpr.eqns]
+    assert ("scan" in outermost) == (group > 1)
     for name, step in traced.items():
         text = step.lower(lowering_platforms=("cuda", "tpu")).as_text()
         assert "stablehlo" in text, name

@@ -80,7 +80,7 @@ def train(workdir, steps_per_call, stop=lambda: False, bad=0, **plan):
     ):
         restored = checkpoints.restore_newest(jax.eval_shape(first_state))
         start, state, info = restored or (0, first_state(), {})
-        recorder = Recorder(writer, plan, info)
+        recorder = Recorder(writer, plan, batches.sessions_before, info)
         progress = Progress("training", 80, unit="sessions")
         loop = Loop(
             plan,
@@ -136,14 +136,14 @@ def test_stopped_within_a_chunk_and_resumed(tmp_path, unbroken, stops):
 
 
 def test_a_stop_saves_the_step_that_was_reached(tmp_path, monkeypatch):
-    signal_at(monkeypatch, signal.SIGTERM, 14)
+    signal_at(monkeypatch, signal.SIGTERM, 12)
     with asked_to_stop() as stop:
         _, step = train(tmp_path, 4, stop)
-    assert step == 14
+    assert step == 12
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    assert checkpoints.steps() == [14]
-    window = checkpoints.read_info(14)["window"]
-    assert (window["steps"], window["events"]) == (4, 32)
+    assert checkpoints.steps() == [12]
+    window = checkpoints.read_info(12)["window"]
+    assert (window["steps"], window["events"]) == (2, 16)
     assert [line["step"] for line in tiny.lines(tmp_path)] == [10]
 
 
@@ -154,11 +154,11 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path, bad):
     assert all(line["step"] < bad for line in tiny.lines(tmp_path))
 
 
-def test_the_next_thing_that_is_due():
+def test_the_next_checkpoint_that_is_due():
     plan = TrainingPlan(steps_per_epoch=10, epochs=2, log_every=4, save_every=7)
-    due = [plan.next_due(step) for step in range(20)]
-    wanted = [min(s for s in range(step + 1, 21) if plan.logs(s)) for step in range(20)]
-    assert due == wanted
+    due = [plan.next_save(step) for step in range(20)]
+    rest = [range(step + 1, 21) for step in range(20)]
+    assert due == [min(s for s in steps if plan.saves(s)) for steps in rest]
 
 
 def test_sessions_and_events_of_a_line(tmp_path):

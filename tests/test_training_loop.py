@@ -26,7 +26,7 @@ from tron_jax.training.step_programs import compile_steps
 
 
 class Batches:
-    """Twelve sessions a step; what is in the batch is the step's number."""
+    """Twelve sessions a step; what a dispatch is given is the step's number."""
 
     def dispatch_at(self, step, until):
         return np.int32(step), 1
@@ -65,7 +65,12 @@ def make_loop(tmp_path):
                 evaluate or (lambda state, step: ([], None)),
                 checkpoints or Checkpoints(tmp_path / "checkpoints"),
                 {"fingerprint": "abc"},
-                Recorder(stack.enter_context(writer), plan, info or {}),
+                Recorder(
+                    stack.enter_context(writer),
+                    plan,
+                    Batches().sessions_before,
+                    info or {},
+                ),
                 Progress("training", plan.last, unit="steps"),
             )
 

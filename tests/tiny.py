@@ -43,6 +43,7 @@ FIELDS = {
     "loss.topk": 8,
     "train.batch_size": 12,
     "train.epochs": 2,
+    "train.steps_per_group": 1,
     "train.log_every_steps": 4,
     "checkpoint.every_steps": 7,
     # A GPU adds in any order otherwise, and no run would equal another.

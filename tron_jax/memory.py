@@ -58,6 +58,17 @@ def free_memory() -> int | None:
     return host_memory().free
 
 
+def device_memory() -> int | None:
+    """Returns the bytes of the device's memory that this process may have in all.
+
+    On accelerators, of the one that has least; None if that is not known.
+    """
+    if jax.default_backend() == "cpu":
+        return host_memory().total
+    limits = [s["bytes_limit"] for s in _device_stats() if "bytes_limit" in s]
+    return min(limits, default=None)
+
+
 class HostMemory(NamedTuple):
     """Bytes of main memory that a process may have in all, and of those still free."""
 

@@ -11,8 +11,8 @@ import optax
 from jax import lax
 
 from tron_jax import rng
+from tron_jax.data.batches import ManySteps
 from tron_jax.data.packing import Batch
-from tron_jax.data.slots import StackedBatches
 from tron_jax.models.encoder import Encoder
 from tron_jax.objectives.objective import LossTotals, Objective, StepData
 from tron_jax.optimizers.item_table import RowOptimizer
@@ -39,12 +39,13 @@ class TrainState(NamedTuple):
     carry: Any = ()
 
 
-# (state, batch, constants of the sources of negatives) -> state and totals
-TrainStep = Callable[[TrainState, Batch, Constants], tuple[TrainState, LossTotals]]
+# (state, batch, constants of the sources of negatives, and whether the step is made: if
+# given and false, the state stays and the totals are 0) -> state and totals
+TrainStep = Callable[..., tuple[TrainState, LossTotals]]
 
-# (state, chunk, constants) -> state, and the totals of each step
+# (state, dispatch, constants) -> state, and the totals of each step
 RepeatedStep = Callable[
-    [TrainState, StackedBatches, Constants], tuple[TrainState, LossTotals]
+    [TrainState, ManySteps, Constants], tuple[TrainState, LossTotals]
 ]
 
 
@@ -76,7 +77,10 @@ def make_train_step(
     """
 
     def train_step(
-        state: TrainState, batch: Batch, constants: Constants = NO_CONSTANTS
+        state: TrainState,
+        batch: Batch,
+        constants: Constants = NO_CONSTANTS,
+        made: jax.Array | None = None,
     ) -> tuple[TrainState, LossTotals]:
         with jax.named_scope("sampling"):
             candidates = sample(state.step, batch, constants)
@@ -106,41 +110,68 @@ def make_train_step(
         with jax.named_scope("row_update"):
             by_input = RowGradient(touched.inputs, by_inputs)
             by_row = sum_rows(len(rows.values), [by_input, *gradients.rows])
+            if made is not None:
+                touched = touched.if_made(made, num_items + 1)
             items = item_tx.update(state.items, touched.ids, rows, by_row, state.step)
-        return TrainState(state.step + 1, params, opt, items, carry), totals
+        after = TrainState(state.step + 1, params, opt, items, carry)
+        if made is not None:
+            after = _if_made(made, after, state, whole_table=touched.ids is None)
+            totals = _choose(made, totals, jax.tree.map(jnp.zeros_like, totals))
+        return after, totals
 
     return train_step
 
 
-def repeat(train_step: TrainStep) -> RepeatedStep:
+def _choose(made: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
+
+
+def _if_made(
+    made: jax.Array, after: TrainState, before: TrainState, *, whole_table: bool
+) -> TrainState:
+    """The state after a step, or that before it.
+
+    Of an item table that is updated by rows, none was written if the step is not made;
+    to choose between two tables would copy one.
+    """
+    chosen = _choose(made, after._replace(items=()), before._replace(items=()))
+    items = _choose(made, after.items, before.items) if whole_table else after.items
+    return chosen._replace(items=items)
+
+
+def repeat(train_step: TrainStep, *, skip: bool = False) -> RepeatedStep:
     """Makes many train steps in one dispatch, each with its own gradient and update.
 
     A loop rather than a scan, since its number of steps is a value: whether a run is
-    cut off, logs or saves within a chunk, each step is made by the same program. Totals
-    are not added up here, for sums of other parts of a window round differently.
+    cut off, logs or saves within a dispatch, each step is made by the same program.
+    Totals are not added up here, for sums of other parts of a window round differently.
 
     Args:
       train_step: of one batch.
+      skip: go through all steps that a dispatch may have, computing those beyond its
+        own in vain. On an accelerator the host would otherwise have to read, before
+        each step, whether there is one more.
 
     Returns:
       The pure function; its totals are [T], 0 beyond the steps made.
     """
 
     def repeated(
-        state: TrainState, chunk: StackedBatches, constants: Constants = NO_CONSTANTS
+        state: TrainState, dispatch: ManySteps, constants: Constants = NO_CONSTANTS
     ) -> tuple[TrainState, LossTotals]:
-        def batch_of(i: jax.typing.ArrayLike) -> Batch:
-            return jax.tree.map(lambda of_all: of_all[i], chunk.batches)
-
-        def one(i: jax.Array, made: tuple[TrainState, LossTotals]) -> Any:
-            state, totals = train_step(made[0], batch_of(i), constants)
+        def one(i: jax.typing.ArrayLike, made: tuple[TrainState, LossTotals]) -> Any:
+            whether = (i < dispatch.steps,) if skip else ()
+            batch = dispatch.batch(i)
+            state, totals = train_step(made[0], batch, constants, *whether)
             return state, jax.tree.map(
                 lambda of_all, of_one: of_all.at[i].set(of_one), made[1], totals
             )
 
-        _, of_one = jax.eval_shape(train_step, state, batch_of(0), constants)
-        most = len(chunk.batches.items)
+        most = dispatch.shape[0]
+        batch = jax.eval_shape(dispatch.batch, 0)
+        _, of_one = jax.eval_shape(train_step, state, batch, constants)
         nothing = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), of_one)
-        return lax.fori_loop(0, chunk.steps, one, (state, nothing))
+        steps = most if skip else dispatch.steps
+        return lax.fori_loop(0, steps, one, (state, nothing))
 
     return repeated

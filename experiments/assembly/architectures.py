@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from experiments.assembly.settings import filled
+from tron_jax import memory
 from tron_jax.data.batches import Batches
 from tron_jax.data.packing import PackedBatches
+from tron_jax.data.resident import ResidentBatches
 from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import SlotBatches
 from tron_jax.evaluation.evaluator import Evaluator, make_evaluator, make_slot_evaluator
@@ -19,6 +23,7 @@ from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.steps import RepeatedStep, TrainStep, repeat
 
+CLICKS = 0.25  # share of its memory up to which a device holds all clicks itself
 PAPER_INPUTS = 200  # that the paper's evaluation of GRU4Rec keeps of a session
 
 
@@ -48,6 +53,7 @@ def _sasrec(config: ConfigDict, train: Sessions) -> Model:
         position=model.position,
         order=config.train.order,
         seed=config.train.seed,
+        steps_per_group=config.train.steps_per_group,
     )
 
     def evaluator(read_rows: ReadRows, num_items: int) -> Evaluator:
@@ -59,7 +65,17 @@ def _sasrec(config: ConfigDict, train: Sessions) -> Model:
             position=model.position,
         )
 
-    return Model(encoder, batches, lambda train_step: train_step, evaluator)
+    if config.train.steps_per_group == 1:
+        return Model(encoder, batches, lambda train_step: train_step, evaluator)
+    resident = ResidentBatches(batches)
+    # Not of what is free just now, for a resumed run must choose alike.
+    room = CLICKS * (memory.device_memory() or math.inf)
+    fits = memory.size(resident.held) <= room
+    return Model(encoder, resident if fits else batches, _repeated, evaluator)
+
+
+def _repeated(train_step: TrainStep) -> RepeatedStep:
+    return repeat(train_step, skip=jax.default_backend() != "cpu")
 
 
 def _gru4rec(config: ConfigDict, train: Sessions) -> Model:
@@ -81,7 +97,7 @@ def _gru4rec(config: ConfigDict, train: Sessions) -> Model:
             paper_slots=config.train.batch_size,
         )
 
-    return Model(encoder, batches, repeat, evaluator)
+    return Model(encoder, batches, _repeated, evaluator)
 
 
 MODELS = {"sasrec": _sasrec, "gru4rec": _gru4rec}

@@ -32,6 +32,7 @@ from tron_jax.sampling.sources import Constants, make_constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
+STEPS_PER_GROUP = 8  # on an accelerator; more would pad more than dispatching costs
 
 
 class RunParts(NamedTuple):
@@ -72,8 +73,11 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
 
 
 def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
-    """Replaces ``auto`` by what suits the number of items."""
+    """Replaces ``auto`` by what suits the number of items, and the device."""
     config = config.copy_and_resolve_references()
+    if config.train.steps_per_group == 0:
+        alone = config.model.name == "gru4rec" or jax.default_backend() == "cpu"
+        config.train.steps_per_group = 1 if alone else STEPS_PER_GROUP
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"
     return config

@@ -22,7 +22,6 @@ from experiments.benchmarks.step_timer import StepTimer, make_step_timer
 from experiments.benchmarks.timing import ratio
 from experiments.benchmarks.trace import BATCH, STEP, Trace, recorded, seconds_by_part
 from experiments.benchmarks.workload import Workload, dispatch_at
-from tron_jax.training.step_programs import shape_of
 
 HOST = "batch building"
 ROUNDS = 4  # each starts and stops the tracer once
@@ -99,7 +98,7 @@ def _traced(
                     batch = jax.device_put(batch)
                 result = jax.block_until_ready(timer.programs(timer.state, batch))
                 timer.state, _ = result
-            dispatches.append((shape_of(batch), steps))
+            dispatches.append((batch.shape, steps))
     [trace] = traces
     samples = []
     for window, building, (shape, steps) in zip(

@@ -11,7 +11,7 @@ from experiments.assembly import run_parts
 from experiments.benchmarks.timing import timed
 from experiments.benchmarks.workload import Workload, dispatch_at, spread
 from tron_jax.steps import TrainState
-from tron_jax.training.step_programs import StepPrograms, compile_steps, shape_of
+from tron_jax.training.step_programs import StepPrograms, compile_steps
 
 
 class TimedDispatch(NamedTuple):
@@ -60,7 +60,7 @@ class StepTimer:
             return state, batch, steps
 
         seconds, (self.state, batch, steps) = timed(dispatch)
-        return TimedDispatch(seconds, steps, shape_of(batch))
+        return TimedDispatch(seconds, steps, batch.shape)
 
 
 def make_step_timer(workload: Workload, num: int) -> tuple[StepTimer, list[int]]:
@@ -91,4 +91,4 @@ def compile_step(parts: run_parts.RunParts, starts: Iterable[int]) -> StepProgra
 
 def _one_of_each_shape(parts: run_parts.RunParts, starts: Iterable[int]) -> list[Any]:
     batches = [dispatch_at(parts, step)[0] for step in starts]
-    return list({shape_of(batch): batch for batch in batches}.values())
+    return list({batch.shape: batch for batch in batches}.values())

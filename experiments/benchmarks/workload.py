@@ -12,7 +12,6 @@ from experiments import checks
 from experiments.assembly import run_parts
 from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from tron_jax.data.sessions import Sessions
-from tron_jax.training.step_programs import shape_of
 
 
 class Workload(NamedTuple):
@@ -56,15 +55,18 @@ def dispatch_at(parts: run_parts.RunParts, step: int) -> tuple[Any, int]:
 
 def spread(parts: run_parts.RunParts, num: int) -> list[int]:
     """The first steps of dispatches to measure, spread over an epoch."""
-    # None begins so late that the end of the epoch cuts it short.
-    last = max(0, parts.batches.steps_per_epoch - dispatch_at(parts, 0)[1])
-    return [int(step) for step in np.linspace(0, last, num)]
+    # None begins within a group, or so late that the end of the epoch cuts it short.
+    steps = dispatch_at(parts, 0)[1]
+    last = max(0, parts.batches.steps_per_epoch // steps - 1)
+    return [steps * int(dispatch) for dispatch in np.linspace(0, last, num)]
 
 
 def commonest_shape(parts: run_parts.RunParts, num: int) -> list[int]:
-    """The first ``num`` steps of the shape that most of an epoch's first 64 have."""
-    most = min(64, parts.batches.steps_per_epoch)
-    shapes = {step: shape_of(dispatch_at(parts, step)[0]) for step in range(most)}
+    """The first ``num`` starts of the commonest shape among the first 64 dispatches."""
+    steps = dispatch_at(parts, 0)[1]
+    most = min(64 * steps, parts.batches.steps_per_epoch)
+    firsts = range(0, most - steps + 1, steps)
+    shapes = {step: dispatch_at(parts, step)[0].shape for step in firsts}
     [(commonest, _)] = Counter(shapes.values()).most_common(1)
     return [step for step, shape in shapes.items() if shape == commonest][:num]
 

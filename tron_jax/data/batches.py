@@ -5,6 +5,32 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
+class Dispatch(Protocol):
+    """What the device is given at a time, a pytree: a batch, or several, or numbers.
+
+    ``Batch`` is one step's; ``StackedBatches`` and ``ResidentGroup`` are of several
+    steps and are ``ManySteps`` as well.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N] inputs, or [T, N] for up to T steps; a program is compiled for each."""
+        ...
+
+
+class ManySteps(Dispatch, Protocol):
+    """A dispatch of several steps, as a compiled program sees it."""
+
+    @property
+    def steps(self) -> Any:
+        """Scalar int32, how many of the T steps are to be made."""
+        ...
+
+    def batch(self, i: Any) -> Any:
+        """The batch of step ``i``; meaningless from ``steps`` on."""
+        ...
+
+
 class Batches(Protocol):
     """The batches of a run as pure functions of the step, counted over all epochs.
 
@@ -26,7 +52,7 @@ class Batches(Protocol):
         ...
 
     def dispatch_at(self, step: int, until: int) -> tuple[Any, int]:
-        """Returns the data of the dispatch that begins at a step, and its length.
+        """Returns what the dispatch that begins at a step is given, and its length.
 
         Args:
           step: the first.
@@ -34,6 +60,6 @@ class Batches(Protocol):
             step is not part of it.
 
         Returns:
-          Fresh arrays, and the number of steps, at least 1.
+          The dispatch, and the number of its steps, at least 1.
         """
         ...

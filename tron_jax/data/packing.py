@@ -37,6 +37,32 @@ class Batch(NamedTuple):
     position: Array
     weight: Array
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N]; a program is compiled for each."""
+        return self.items.shape
+
+
+class StackedBatches(NamedTuple):
+    """The batches of consecutive steps, for one dispatch.
+
+    Attributes:
+      batches: a Batch whose arrays are [T, N].
+      steps: scalar int32, how many of the T steps are to be made; the rest is padding.
+    """
+
+    batches: Batch
+    steps: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[T, N]; a program is compiled for each."""
+        return self.batches.shape
+
+    def batch(self, i: Array) -> Batch:
+        """The batch of the dispatch's step ``i``, inside a compiled program."""
+        return jax.tree.map(lambda of_all: of_all[i], self.batches)
+
 
 def abstract_ids(*shape: int) -> jax.ShapeDtypeStruct:
     """The shape and dtype of an int32 array, as a compiler needs them."""
@@ -154,6 +180,10 @@ def bucket_sizes(needed: np.ndarray, block: int, most: int = MAX_SHAPES) -> list
 class PackedBatches:
     """The training batches of a run: ``at(step)`` is a pure function of the step.
 
+    A dispatch makes the steps of a group, or what is left of it. Groups lie at fixed
+    steps of an epoch and all batches of one are padded to one length, which therefore
+    does not depend on where a run was cut off.
+
     Attributes:
       sessions: training sessions, each of at least two events.
       batch_size: sessions a batch; the last batch of an epoch may hold fewer.
@@ -161,6 +191,7 @@ class PackedBatches:
       position: numbering of the positions.
       order: ``chronological``, as published, or ``shuffled`` anew each epoch.
       seed: of the shuffling.
+      steps_per_group: steps; with 1, a dispatch is given a Batch, else StackedBatches.
     """
 
     sessions: Sessions
@@ -169,6 +200,7 @@ class PackedBatches:
     position: Position
     order: Order
     seed: int
+    steps_per_group: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -181,26 +213,35 @@ class PackedBatches:
         inputs = np.minimum(self.sessions.lengths - 1, self.max_session_length)
         block = block_size(self.max_session_length)
 
-        def per_batch(order: np.ndarray | slice) -> np.ndarray:
+        def per_group(order: np.ndarray | slice) -> np.ndarray:
             edges = np.arange(0, len(inputs), self.batch_size)
-            return np.add.reduceat(inputs[order], edges)
+            batches = np.add.reduceat(inputs[order], edges)
+            edges = np.arange(0, len(batches), self.steps_per_group)
+            return np.maximum.reduceat(batches, edges)
 
         if self.order == "chronological":
-            return bucket_sizes(per_batch(slice(None)), block)
+            return bucket_sizes(per_group(slice(None)), block)
         # The sizes may not depend on the number of epochs, or a longer run would not
         # continue a shorter one bit for bit; so the last holds any possible batch.
-        sample = np.concatenate([per_batch(self._permutation(e)) for e in range(8)])
+        sample = np.concatenate([per_group(self.permutation(e)) for e in range(8)])
         sizes = bucket_sizes(sample, block, MAX_SHAPES - 1)
         longest = np.sort(inputs)[-self.batch_size :].sum()
         most = int(-(-longest // block) * block)
         return sizes if most <= sizes[-1] else [*sizes, most]
 
     @property
-    def shapes(self) -> list[Batch]:
+    def shapes(self) -> list[Batch | StackedBatches]:
         """The shapes that ``dispatch_at`` may return."""
-        return [abstract_batch(size) for size in self.sizes]
+        group = self.steps_per_group
+        if group == 1:
+            return [abstract_batch(size) for size in self.sizes]
+        return [
+            StackedBatches(abstract_batch(group, size), abstract_ids())
+            for size in self.sizes
+        ]
 
-    def _permutation(self, epoch: int) -> np.ndarray:
+    def permutation(self, epoch: int) -> np.ndarray:
+        """[sessions] the sessions in the order of an epoch that is shuffled."""
         return _permutation(self.seed, epoch, self.sessions.num_sessions)
 
     def sessions_before(self, step: int) -> int:
@@ -216,19 +257,43 @@ class PackedBatches:
         stop = min(start + self.batch_size, self.sessions.num_sessions)
         if self.order == "chronological":
             return np.arange(start, stop)
-        return self._permutation(epoch)[start:stop]
+        return self.permutation(epoch)[start:stop]
 
-    def at(self, step: int) -> Batch:
-        """The batch of a step, counted from 0 over all epochs."""
-        rows = self.rows(step)
+    def inputs(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the inputs of some sessions are in ``sessions.items``.
+
+        Args:
+          rows: [n] indices of the sessions.
+
+        Returns:
+          [n] int64 index of the first input that is kept, and [n] int64 how many are.
+        """
         ends = self.sessions.offsets[rows + 1].astype(np.int64)
         starts = self.sessions.offsets[rows].astype(np.int64)
         counts = np.minimum(ends - starts - 1, self.max_session_length)
-        total = counts.sum()
-        size = next(size for size in self.sizes if size >= total)
+        return ends - 1 - counts, counts
+
+    def group(self, step: int) -> range:
+        """The steps of the group that a step belongs to; none spans two epochs."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        first = step - batch % self.steps_per_group
+        end = min(first + self.steps_per_group, (epoch + 1) * self.steps_per_epoch)
+        return range(first, end)
+
+    def size(self, step: int) -> int:
+        """N of a step's batch: the least of ``sizes`` that holds any of its group."""
+        needed = max(self.inputs(self.rows(s))[1].sum() for s in self.group(step))
+        return next(size for size in self.sizes if size >= needed)
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step, counted from 0 over all epochs."""
+        return self._packed(step, self.size(step))
+
+    def _packed(self, step: int, size: int) -> Batch:
+        starts, counts = self.inputs(self.rows(step))
         return pack(
             self.sessions.items,
-            ends - 1 - counts,
+            starts,
             counts,
             size=size,
             pad_session=self.batch_size,
@@ -236,9 +301,25 @@ class PackedBatches:
             position=self.position,
         )
 
-    def dispatch_at(self, step: int, until: int) -> tuple[Batch, int]:
-        """The batch of a step: each step is a dispatch of its own."""
-        return self.at(step), 1
+    def dispatch_at(self, step: int, until: int) -> tuple[Batch | StackedBatches, int]:
+        """The steps of a group from one on.
+
+        Args:
+          step: the first, counted from 0 over all epochs.
+          until: where to end at the latest, later than the first; not included.
+
+        Returns:
+          Their batches, of one of ``shapes``, and their number.
+        """
+        size, steps = self.size(step), min(until, self.group(step).stop) - step
+        batches = [self._packed(step + i, size) for i in range(steps)]
+        if self.steps_per_group == 1:
+            return batches[0], 1
+        idle = ((0, self.steps_per_group - steps), (0, 0))
+        stacked = (
+            np.pad(np.stack(columns), idle) for columns in zip(*batches, strict=True)
+        )
+        return StackedBatches(Batch(*stacked), np.int32(steps)), steps
 
 
 @functools.lru_cache(maxsize=2)

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tron_jax.data.packing import Array, Batch, abstract_batch, abstract_ids
+from tron_jax.data.packing import (
+    Batch,
+    StackedBatches,
+    abstract_batch,
+    abstract_ids,
+)
 from tron_jax.data.sessions import Sessions
 
 _CHUNK = 1 << 16  # sessions turned into Python's own numbers together
@@ -103,18 +108,6 @@ def lookup(
     # For a slot that has no session at all, one of the slot before it was found.
     busy = (schedule.slot[session] == slot) & (within < counts[session])
     return np.where(busy, session, -1).T, np.where(busy, within, 0).T
-
-
-class StackedBatches(NamedTuple):
-    """The batches of consecutive steps, for one dispatch.
-
-    Attributes:
-      batches: a Batch whose arrays are [T, slots].
-      steps: scalar int32, how many of the T steps are real; the rest is padding.
-    """
-
-    batches: Batch
-    steps: Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,12 @@ class Touched(NamedTuple):
         """Item ids of row numbers [...]."""
         return numbers if self.ids is None else self.ids[numbers]
 
+    def if_made(self, made: jax.Array, num_rows: int) -> Touched:
+        """The same, or for a step that is not made, with all ids beyond the table."""
+        if self.ids is None:
+            return self
+        return self._replace(ids=jnp.where(made, self.ids, _beyond(self.ids, num_rows)))
+
 
 class RowGradient(NamedTuple):
     """A gradient by touched rows, of which a step has several that are added up.
@@ -67,12 +73,15 @@ def touch(
     ordered = jnp.sort(all_ids)
     fresh = jnp.concatenate([jnp.array([True]), ordered[1:] != ordered[:-1]])
     rank = jnp.cumsum(fresh, dtype=jnp.int32) - 1
-    # Distinct beyond the table as well, as ``scatter`` promises to XLA.
-    beyond = num_rows + jnp.arange(all_ids.size, dtype=all_ids.dtype)
-    ids = beyond.at[rank].set(ordered, mode="promise_in_bounds")
+    ids = _beyond(all_ids, num_rows).at[rank].set(ordered, mode="promise_in_bounds")
     rows = jnp.searchsorted(ids, all_ids)
     rows = jnp.split(rows, [inputs.size, 2 * inputs.size])
     return Touched(ids, rows[0], rows[1], rows[2].reshape(drawn.shape))
+
+
+def _beyond(ids: jax.Array, num_rows: int) -> jax.Array:
+    """As many distinct ids that are in no table, ascending, as ``scatter`` promises."""
+    return num_rows + jnp.arange(ids.size, dtype=ids.dtype)
 
 
 def sum_rows(num_rows: int, gradients: Sequence[RowGradient]) -> jax.Array:

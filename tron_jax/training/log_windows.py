@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -61,9 +62,9 @@ class TrainingPlan(NamedTuple):
 
         return upto(self.last) - upto(step)
 
-    def next_due(self, step: int) -> int:
-        """The first step after one at which anything is due."""
-        periods = (self.log_every, self.save_every, self.steps_per_epoch)
+    def next_save(self, step: int) -> int:
+        """The first step after one at which a checkpoint is due."""
+        periods = (self.save_every, self.steps_per_epoch)
         return min((step // period + 1) * period for period in periods)
 
 
@@ -78,25 +79,49 @@ class Window:
     seconds: float = 0.0
 
 
+class Totals(NamedTuple):
+    """Of a step, on the host; ``seconds`` is its share of the time since the last."""
+
+    step: int
+    loss: float
+    events: float
+    seconds: float
+
+
 class Recorder:
     """Adds up the totals of steps and writes them as lines of the log.
 
     Totals stay on the device until a line is written, one dispatch late, so that the
     host never waits for the dispatch that it has just made. They are added up here step
     by step, in order: a resumed run divides its steps into other dispatches, and that
-    must not change the rounding of the sums.
+    must not change the rounding of the sums. A window may end within a dispatch.
     """
 
-    def __init__(self, writer: MetricsWriter, plan: TrainingPlan, info: Record):
-        """Continues from the ``info`` of a checkpoint; {} at the start of a run."""
+    def __init__(
+        self,
+        writer: MetricsWriter,
+        plan: TrainingPlan,
+        sessions_before: Callable[[int], int],
+        info: Record,
+    ):
+        """Continues from a checkpoint.
+
+        Args:
+          writer: of the log.
+          plan: when a line is due.
+          sessions_before: sessions that the steps before one have begun.
+          info: of the checkpoint; {} at the start of a run.
+        """
         self._writer = writer
         self._plan = plan
+        self._sessions_before = sessions_before
         self._window = Window(**info.get("window", {}))
         self._elapsed = time.monotonic() - info.get("elapsed", 0.0)
-        self._pending: list[tuple[range, LossTotals, int]] = []
+        self._pending: list[tuple[range, LossTotals]] = []
+        self._fetched: list[Totals] = []
+        self._due: list[int] = []  # steps at which windows have ended
         self._save_seconds, self._save_bytes = 0.0, 0
         self.loss: float | None = None  # of the last line
-        self.due: int | None = None  # the step at which a window has ended
         self.restart(0)
 
     def restart(self, step: int) -> None:
@@ -106,18 +131,21 @@ class Recorder:
           step: updates made by now.
         """
         self._clock = time.monotonic()
-        self._added = step  # the last step whose totals were added
+        self._added = self._settled = step  # last steps that ``add``, ``settle`` took
 
-    def add(self, step: int, totals: LossTotals, sessions: int) -> None:
+    def add(self, step: int, totals: LossTotals) -> None:
         """Adds the totals of a dispatch; waits if too many are not computed yet.
 
         Args:
           step: updates made after it.
           totals: scalars of its one step, or arrays that begin with those of its steps.
-          sessions: how many began in its steps.
         """
-        self._pending.append((range(self._added + 1, step + 1), totals, sessions))
+        steps = range(self._added + 1, step + 1)
+        self._pending.append((steps, totals))
         self._added = step
+        # The line of a checkpoint is not due but written with it.
+        plan = self._plan
+        self._due += [s for s in steps if plan.logs(s) and not plan.saves(s)]
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
 
@@ -127,26 +155,41 @@ class Recorder:
         self._save_bytes += num_bytes
 
     def settle(self, upto: int) -> None:
-        """Fetches the totals of all steps up to one and adds them to the window.
+        """Adds the totals of all steps up to one to the window.
 
         Raises:
           UserError: where a loss is not finite, naming the step.
         """
-        due = [entry for entry in self._pending if entry[0][-1] <= upto]
-        self._pending = self._pending[len(due) :]
-        fetched = jax.device_get([totals for _, totals, _ in due])
-        for (steps, _, sessions), totals in zip(due, fetched, strict=True):
-            losses, events = (np.atleast_1d(x).tolist() for x in totals)
-            for step, loss, count in zip(steps, losses, events, strict=False):
-                if not math.isfinite(loss):
-                    raise UserError(f"the loss of step {step} is not finite ({loss})")
-                self._window.loss += loss
-                self._window.events += count
-            self._window.sessions += sessions
-            self._window.steps += len(steps)
+        self._fetch(upto)
+        due = [totals for totals in self._fetched if totals.step <= upto]
+        self._fetched = self._fetched[len(due) :]
+        for step, loss, events, seconds in due:
+            if not math.isfinite(loss):
+                raise UserError(f"the loss of step {step} is not finite ({loss})")
+            self._window.loss += loss
+            self._window.events += events
+            self._window.seconds += seconds
+        self._window.steps += len(due)
+        begun = self._sessions_before(upto) - self._sessions_before(self._settled)
+        self._window.sessions += begun
+        self._settled = upto
+
+    def _fetch(self, upto: int) -> None:
+        """Brings the totals of the dispatches that hold the steps up to one."""
+        begun = [entry for entry in self._pending if entry[0][0] <= upto]
+        self._pending = self._pending[len(begun) :]
+        if not begun:
+            return
+        fetched = jax.device_get([totals for _, totals in begun])
         now = time.monotonic()
-        self._window.seconds += now - self._clock
+        share = (now - self._clock) / sum(len(steps) for steps, _ in begun)
         self._clock = now
+        for (steps, _), totals in zip(begun, fetched, strict=True):
+            losses, events = (np.atleast_1d(x).tolist() for x in totals)
+            self._fetched += [
+                Totals(*numbers, share)
+                for numbers in zip(steps, losses, events, strict=False)
+            ]
 
     def write_line(self, step: int) -> None:
         """Ends the window at a step and writes its line."""
@@ -171,10 +214,10 @@ class Recorder:
         self._save_seconds, self._save_bytes = 0.0, 0
 
     def write_due(self) -> None:
-        """Writes the line of the window that has ended, if one has."""
-        if self.due is not None:
-            self.write_line(self.due)
-            self.due = None
+        """Writes the lines of the windows that have ended."""
+        due, self._due = self._due, []
+        for step in due:
+            self.write_line(step)
 
     def write(self, step: int, record: Record) -> None:
         """Writes a line about the state of a step."""

@@ -24,7 +24,7 @@ from tron_jax.training.log_windows import Record, Recorder, TrainingPlan
 # the highest is the best
 Evaluate = Callable[[TrainState, int], tuple[list[Record], float | None]]
 
-# (state, batch or stacked batches) -> state and totals
+# (state, dispatch) -> state and totals
 CompiledStep = Callable[[TrainState, Any], tuple[TrainState, LossTotals]]
 
 
@@ -53,10 +53,9 @@ def asked_to_stop() -> Generator[Callable[[], bool]]:
 class Loop:
     """Trains from a step on; all it calls is pure, except log and checkpoints.
 
-    A dispatch makes one step or many, and ends at the latest where the plan has
-    something to do. The order is fixed: whatever needs the state of a step (its line in
-    the log, its evaluation, its checkpoint) comes before the next dispatch, which may
-    overwrite that state.
+    A dispatch makes one step or many, and ends at the latest where a checkpoint is due.
+    The order is fixed: what needs the state of a step (its evaluation, its checkpoint)
+    comes before the next dispatch, which may overwrite that state.
 
     Attributes:
       plan: when to log, evaluate and save.
@@ -99,8 +98,6 @@ class Loop:
             for now, step in self._updates(state, start):
                 if self.plan.saves(step):
                     self._complete(now, step)
-                elif self.plan.logs(step):
-                    self.recorder.due = step
                 if stop():
                     self._pause(now, step)
                     break
@@ -114,32 +111,35 @@ class Loop:
         """Yields the state after each dispatch, valid until the next, and its step."""
         if start >= self.plan.last:
             return
-        step, before = start, self.batches.sessions_before(start)
-        batch, steps = self._dispatch_at(start)
+        step = start
+        dispatch, steps = self._dispatch_at(start)
         self.recorder.restart(start)
         while step < self.plan.last:
             with jax.transfer_guard("disallow"):
-                state, totals = self.train_step(state, batch)
+                state, totals = self.train_step(state, dispatch)
             step += steps
             # While the device is busy, log what the previous dispatch completed.
             self.recorder.write_due()
-            done = self.batches.sessions_before(step)
-            self.recorder.add(step, totals, done - before)
-            before = done
+            self.recorder.add(step, totals)
             if step < self.plan.last:
-                batch, steps = self._dispatch_at(step)
+                dispatch, steps = self._dispatch_at(step)
             epoch = step / self.plan.steps_per_epoch
-            self.progress.update(done, **of_training(epoch, self.recorder.loss))
+            self.progress.update(
+                self.batches.sessions_before(step),
+                **of_training(epoch, self.recorder.loss),
+            )
             self.checkpoints.check()
             yield state, step
 
     def _dispatch_at(self, step: int) -> tuple[Any, int]:
-        """Sends the batch of a dispatch to the device; returns it and its steps."""
-        batch, steps = self.batches.dispatch_at(step, self.plan.next_due(step))
-        return jax.device_put(batch), steps
+        """Sends what a dispatch needs to the device; returns it and its steps."""
+        until = self.plan.next_save(step)
+        dispatch, steps = self.batches.dispatch_at(step, until)
+        return jax.device_put(dispatch), steps
 
     def _complete(self, state: TrainState, step: int) -> None:
         """Logs, evaluates (at an epoch's end) and saves a step."""
+        self.recorder.write_due()
         self.recorder.write_line(step)
         _refuse_not_finite(state, step)
         score = None

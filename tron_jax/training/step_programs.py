@@ -1,4 +1,4 @@
-"""The compiled programs of a train step, one for each shape of batch."""
+"""The compiled programs of a train step, one for each shape of dispatch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from tron_jax.data.packing import Batch
-from tron_jax.data.slots import StackedBatches
+from tron_jax.data.batches import Dispatch
 from tron_jax.memory import temporaries
 from tron_jax.objectives.objective import LossTotals
 from tron_jax.sampling.sources import NO_CONSTANTS, Constants
@@ -25,7 +24,7 @@ class StepPrograms:
     """A train step, compiled.
 
     Attributes:
-      by_shape: the program for each shape of batch.
+      by_shape: the program for each shape of dispatch.
       constants: of the sources of negatives, which every step takes.
     """
 
@@ -33,10 +32,10 @@ class StepPrograms:
     constants: Constants
 
     def __call__(
-        self, state: TrainState, batch: Batch | StackedBatches
+        self, state: TrainState, dispatch: Dispatch
     ) -> tuple[TrainState, LossTotals]:
-        """Makes the step or steps of a batch; the state is donated."""
-        return self.by_shape[shape_of(batch)](state, batch, self.constants)
+        """Makes the step or steps of a dispatch; the state is donated."""
+        return self.by_shape[dispatch.shape](state, dispatch, self.constants)
 
     def temporaries(self) -> int:
         """Returns the most bytes that a step holds in addition to state and batch."""
@@ -46,44 +45,39 @@ class StepPrograms:
 def compile_steps(
     train_step: TrainStep | RepeatedStep,
     state: TrainState,
-    batches: Sequence[Batch | StackedBatches],
+    dispatches: Sequence[Dispatch],
     constants: Constants = NO_CONSTANTS,
     *,
     deterministic: bool = False,
 ) -> StepPrograms:
-    """Compiles the step for each shape of batch that a run will meet.
+    """Compiles the step for each shape of dispatch that a run will meet.
 
     Args:
       train_step: the pure step, or many of them in one dispatch.
       state: its state, or the shapes of it; the compiled programs donate it.
-      batches: one batch of each shape, or the shapes.
+      dispatches: one of each shape, or the shapes.
       constants: of the sources of negatives.
-      deterministic: whether a GPU makes the same bits of the same state and batch each
-        time, even after the programs were compiled anew, on the same kind of GPU and
-        with the same packages. XLA then leaves out kernels that add in no fixed order,
-        as those of a scatter do, and takes a matmul's kernel by rule instead of by
-        timing a few. Nothing changes on a CPU, which does so anyway, or a TPU. It
+      deterministic: whether a GPU makes the same bits of the same state and dispatch
+        each time, even after the programs were compiled anew, on the same kind of GPU
+        and with the same packages. XLA then leaves out kernels that add in no fixed
+        order, as those of a scatter do, and takes a matmul's kernel by rule instead of
+        by timing a few. Nothing changes on a CPU, which does so anyway, or a TPU. It
         covers the steps alone, not an evaluation: that reads a state and changes
         nothing, but its matmuls may differ in the last bit when compiled anew, and two
         items of all but equal scores may then swap ranks.
 
     Returns:
-      The programs; a batch of another shape raises KeyError.
+      The programs; a dispatch of another shape raises KeyError.
     """
     jitted = jax.jit(train_step, donate_argnums=0)
     options = (
         DETERMINISTIC if deterministic and jax.default_backend() == "gpu" else None
     )
 
-    def compiled(batch: Batch | StackedBatches) -> Any:
-        return jitted.lower(state, batch, constants).compile(options)
+    def compiled(dispatch: Dispatch) -> Any:
+        return jitted.lower(state, dispatch, constants).compile(options)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        shapes = map(shape_of, batches)
-        by_shape = dict(zip(shapes, pool.map(compiled, batches), strict=True))
+        shapes = [dispatch.shape for dispatch in dispatches]
+        by_shape = dict(zip(shapes, pool.map(compiled, dispatches), strict=True))
     return StepPrograms(by_shape, constants)
-
-
-def shape_of(batch: Batch | StackedBatches) -> tuple[int, ...]:
-    """Returns the shape of a batch's arrays, for which a program is compiled."""
-    return jax.tree.leaves(batch)[0].shape
