@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -24,10 +25,14 @@ if PLATFORM == "cpu":
 else:
     # Room for the processes that tests start, and for the one that may have started us.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    # What XLA remarks would be taken for words of the program under test.
+    # What XLA logs would be taken for words of the program under test.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if PLATFORM != "device":
     os.environ["JAX_PLATFORMS"] = PLATFORM
+
+LOGGED = re.compile(
+    r"^([IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log messages).*\n?", re.M
+)
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -170,6 +175,12 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
     patch.setattr(log_windows.Recorder, "add", added)
 
 
+def said(capfd) -> tuple[str, str]:
+    """What a program wrote since last asked; not what XLA logs of a device."""
+    out, err = capfd.readouterr()
+    return out, err if PLATFORM == "cpu" else LOGGED.sub("", err)
+
+
 def without_plot(patch: pytest.MonkeyPatch) -> None:
     """Spares a run its picture, which takes as long as fifty steps."""
     from tron_jax.reporting import plots
@@ -197,7 +208,7 @@ def train(tiny_data, compilations, capfd):
             if plots.plot_run is plot_run:
                 without_plot(patch)
             status = train.main(argv)
-        return status, *capfd.readouterr()
+        return status, *said(capfd)
 
     return call
 
@@ -213,6 +224,6 @@ def evaluate(compilations, capfd):
         capfd.readouterr()
         with tiny.compiled_once(compilations):
             status = evaluate.main(["evaluate", f"--workdir={workdir}", *arguments])
-        return status, *capfd.readouterr()
+        return status, *said(capfd)
 
     return call
