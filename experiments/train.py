@@ -43,11 +43,11 @@ def run(flag_values: flags.FlagValues) -> None:
     config = flag_values.config
     checks.check(config)
     data = run_parts.open_data(config)
+    devices.check()
+    print(devices.describe())
     config = run_parts.resolve(config, data.num_items)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     splits = run_parts.splits(config, data)
-    devices.check()
-    print(devices.describe())
     with workdirs.open_workdir(Path(flag_values.workdir), config, data) as workdir:
         run_parts.use_compilation_cache()
         if len(splits) == 1:

@@ -162,6 +162,13 @@ NO_GPU = "no GPU, no NVIDIA driver, or one too old for the plugin (see nvidia-sm
             "jax-cuda12-plugin 0.10.2 is installed",
             "jax-cuda12-plugin 0.10.2 is not of jaxlib's version, 0.11.2",
         ),
+        (
+            {"jaxlib": "0.12.0", "jax-cuda13-plugin": "0.12.0.1"},
+            None,
+            None,
+            "jax-cuda13-plugin 0.12.0.1 is installed",
+            NO_GPU,
+        ),
         ({"libtpu": "0.0.42"}, None, None, "libtpu 0.0.42 is installed", "is there"),
         (CUDA, "cuda,cpu", None, "JAX_PLATFORMS=cuda,cpu", NO_GPU),
         (
@@ -237,7 +244,8 @@ def test_training_where_no_device_is_to_be_had_ends_in_one_line(tmp_path, tiny_d
     """As jax itself behaves where JAX_PLATFORMS names what is not there."""
     workdir = tmp_path / "run"
     command = [*tiny.PYTHON, "-m", "experiments.train"]
-    command += tiny.command(workdir, tiny_data)[1:]
+    # The group's default depends on the device, which must have been found by then.
+    command += tiny.command(workdir, tiny_data, train__steps_per_group=0)[1:]
     environment = {**os.environ, "JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
         command, cwd=tiny.ROOT, env=environment, capture_output=True, text=True

@@ -121,7 +121,7 @@ def _likely_cause(platform: str) -> str:
         return f"CUDA_VISIBLE_DEVICES={hidden!r} hides every GPU"
     jaxlib = importlib.metadata.version("jaxlib")
     for name, version in installed.items():
-        if version != jaxlib:
+        if version.split(".")[:3] != jaxlib.split(".")[:3]:  # 0.12.0.1 is of 0.12.0
             return f"{name} {version} is not of jaxlib's version, {jaxlib}"
     return "no GPU, no NVIDIA driver, or one too old for the plugin (see nvidia-smi)"
 
