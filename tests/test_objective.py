@@ -136,6 +136,31 @@ def test_so_has_the_objective_that_selects_in_two_stages(
     assert_trees_close(actual, list(expected), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("full_float32")
+@pytest.mark.parametrize(
+    "draws",
+    [
+        pytest.param(DRAWS, marks=pytest.mark.device),
+        pytest.param(MANY, marks=pytest.mark.device),
+        {"num_uniform": 20, "num_popularity": 0, "num_in_batch": 0},
+        {"num_uniform": 0, "num_popularity": 0, "num_in_batch": 9},
+        DRAWS | {"in_batch_from": "labels", "mask_session": False},
+        DRAWS | {"drawn_per": "session", "max_session_length": 5},
+        DRAWS | {"deduplicate": True, "exclude": "batch"},
+    ],
+    ids=lambda draws: "-".join(map(str, draws.values())),
+)
+def test_the_gradient_by_matmul_is_the_same(draws):
+    """Also where fewer than ``topk`` count, which fills up with columns of any kind."""
+    make = lambda **how: make_objective(  # noqa: E731
+        loss_fn("ssm"), Selection(topk=TOPK, mask_hits=True), **how
+    )
+    expected, actual = (run(make(by_matmul=how), **draws) for how in (False, True))
+    rtol, atol = of_float32(1e-5), of_float32(1e-7)
+    assert_trees_close(actual, expected, rtol=rtol, atol=atol)
+    assert np.abs(np.asarray(expected[2])).max() > 1e-3
+
+
 @pytest.mark.device
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_item_that_is_not_finite_shows_in_the_loss(value):
@@ -274,6 +299,7 @@ def test_an_impossible_mean_is_refused():
         mean_divisor("batch", None)
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("topk", [TOPK, 0])
 def test_lowers_for_accelerators(topk):
     objective = make_objective(

@@ -13,8 +13,8 @@ from tron_jax.storage.checkpoints import Checkpoints
 # Checkpoints are due at 7, 14, 21, 25, … and lines of the log every 4 steps.
 CASES = {
     # The device makes the batches; steps beyond a cut are computed in vain, or not.
-    "rows in vain": ("rows", 4, {"skip": True}),
-    "dense in vain": ("dense", 5, {"skip": True}),
+    "rows in vain": ("rows", 4, {"fixed": True}),
+    "dense in vain": ("dense", 5, {"fixed": True}),
     "rows": ("rows", 6, {}),
     # The host makes them, as where the clicks are too many for the device.
     "dense of the host": ("dense", 3, {"CLICKS": 0}),
@@ -32,8 +32,8 @@ def case(request, monkeypatch):
     mode, group, how = CASES[request.param]
     if "CLICKS" in how:
         monkeypatch.setattr(architectures, "CLICKS", how["CLICKS"])
-    if "skip" in how:
-        skipping = lambda train_step: repeat(train_step, skip=True)  # noqa: E731
+    if "fixed" in how:
+        skipping = lambda train_step: repeat(train_step, fixed=True)  # noqa: E731
         monkeypatch.setattr(architectures, "_repeated", skipping)
     return mode, group
 

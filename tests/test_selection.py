@@ -7,7 +7,12 @@ from tron_jax.objectives import selection
 from tron_jax.objectives.selection import LOWEST
 
 K = 4
-two_stages = jax.jit(selection.in_two_stages, static_argnums=1)
+WAYS = {
+    "two stages": jax.jit(selection.in_two_stages, static_argnums=1),
+    "groups": jax.jit(selection.in_groups, static_argnums=1),
+}
+# That of a GPU is also tested there.
+MARKED = ["two stages", pytest.param("groups", marks=pytest.mark.device)]
 
 
 def rows_of_scores(kind, columns, seed):
@@ -26,16 +31,16 @@ def rows_of_scores(kind, columns, seed):
     return scores
 
 
-@pytest.mark.device
 @pytest.mark.portable
-@pytest.mark.parametrize("columns", [320, 300, 161])
+@pytest.mark.parametrize("way", MARKED)
+@pytest.mark.parametrize("columns", [320, 300, 161, 9])
 @pytest.mark.parametrize(
     "kind", ["random", "ties", "few count", "descending", "ascending"]
 )
-def test_the_highest_are_those_of_top_k(kind, columns):
+def test_the_highest_are_those_of_top_k(kind, columns, way):
     for seed in range(3):
         scores = rows_of_scores(kind, columns, seed)
-        values, found = map(np.asarray, two_stages(scores, K))
+        values, found = map(np.asarray, WAYS[way](scores, K))
         expected, _ = jax.lax.top_k(scores, K)
         np.testing.assert_array_equal(values, expected)
         for event, places in enumerate(found):
@@ -56,7 +61,8 @@ NAN = {
 @pytest.mark.portable
 @pytest.mark.parametrize("columns", [320, 79])  # in two stages, in one
 @pytest.mark.parametrize("sign", NAN)
-def test_nan_comes_first_and_is_found_where_it_is(sign, columns):
+@pytest.mark.parametrize("way", MARKED)
+def test_nan_comes_first_and_is_found_where_it_is(way, sign, columns):
     """Of either sign; of many rows, as the compiler's maximum loses NaN in those."""
     rng = np.random.default_rng(1)
     scores = rng.normal(size=(200, columns)).astype(np.float32)
@@ -64,7 +70,7 @@ def test_nan_comes_first_and_is_found_where_it_is(sign, columns):
     event, place = np.arange(0, 200, 2), rng.integers(0, columns, 100)
     scores[event, place] = NAN[sign]
     scores[4, [5, 5 + columns // 2]] = NAN[sign]
-    values, found = map(np.asarray, two_stages(scores, K))
+    values, found = map(np.asarray, WAYS[way](scores, K))
     assert np.isnan(values[event, 0]).all()
     np.testing.assert_array_equal(np.isnan(values), np.isnan(real(scores, found)))
     others = np.delete(event, 2)
@@ -105,11 +111,10 @@ def test_a_row_is_widened_to_whole_groups_where_it_is_long(columns, k, expected)
     assert text.count("chlo.top_k") == (2 if columns > 79 else 1)
 
 
-def test_accelerators_select_at_once():
+@pytest.mark.parametrize(("platform", "sorts"), [("cpu", 2), ("cuda", 2), ("tpu", 1)])
+def test_each_platform_has_its_way(platform, sorts):
     scores = jax.ShapeDtypeStruct((4, 320), np.float32)
-    lowered = (
-        jax.jit(lambda scores: selection.top_k(scores, K))
-        .trace(scores)
-        .lower(lowering_platforms=("cuda", "tpu"))
-    )
-    assert lowered.as_text().count("chlo.top_k") == 1
+    traced = jax.jit(lambda scores: selection.top_k(scores, K)).trace(scores)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("chlo.top_k") == sorts
+    assert ("tensor<4x16x20xf32>" in text) == (platform == "cuda")  # groups of 16

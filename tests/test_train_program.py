@@ -235,7 +235,7 @@ def test_smoke_learns(smoke_losses):
 @pytest.mark.parametrize("group", [1, 8])
 def test_lowers_for_accelerators(tiny_data, mode, group, monkeypatch):
     # There, a dispatch goes through all steps that it may have.
-    skipping = functools.partial(repeat, skip=True)
+    skipping = functools.partial(repeat, fixed=True)
     monkeypatch.setattr(architectures, "_repeated", skipping)
     config = tiny.config(tiny_data, mode, train__steps_per_group=group)
     prepared = run_parts.open_data(config)

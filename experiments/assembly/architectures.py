@@ -75,7 +75,7 @@ def _sasrec(config: ConfigDict, train: Sessions) -> Model:
 
 
 def _repeated(train_step: TrainStep) -> RepeatedStep:
-    return repeat(train_step, skip=jax.default_backend() != "cpu")
+    return repeat(train_step, fixed=jax.default_backend() != "cpu")
 
 
 def _gru4rec(config: ConfigDict, train: Sessions) -> Model:

@@ -157,6 +157,7 @@ def _objective(config: ConfigDict, num_items: int, log_q: LogQ | None) -> Object
         settings.selection(config),
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
+        by_matmul=jax.default_backend() != "cpu",
         mean_over=loss.mean_over,
         batch_size=batch_size,
     )

@@ -1,4 +1,4 @@
-"""The highest scores of each event, exactly, with little left for ``lax.top_k`` to do.
+"""The highest scores of each event, exactly, by what costs the device least.
 
 On a CPU ``lax.top_k`` is one thread that walks a row and keeps a heap. A row of random
 scores enters the heap k·ln(C/k) times, which costs more than the walk. Here the walk is
@@ -20,6 +20,7 @@ GROUP = 8  # columns whose maximum stands for them; of 4, 8 and 16 the fastest
 # all of them would hold one of the k.
 COARSE = 1.25
 LARGEST = 32  # groups in a group of groups; more would widen a row for no gain
+GROUP_OF_GPU = 16
 
 
 LOWEST = float(jnp.finfo(jnp.float32).min)  # score of a candidate that does not count
@@ -47,9 +48,9 @@ def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array, jax.Arr
 def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """Finds the k highest of each row; of equal ones it may choose others than XLA.
 
-    The k highest lie in the k groups of highest maxima, so a row is narrowed twice:
-    among the maxima of groups, and among the members of the groups found. Either is
-    done by ``lax.top_k``. NaN is the highest, so that a loss shows it.
+    The k highest lie in the k groups of highest maxima, so on a CPU and on a GPU a row
+    is narrowed twice: among the maxima of groups, and among the members of the groups
+    found. NaN is the highest, so that a loss shows it.
 
     Args:
       scores: [N, C]; as many columns as ``width`` says spare a copy. One of -inf may be
@@ -63,8 +64,31 @@ def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return lax.platform_dependent(
         scores,
         cpu=lambda scores: in_two_stages(scores, k),
+        cuda=lambda scores: in_groups(scores, k),
         default=lambda scores: tuple(lax.top_k(scores, k)),
     )
+
+
+def in_groups(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """``top_k`` on a GPU, where ``lax.top_k`` sorts whole rows of k above 16.
+
+    Rows of a few thousand, such as those of maxima and members, are sorted within one
+    block of threads, by one kernel; longer ones go through main memory many times.
+    """
+    events, columns = scores.shape
+    groups = -(-columns // GROUP_OF_GPU)
+    if 2 * (groups + GROUP_OF_GPU * k) > columns:
+        values, found = lax.top_k(_nan_first(scores), k)
+        return values, found
+    room = ((0, 0), (0, groups * GROUP_OF_GPU - columns))
+    scores = jnp.pad(scores, room, constant_values=jnp.finfo(scores.dtype).min)
+    maxima = _maxima(scores.reshape(events, GROUP_OF_GPU, groups))
+    _, group = lax.top_k(maxima, k)
+    members = group[:, None] + groups * jnp.arange(GROUP_OF_GPU)[:, None]
+    members = members.reshape(events, -1)
+    found = jnp.take_along_axis(scores, members, axis=1, mode="promise_in_bounds")
+    values, column = lax.top_k(_nan_first(found), k)
+    return values, jnp.take_along_axis(members, column, 1, mode="promise_in_bounds")
 
 
 def width(columns: int, k: int) -> int:
@@ -83,7 +107,7 @@ def _coarse(columns: int, k: int) -> int:
 
 
 def in_two_stages(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """``top_k`` on a CPU."""
+    """``top_k`` on a CPU, where either step is one of ``lax.top_k``."""
     events, columns = scores.shape
     coarse = _coarse(columns, k)
     if coarse == 1:

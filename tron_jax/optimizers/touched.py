@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tron_jax.searching import searchsorted
+
 
 class Touched(NamedTuple):
     """Distinct item ids, and the index in them of each item of a step.
@@ -74,7 +76,7 @@ def touch(
     fresh = jnp.concatenate([jnp.array([True]), ordered[1:] != ordered[:-1]])
     rank = jnp.cumsum(fresh, dtype=jnp.int32) - 1
     ids = _beyond(all_ids, num_rows).at[rank].set(ordered, mode="promise_in_bounds")
-    rows = jnp.searchsorted(ids, all_ids)
+    rows = searchsorted(ids, all_ids)
     rows = jnp.split(rows, [inputs.size, 2 * inputs.size])
     return Touched(ids, rows[0], rows[1], rows[2].reshape(drawn.shape))
 

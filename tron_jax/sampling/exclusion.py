@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tron_jax.data.packing import Batch
+from tron_jax.searching import searchsorted
 
 BEYOND = jnp.iinfo(jnp.int32).max  # fills ascending numbers up to their static length
 
@@ -81,8 +82,8 @@ EXCLUDES: dict[str, Callable[[Batch, jax.Array, jax.Array, int], Excluded | None
 def search(ascending: jax.Array, values: jax.Array, side: str) -> jax.Array:
     """``searchsorted`` row by row: [E, n], [G, k] -> [G, k]; E = 1 or G."""
     if len(ascending) == 1:
-        return jnp.searchsorted(ascending[0], values, side=side)
-    rows = jax.vmap(lambda row, value: jnp.searchsorted(row, value, side=side))
+        return searchsorted(ascending[0], values, side)
+    rows = jax.vmap(lambda row, value: searchsorted(row, value, side))
     return rows(ascending, values)
 
 

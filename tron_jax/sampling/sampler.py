@@ -26,6 +26,7 @@ from tron_jax.sampling.sources import (
     constants_of,
     in_use,
 )
+from tron_jax.searching import searchsorted
 
 # (step, batch, constants) -> candidates
 Sampler = Callable[[jax.Array, Batch, Constants], Candidates]
@@ -58,7 +59,7 @@ def events_of_sessions(
       [num_sessions, L] positions in the stream; N where there are fewer.
     """
     number = jnp.arange(num_sessions)
-    position = jnp.searchsorted(session, number)[:, None] + jnp.arange(longest)
+    position = searchsorted(session, number)[:, None] + jnp.arange(longest)
     own = session.at[position].get(mode="fill", fill_value=-1) == number[:, None]
     return jnp.where(own, position, session.size)
 
