@@ -22,7 +22,13 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+    params=[
+        # As an accelerator does.
+        pytest.param("rows in vain", marks=pytest.mark.device),
+        *list(CASES)[1:],
+    ]
+)
 def case(request, monkeypatch):
     mode, group, how = CASES[request.param]
     if "CLICKS" in how:

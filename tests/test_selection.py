@@ -11,6 +11,8 @@ WAYS = {
     "two stages": jax.jit(selection.in_two_stages, static_argnums=1),
     "groups": jax.jit(selection.in_groups, static_argnums=1),
 }
+# That of a GPU is also tested there.
+MARKED = ["two stages", pytest.param("groups", marks=pytest.mark.device)]
 
 
 def rows_of_scores(kind, columns, seed):
@@ -30,7 +32,7 @@ def rows_of_scores(kind, columns, seed):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", MARKED)
 @pytest.mark.parametrize("columns", [320, 300, 161, 9])
 @pytest.mark.parametrize(
     "kind", ["random", "ties", "few count", "descending", "ascending"]
@@ -59,7 +61,7 @@ NAN = {
 @pytest.mark.portable
 @pytest.mark.parametrize("columns", [320, 79])  # in two stages, in one
 @pytest.mark.parametrize("sign", NAN)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", MARKED)
 def test_nan_comes_first_and_is_found_where_it_is(way, sign, columns):
     """Of either sign; of many rows, as the compiler's maximum loses NaN in those."""
     rng = np.random.default_rng(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pyarrow as pa
+from conftest import PLATFORM
 from jax.experimental.compilation_cache import compilation_cache
 
 from data_prep.clicks.batches import TIME
@@ -45,6 +46,8 @@ FIELDS = {
     "train.steps_per_group": 1,
     "train.log_every_steps": 4,
     "checkpoint.every_steps": 7,
+    # A GPU adds in any order otherwise, and no run would equal another.
+    "train.deterministic": PLATFORM != "cpu",
 }
 MODES = {
     "rows": {"optimizer.item_table": "rows", "train.order": "shuffled"},
