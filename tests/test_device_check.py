@@ -10,6 +10,7 @@ import tiny
 from experiments import device_check
 from experiments.device import accelerators, parts, processes
 from experiments.device.report import Setting, read_figures, write_task
+from tron_jax import devices
 from tron_jax.errors import UserError
 
 ABOUT = {"device": "NVIDIA Y", "platform": "gpu", "count": 1, "versions": {"jax": "9"}}
@@ -67,7 +68,7 @@ def read(out, name):
 
 def test_no_accelerator(run, tmp_path):
     outcome = run(f"--out={tmp_path / 'out'}")
-    tiny.assert_refused(outcome, "no accelerator", "cpu", "--rehearse")
+    tiny.assert_refused(outcome, "no accelerator", "CPU", "--rehearse")
     assert [*tmp_path.iterdir()] == []
 
 
@@ -79,14 +80,16 @@ def test_cuda_that_cannot_be_had(run, tmp_path, monkeypatch):
 
 
 def test_a_plugin_that_falls_back(monkeypatch):
-    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.setattr(devices, "_platforms", lambda: "")
     version = importlib.metadata.version
 
     def installed(name):
         return "9" if name == "jax-cuda13-plugin" else version(name)
 
     monkeypatch.setattr(importlib.metadata, "version", installed)
-    with pytest.raises(UserError, match="jax-cuda13-plugin is installed, but jax fell"):
+    with pytest.raises(
+        UserError, match="jax-cuda13-plugin 9 is installed, but jax fell"
+    ):
         accelerators.accelerator()
 
 

@@ -12,6 +12,7 @@ from experiments import checks
 from experiments.assembly import run_parts
 from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from experiments.assembly.ways import Ways
+from tron_jax import devices
 from tron_jax.data.sessions import Sessions
 
 
@@ -35,6 +36,7 @@ def open_workload(config: ConfigDict) -> Workload:
     """Opens the data that a config names and builds the parts of its run."""
     checks.check(config)
     data = run_parts.open_data(config)
+    devices.check()
     run_parts.use_compilation_cache()
     splits = run_parts.splits(config, data)
     return build_workload(config, data.num_items, splits)

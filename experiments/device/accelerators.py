@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-
 import jax
 
+from tron_jax import devices
 from tron_jax.errors import UserError
-
-CUDA_PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
 
 
 def accelerator() -> jax.Device:
     """Returns the first accelerator.
 
     Raises:
-      UserError: if there is none; says so specially where CUDA was asked for.
+      UserError: if there is none; says so specially where one was asked for.
     """
-    asked = os.environ.get("JAX_PLATFORMS", "")
     try:
+        fallen = devices.warning_of_fallback()
+    except UserError as error:
+        fallen = str(error)
+    else:
         device = jax.devices()[0]
-    except Exception as error:  # jax raises several kinds, an AssertionError among them
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(
-            f"no accelerator: JAX_PLATFORMS={asked}, but jax cannot start it ({why}); "
-            "expected a GPU or TPU, or --rehearse"
-        ) from error
-    if device.platform != "cpu":
-        return device
-    plugins = [name for name in CUDA_PLUGINS if _installed(name)]
-    fallen = ""
-    if plugins and "cpu" not in asked:
-        fallen = f"{plugins[0]} is installed, but jax fell back to the CPU; "
-    raise UserError(
-        f"no accelerator: {fallen}jax found only {device.device_kind}; "
-        "expected a GPU or TPU, or --rehearse"
-    )
+        if device.platform != "cpu":
+            return device
+    why = fallen or "jax has only the CPU"
+    raise UserError(f"no accelerator: {why}; expected a GPU or TPU, or --rehearse")
 
 
 def refuse_other(kind: str) -> None:
@@ -44,11 +31,3 @@ def refuse_other(kind: str) -> None:
     found = jax.devices()[0].device_kind
     if found != kind:
         raise UserError(f"jax now has {found}, not {kind}")
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -77,7 +78,12 @@ def compile_steps(
     def compiled(dispatch: Dispatch) -> Any:
         return jitted.lower(state, dispatch, constants).compile(options)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(_at_a_time()) as pool:
         shapes = [dispatch.shape for dispatch in dispatches]
         by_shape = dict(zip(shapes, pool.map(compiled, dispatches), strict=True))
     return StepPrograms(by_shape, constants)
+
+
+def _at_a_time() -> int:
+    """How many programs are compiled side by side; each takes some memory."""
+    return min(8, max(2, (os.cpu_count() or 1) // 2))
