@@ -47,9 +47,10 @@ bench: .venv/installed demo/data/stats.json
 # A bare machine may have no network, so nothing is installed here.
 OUT := device_check
 DATA :=
+DEVICE_PYTHON := $(if $(wildcard .venv/installed),$(PYTHON),python3)
 device:
-	@$(if $(wildcard .venv/installed),$(PYTHON),python3) -m experiments.device_check \
-	  --out=$(OUT) $(if $(DATA),--data=$(DATA)) $(ARGS)
+	@$(DEVICE_PYTHON) -m experiments.device_check --out='$(OUT)' \
+	  $(if $(DATA),--data='$(DATA)') $(ARGS)
 
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .venv-new *.egg-info

@@ -17,7 +17,8 @@ Each part runs in a process of its own, with a time limit. As it ends, its figur
 in DIR/PART.json, and DIR/table.md holds the tables of all parts so far; that is also
 printed at the end. A part that fails leaves the others going: its error is in its JSON
 and in the table, and the exit status is 1. Another command with `--only` and the same
-DIR replaces those parts and leaves the rest.
+DIR replaces those parts and leaves the rest. Floors and ratios rest on `ceilings`, so
+let that be there.
 
 DIR holds nothing but these files, at most eight and small; checkpoints and traces go
 to a temporary folder (TMPDIR) and are removed. Compiled programs are kept in
@@ -53,7 +54,10 @@ QUICKLY_COMPILED = (
 PROBE_LIMIT, SHORTEST = 120.0, 0.5  # seconds
 
 __doc__ = (__doc__ or "").format(
-    parts="\n".join(f"    {name:<14}{part.about}" for name, part in PARTS.items())
+    parts="\n".join(
+        f"    {name:<14}{part.about} (ended after {part.limit} s)"
+        for name, part in PARTS.items()
+    )
 )
 
 Record = dict[str, Any]
@@ -92,6 +96,7 @@ def run(values: flags.FlagValues) -> None:
     names = _chosen(values.only)
     out = Path(values.out).absolute()
     _refuse_other_files(out)
+    _refuse_to_mix(out, values.rehearse)
     data = None
     if values.data:
         data = str(Path(values.data).absolute())
@@ -105,14 +110,24 @@ def run(values: flags.FlagValues) -> None:
         out.mkdir(parents=True, exist_ok=True)
         print(f"{about['count']} x {about['device']}, jax {about['versions']['jax']}")
         failed = []
+        late = []
         until = time.monotonic() + values.limit
         for name in names:
             limit = min(PARTS[name].limit, until - time.monotonic())
+            if limit < SHORTEST:
+                late.append(name)
+                continue
             record = _run_part(name, limit, setting, about, Path(work), out)
             failed += [] if record["ok"] else [name]
+    _write_table(out)
     print("\n" + (out / TABLE).read_text())
+    faults = []
     if failed:
-        raise UserError(f"failed: {', '.join(failed)}; {out}/{failed[0]}.json says why")
+        faults += [f"failed: {', '.join(failed)}; {out}/{failed[0]}.json says why"]
+    if late:
+        faults += [f"not begun, as --limit was reached: {', '.join(late)}"]
+    if faults:
+        raise UserError("; ".join(faults))
 
 
 def _chosen(only: list[str] | None) -> list[str]:
@@ -134,6 +149,20 @@ def _refuse_other_files(out: Path) -> None:
             f"--out: {out} holds {sorted(others)[0]}; expected a new or empty folder, "
             "or one of this program"
         )
+    if not os.access(next(p for p in (out, *out.parents) if p.exists()), os.W_OK):
+        raise UserError(f"--out: {out} cannot be written")
+
+
+def _refuse_to_mix(out: Path, rehearse: bool) -> None:
+    """Figures of a rehearsal mean nothing, and must not stand among others."""
+    if any(record["rehearsal"] != rehearse for record in _read(out)):
+        here, there = (
+            ("a rehearsal", "a device") if rehearse else ("a device", "a rehearsal")
+        )
+        raise UserError(
+            f"--out: {out} holds figures of {there}; expected another folder for those "
+            f"of {here}"
+        )
 
 
 def _probe(setting: Setting) -> Record:
@@ -145,9 +174,9 @@ def _probe(setting: Setting) -> Record:
     write_task(setting, "probe")
     ended = _to_its_end(setting.folder, PROBE_LIMIT)
     about, errors = read_figures(setting.folder)
-    if errors or ended.error:
-        error = "; ".join(errors).removeprefix("UserError: ") or ended.error
-        raise UserError(str(error))
+    errors = processes.all_errors(errors, ended)
+    if errors:
+        raise UserError("; ".join(errors).removeprefix("UserError: "))
     return about
 
 
@@ -169,8 +198,7 @@ def _run_part(
         ended = _to_its_end(setting.folder, limit)
     finally:  # also where this process is asked to end
         figures, errors = read_figures(setting.folder)
-        if ended.error and not errors:
-            errors = [ended.error]
+        errors = processes.all_errors(errors, ended)
         record = {
             "part": name,
             **known,
@@ -188,16 +216,22 @@ def _run_part(
 
 
 def _to_its_end(folder: Path, limit: float) -> processes.Ended:
-    if limit < SHORTEST:
-        return processes.Ended("not begun, as --limit is reached", "")
     command = processes.child_command(folder)
     return processes.run(command, folder, limit, own_group=True)
 
 
 def _read(out: Path) -> list[Record]:
     """The records that there are, in order of worth."""
-    paths = [out / f"{name}.json" for name in PARTS]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    records = []
+    for path in (out / f"{name}.json" for name in PARTS):
+        if path.exists():
+            try:
+                record = json.loads(path.read_text())
+                record["part"], record["figures"], record["rehearsal"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}: no record of this program") from error
+            records.append(record)
+    return records
 
 
 def _ceilings(out: Path, known: Record) -> Record:
@@ -242,9 +276,7 @@ def as_table(records: list[Record]) -> str:
         texts += [f"FAILED: {error}" for error in record["errors"]]
         try:
             texts.append(PARTS[record["part"]].table(record["figures"]))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            if record["ok"]:
-                raise
+        except Exception as error:  # figures may be missing where a part was cut off
             texts.append(f"(no table: some figures are missing, {error})")
     return "\n\n".join(texts) + "\n"
 

@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import select
+import subprocess
 import sys
 
 import pytest
@@ -171,9 +173,10 @@ def test_parts_that_would_go_beyond_the_limit(run, tmp_path, faked):
     faked(ceilings="time.sleep(60)", evaluation="write({})")
     status, _, err = run(f"--out={tmp_path}", "--limit=1", "--only=ceilings,evaluation")
     assert status == 1
-    assert "failed: ceilings, evaluation" in err
+    assert "failed: ceilings;" in err
+    assert "not begun, as --limit was reached: evaluation" in err
     assert "not done after 1 s" in read(tmp_path, "ceilings")["errors"][0]
-    assert "not begun" in read(tmp_path, "evaluation")["errors"][0]
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_what_parts_are_given(run, tmp_path, faked, tiny_data):
@@ -188,10 +191,52 @@ def test_what_parts_are_given(run, tmp_path, faked, tiny_data):
     assert run(*arguments)[0] == 0
     task = json.loads(read(tmp_path, "evaluation")["figures"]["task"])
     assert task["ceilings"] == {"count": 1}
-    # not those of a rehearsal
-    assert run(*arguments, "--rehearse")[0] == 0
-    task = json.loads(read(tmp_path, "evaluation")["figures"]["task"])
+    outcome = run(*arguments, "--rehearse")
+    tiny.assert_refused(outcome, "holds figures of a device", "another folder")
+    assert run(f"--out={tmp_path / 'other'}", *arguments[1:], "--rehearse")[0] == 0
+    task = json.loads(read(tmp_path / "other", "evaluation")["figures"]["task"])
     assert (task["ceilings"], task["rehearse"]) == ({}, True)
+
+
+def test_a_record_that_is_damaged_is_named(run, tmp_path):
+    (tmp_path / "steps.json").write_text("{")
+    tiny.assert_refused(run(f"--out={tmp_path}"), "steps.json", "no record")
+
+
+def test_how_a_process_ended_is_said_beside_what_it_noted():
+    ended = processes.Ended("ended by SIGSEGV: ", "", cut=True)
+    assert processes.all_errors(["OOM"], ended) == ["OOM", "ended by SIGSEGV: "]
+    told = processes.Ended("exit status 1", "", cut=False)
+    assert processes.all_errors(["OOM"], told) == ["OOM"]
+    assert processes.all_errors([], told) == ["exit status 1"]
+    assert processes.all_errors([], processes.Ended(None, "", cut=False)) == []
+
+
+# Starts a process that watches it, in a group of its own, and waits.
+WATCHED = """
+import subprocess, sys, time
+child = (
+    "import os, threading, time; from experiments.device import child; "
+    "child.PATIENCE = 0.05; "
+    "threading.Thread(target=child._end_with, args=(os.getppid(),)).start(); "
+    "print(1, flush=True); time.sleep(600)"
+)
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+time.sleep(600)
+"""
+
+
+def test_a_part_ends_with_the_program_that_started_it():
+    command = [sys.executable, "-c", WATCHED]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tiny.ROOT)
+    assert started.stdout.readline() == b"1\n"
+    started.kill()
+    started.wait()
+    # Both hold the pipe, which ends with the last of them.
+    readable, _, _ = select.select([started.stdout], [], [], 60)
+    assert readable
+    assert started.stdout.read() == b""
+    started.stdout.close()
 
 
 def test_a_part_that_is_interrupted_is_recorded(run, tmp_path, faked):

@@ -117,6 +117,8 @@ def test_accuracy_is_compared(tmp_path, monkeypatch, tiny_data, recall, ok):
         (path / "metrics.jsonl").write_text(text)
 
     same = {"same_bits": True, "step": 100, "stopped_at": 7}
+    fingerprint = json.loads((tiny_data / "stats.json").read_text())["fingerprint"]
+    monkeypatch.setattr(accuracy, "FINGERPRINT", fingerprint)
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(training, "device_of", lambda workdir: "NVIDIA Y")
     monkeypatch.setattr(accuracy, "_resumed", lambda *_: same)

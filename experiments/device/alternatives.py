@@ -29,12 +29,14 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "tron_xl as it is": Variant("tron_xl"),
-    "item_table=rows": Variant("tron_xl", {"optimizer.item_table": "rows"}),
-    "compute_dtype=bfloat16": Variant("tron_xl", {"model.compute_dtype": "bfloat16"}),
-    "gradient by gather and scatter": Variant(
+    "tron_xl, item_table=rows": Variant("tron_xl", {"optimizer.item_table": "rows"}),
+    "tron_xl, compute_dtype=bfloat16": Variant(
+        "tron_xl", {"model.compute_dtype": "bfloat16"}
+    ),
+    "tron_xl, gradient by gather and scatter": Variant(
         "tron_xl", ways=Ways(by_matmul=False, fixed=True)
     ),
-    "number of steps as a value": Variant(
+    "tron_xl, number of steps as a value": Variant(
         "tron_xl", ways=Ways(by_matmul=True, fixed=False)
     ),
     "gru4rec as it is": Variant("gru4rec"),

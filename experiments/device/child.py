@@ -8,7 +8,10 @@ FOLDER holds its task (report.py), and gets its figures.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from experiments.device import accelerators, alternatives, probe, step_trace
 from experiments.device.parts import PARTS
 from experiments.device.report import Report, one_line, read_task
 
+PATIENCE = 1.0  # seconds
 # What parts have done in processes of their own.
 MEASUREMENTS = {
     "probe": probe.run,
@@ -27,6 +31,7 @@ MEASUREMENTS = {
 
 
 def main(folder: Path) -> int:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     name, setting = read_task(folder)
     report = Report(folder)
     use_compilation_cache()
@@ -40,6 +45,18 @@ def main(folder: Path) -> int:
         traceback.print_exc()
         report.fail(one_line(error))
     return 1 if report.errors else 0
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process, and what it started, once the one that started it is gone.
+
+    It would hold the device's memory for nothing.
+    """
+    while os.getppid() == parent:
+        time.sleep(PATIENCE)
+    if os.getpgid(0) == os.getpid():  # a group of its own
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def needs(workload: Workload, dispatch: Any, steps: int) -> Needs:
     parameters and their moments. Scores and activations might never leave the chip, so
     they do not count.
 
-    Operations, with N inputs, width d and C candidates an event:
+    Operations, with N inputs without padding, width d and C candidates an event:
 
     - encoder, forward and backward, three times its matmuls. SASRec, a layer: 2·N·(4·d²
       + 2·d·f) and attention to two blocks of b inputs, 2·N·2·(2·b)·d. GRU: 2·N·6·d².
@@ -45,7 +45,7 @@ def needs(workload: Workload, dispatch: Any, steps: int) -> Needs:
 
     Args:
       workload: the run.
-      dispatch: a batch or several; padding counts as in the step.
+      dispatch: a batch or several.
       steps: of the dispatch.
 
     Returns:
@@ -53,7 +53,8 @@ def needs(workload: Workload, dispatch: Any, steps: int) -> Needs:
     """
     config = workload.config
     model, topk = config.model, config.loss.topk
-    inputs, d = dispatch.shape[-1], model.hidden_size
+    items = inputs_of(dispatch, steps)
+    inputs, d = real_inputs(items), model.hidden_size
     if model.name == "gru4rec":
         encoder = 2 * inputs * 6 * d * d
     else:
@@ -63,7 +64,6 @@ def needs(workload: Workload, dispatch: Any, steps: int) -> Needs:
     candidates = num_candidates(workload)
     scored = 2 * candidates + 4 * topk if topk else 6 * candidates
     operations = 3 * encoder + inputs * d * (scored + 6)
-    items = inputs_of(dispatch, steps)
     return Needs(2.0 * _state_bytes(workload, items), float(operations))
 
 
@@ -71,7 +71,13 @@ def inputs_of(dispatch: Any, steps: int) -> np.ndarray:
     """[steps, N] items of the steps of a dispatch."""
     if isinstance(dispatch, Batch):
         return np.asarray(dispatch.items)[None]
-    return np.stack([np.asarray(dispatch.batch(i).items) for i in range(steps)])
+    items = jax.jit(lambda dispatch, i: dispatch.batch(i).items)
+    return np.stack([np.asarray(items(dispatch, i)) for i in range(steps)])
+
+
+def real_inputs(items: np.ndarray) -> float:
+    """Inputs of a step that are no padding, a mean over [steps, N] items."""
+    return float((items > 0).sum(axis=1).mean())
 
 
 def _state_bytes(workload: Workload, items: np.ndarray) -> float:

@@ -12,6 +12,7 @@ import jax
 
 from experiments.device.accelerators import accelerator
 from experiments.device.report import Report, Setting
+from tron_jax import devices
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 MORE_PACKAGES = ("jax-cuda13-plugin", "jax-cuda12-plugin", "libtpu")
@@ -20,6 +21,8 @@ VARIABLES = ("JAX_", "XLA_", "CUDA_", "NVIDIA_TF32", "TF_GPU", "LIBTPU")
 
 def run(setting: Setting, report: Report) -> None:
     """Describes the device; without ``rehearse`` it must be an accelerator."""
+    if setting.rehearse:
+        devices.check()
     device = jax.devices()[0] if setting.rehearse else accelerator()
     stats = device.memory_stats() or {}
     report.add(

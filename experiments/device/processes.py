@@ -26,10 +26,12 @@ class Ended(NamedTuple):
     Attributes:
       error: in one line; None if all went well.
       stderr: the end of it.
+      cut: whether it was ended before it came to its own end.
     """
 
     error: str | None
     stderr: str
+    cut: bool = True
 
 
 def child_command(folder: Path) -> list[str]:
@@ -65,7 +67,7 @@ def run(
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | dict(environment or {}),
+            env=os.environ | {"TMPDIR": str(folder)} | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -74,13 +76,13 @@ def run(
         try:
             status, error = process.wait(limit), None
         except subprocess.TimeoutExpired:
-            status, error = 0, f"not done after {limit:.0f} s, ended"
+            status, error = None, f"not done after {limit:.0f} s, ended"
         finally:
             _end(process, own_group)
     text = (folder / STDERR).read_text(errors="replace")
     if status:
         error = why(text, status)
-    return Ended(error, text[-TAIL:])
+    return Ended(error, text[-TAIL:], cut=status is None or status < 0)
 
 
 def why(stderr: str, status: int) -> str:
@@ -133,10 +135,17 @@ def measure_apart(
     write_task(setting._replace(folder=folder), name)
     ended = run(child_command(folder), folder, limit, environment=environment)
     figures, errors = read_figures(folder)
-    if errors or ended.error:
+    errors = all_errors(errors, ended)
+    if errors:
         sys.stderr.write(ended.stderr)
-        raise MeasurementError("; ".join(errors) or str(ended.error), figures)
+        raise MeasurementError("; ".join(errors), figures)
     return figures
+
+
+def all_errors(noted: list[str], ended: Ended) -> list[str]:
+    """What a process noted, and how it ended where that says more."""
+    more = ended.error is not None and (ended.cut or not noted)
+    return [*noted, str(ended.error)] if more else noted
 
 
 class MeasurementError(Exception):

@@ -153,5 +153,4 @@ def measure(run: CompiledRun, rounds: int = ROUNDS) -> dict[str, Any]:
         "inputs": batch.shape[-1],
         "device_s": summary(device[1:]),
         "host_s": summary(host[1:]),
-        "peak_memory_bytes": memory.peak_memory().device,
     }

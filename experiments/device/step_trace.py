@@ -164,7 +164,11 @@ def _one_table(found: dict[str, Any]) -> str:
     unknown = found["busy_s"] - sum(found["parts"].values())
     rows = [
         [part, 1e3 * seconds, f"{seconds / step:.1%}"]
-        for part, seconds in [*by_part, ("of no known part", max(0.0, unknown))]
+        for part, seconds in [
+            *by_part,
+            ("of no known part", max(0.0, unknown)),
+            ("gaps between kernels", found["gaps_s"]),
+        ]
     ]
     kernels = [
         [

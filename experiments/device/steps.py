@@ -99,6 +99,7 @@ def _measure(
     with report.attempt(f"floors of {case.name}", quiet=True):
         dispatch = dispatch_at(run.workload.parts, run.starts[0])
         needs = floors.needs(run.workload, *dispatch)
+        row["real_inputs"] = floors.real_inputs(floors.inputs_of(*dispatch))
         floor = floors.seconds(needs, setting.ceilings, "float32_default")
     report.append("steps", row | times | {"floors": floor})
 
@@ -107,6 +108,7 @@ HEADERS = (
     "config, lengths",
     "items",
     "inputs",
+    "with padding",
     "steps a dispatch",
     "compile s",
     "first step s",
@@ -152,7 +154,7 @@ def _epochs(figures: dict[str, Any]) -> list[str]:
         lines.append(
             f"- {workloads.CONFIGS[0]} at {dataset}'s size, {steps:,} steps an epoch: "
             f"{number(epoch)} s, {number(3600 / epoch)} epochs an hour, without "
-            "evaluation (extrapolated)"
+            "evaluation (extrapolated from the commonest length of batch)"
         )
     return ["\n".join(lines)] if lines else []
 
@@ -165,6 +167,7 @@ def _row(row: dict[str, Any]) -> list[Any]:
     return [
         row["case"],
         row["items"],
+        row.get("real_inputs"),
         row["inputs"],
         row["steps_a_dispatch"],
         row["compile_s"],

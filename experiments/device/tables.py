@@ -58,6 +58,8 @@ def _text(value: Any) -> str:
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent."""
+    if not math.isfinite(value):
+        return str(value)
     if abs(value) < SMALLEST:
         return "0"
     rounded = float(f"{value:.3g}") if abs(value) < 1000 else value

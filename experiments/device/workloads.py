@@ -83,6 +83,10 @@ def make(
       The run, not compiled.
     """
     fields = dict(fields or {})
+    if tiny:  # as on an accelerator, also where a CPU rehearses
+        ways = ways or Ways(by_matmul=True, fixed=True)
+        if not name.startswith("gru4rec"):
+            fields.setdefault("train.steps_per_group", 8)
     if dataset == "otto":  # also where a rehearsal has few items
         fields.setdefault("optimizer.item_table", "rows")
     config = read_config(name, dataset, fields, tiny=tiny)
