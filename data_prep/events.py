@@ -25,9 +25,9 @@ from data_prep.programs.log_program import (
     add_flags,
     prepare_logs,
 )
-from data_prep.reading.column_values import TIME_UNITS
 from data_prep.reading.columns import LogColumns
 from data_prep.reading.formats import open_log
+from data_prep.reading.times import TIME_UNITS
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
 

@@ -1,5 +1,7 @@
 """From opened logs to a written set: what all programs that read a log do."""
 
+import functools
+import operator
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -12,7 +14,13 @@ from data_prep.pipeline.disk import EVENT_BYTES, require_space
 from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
 from data_prep.pipeline.preparation import PreparedSet, Recipe, prepare_set
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError, read_ahead
+from data_prep.reading.click_log import (
+    ClickLog,
+    Kinds,
+    ReadSizes,
+    WiderKindsError,
+    read_ahead,
+)
 from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 from tron_jax.files import new_folder, refuse_taken
@@ -103,9 +111,9 @@ def _read(
     bad: BadRows,
     stages: Stages,
 ) -> Log:
-    """Cuts logs into parts, twice where some ids of items turn out late to be text."""
+    """Cuts logs into parts, anew where values turn up that are kept otherwise."""
 
-    def cut(text: bool) -> Log:
+    def cut(kinds: Kinds) -> Log:
         work.mkdir()
         items, parts = ItemCodes(), {}
         for role, log in logs.items():
@@ -113,7 +121,7 @@ def _read(
             stages.stage(f"reading {log.path}")
             with (
                 closing(parts[role]),
-                closing(read_ahead(log.batches(text, bad))) as batches,
+                closing(read_ahead(log.batches(kinds, bad))) as batches,
             ):
                 for batch in batches:
                     if len(batch.session):
@@ -123,9 +131,11 @@ def _read(
                 raise UserError(f"{log.path}: no rows; expected one row an event")
         return Log(parts["train"], parts.get("test"), items, work)
 
-    try:
-        return cut(text=any(log.text_items for log in logs.values()))
-    except TextIdsError:
-        shutil.rmtree(work)
-        bad.clear()
-    return cut(text=True)
+    kinds = functools.reduce(operator.or_, (log.kinds for log in logs.values()))
+    while True:
+        try:
+            return cut(kinds)
+        except WiderKindsError as wider:
+            kinds |= wider.kinds
+            shutil.rmtree(work)
+            bad.clear()

@@ -5,13 +5,13 @@ import datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_prep.clicks.batches import DAY, TIME, ClickBatch
 from data_prep.reading.csv_log import parse_csv_lines
 from data_prep.reading.public_log import (
     Click,
     PublicLog,
+    are_plain,
     check_time,
     read_id,
     times_in_range,
@@ -114,16 +114,9 @@ def _with_ids(
     session: pa.ChunkedArray, item: pa.ChunkedArray, times: np.ndarray
 ) -> ClickBatch | None:
     """Makes a batch; None where a text id is empty or has spaces around it."""
-    ids = session.combine_chunks(), item.combine_chunks()
-    if pa.types.is_string(session.type) and not all(map(_trimmed, ids)):
+    if not (are_plain(session) and are_plain(item)):
         return None
-    return ClickBatch(*ids, times)
-
-
-def _trimmed(ids: pa.Array) -> bool:
-    trimmed = pc.call_function("utf8_trim_whitespace", [ids])
-    shortest = pc.call_function("binary_length", [ids]).to_numpy().min(initial=1)
-    return shortest > 0 and trimmed.equals(ids)
+    return ClickBatch(session.combine_chunks(), item.combine_chunks(), times)
 
 
 def _split(line: str, delimiter: str, columns: list[str]) -> list[str]:
