@@ -73,7 +73,7 @@ class CsvLog(text_log.TableLog):
         return table if order is None or are_exact(table[order]) else None
 
     def _read_each(self, lines: Sequence[bytes], numbers: np.ndarray) -> ReadRows:
-        for is_open in (lambda line: False, self._is_open, self._makes_no_row):
+        for is_open in (self._is_open, self._makes_no_row):
             shut = [not is_open(line) for line in lines]
             kept = np.array(shut, bool)
             some = [line for line, good in zip(lines, shut, strict=True) if good]
@@ -115,10 +115,10 @@ class CsvLog(text_log.TableLog):
         return ReadRows(self.path, table, numbers[kept], [fault])
 
     def _is_open(self, line: bytes) -> bool:
-        """Whether a line ends within quotes, or within which another begins."""
-        text = line.decode("utf-8", "replace").removesuffix("\r")
-        if '"' not in text and "\r" not in text:
+        """Whether a line ends within quotes, or another begins within it."""
+        if not _needs_a_look(line):
             return False
+        text = line.decode("utf-8", "replace").removesuffix("\r")
         try:
             rows = list(csv.reader([text, text], delimiter=self._delimiter))
         except csv.Error:  # Python sets a field a limit
@@ -126,10 +126,13 @@ class CsvLog(text_log.TableLog):
         return len(rows) != 2
 
     def _makes_no_row(self, line: bytes) -> bool:
-        """Whether pyarrow thinks so of a line that may hold what Python reads."""
-        if b'"' not in line and b"\r" not in line.removesuffix(b"\r"):
-            return False
-        return self._read_texts([line, line], np.zeros(2, np.int64)) is None
+        """Whether pyarrow thinks so, which Python may read otherwise."""
+        twice = [line, line]
+        return _needs_a_look(line) and not self._read_texts(twice, np.zeros(2, int))
+
+
+def _needs_a_look(line: bytes) -> bool:
+    return b'"' in line or b"\r" in line.removesuffix(b"\r")
 
 
 def parse_csv_lines(
