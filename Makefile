@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check bench device clean
 
 help:
 	@echo 'make install   this package and its tools, into .venv'
@@ -11,6 +11,7 @@ help:
 	@echo 'make test      all tests; ARGS="-k checkpoints" for some'
 	@echo 'make check     format, lint, types and all tests'
 	@echo 'make bench     time a train step on the data of the demo'
+	@echo 'make device    measure and check a GPU or TPU; ARGS=--help says how'
 	@echo 'make clean     remove the demo, caches and builds'
 
 install: .venv/installed
@@ -42,6 +43,13 @@ check: .venv/installed
 bench: .venv/installed demo/data/stats.json
 	$(PYTHON) -m experiments.benchmark train --config=experiments/configs/smoke.py \
 	  --config.data.path=demo/data
+
+# A bare machine may have no network, so nothing is installed here.
+OUT := device_check
+DATA :=
+device:
+	@$(if $(wildcard .venv/installed),$(PYTHON),python3) -m experiments.device_check \
+	  --out=$(OUT) $(if $(DATA),--data=$(DATA)) $(ARGS)
 
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .venv-new *.egg-info

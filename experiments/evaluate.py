@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from experiments import entry, workdirs
 from experiments.assembly import evaluating, run_parts
+from tron_jax import devices
 from tron_jax.errors import UserError
 from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.metrics import BEST_KEY, title
@@ -75,6 +76,7 @@ def run(flag_values: flags.FlagValues) -> None:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
     checkpoints = Checkpoints(workdir / "checkpoints")
     chosen = choose(flag_values.step, config, checkpoints)
+    devices.check()
     run_parts.use_compilation_cache()
     parts = run_parts.build(config, data.num_items, splits["train"])
     shapes = jax.eval_shape(parts.init)

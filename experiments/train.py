@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from experiments import checks, entry, preflight, workdirs
 from experiments.assembly import evaluating, run_parts
-from tron_jax import files, memory
+from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable
 from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
@@ -43,6 +43,8 @@ def run(flag_values: flags.FlagValues) -> None:
     config = flag_values.config
     checks.check(config)
     data = run_parts.open_data(config)
+    devices.check()
+    print(devices.describe())
     config = run_parts.resolve(config, data.num_items)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     splits = run_parts.splits(config, data)
@@ -86,7 +88,13 @@ def _train(
         flush=True,
     )
     constants = jax.device_put(parts.constants)
-    train_step = compile_steps(parts.train_step, shapes, batches, constants)
+    train_step = compile_steps(
+        parts.train_step,
+        shapes,
+        batches,
+        constants,
+        deterministic=config.train.deterministic,
+    )
     needs = preflight.measure(
         shapes,
         parts.batches,

@@ -47,6 +47,7 @@ ADDED = {
     "optimizer.momentum": 0.0,
     "train.steps_per_call": 100,
     "train.steps_per_group": 1,
+    "train.deterministic": False,
     "eval.cutoffs": (5, 10, 20),
     "eval.metrics": ("recall", "mrr", "ndcg"),
 }

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -9,15 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Tests that need several devices or the GPU start a process of their own.
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile much and compute little, so LLVM need not optimise. To generate fused
-# loops by way of MLIR takes half of the time of a compilation, and to divide a small
-# program among threads an eighth.
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 "
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
-    "--xla_cpu_parallel_codegen_split_count=1"
+# Where tests run, and the programs that they start: cpu, cuda, tpu, or device, which is
+# whatever accelerator jax finds. Those that prove the numbers there: -m device.
+PLATFORM = os.environ.get("TRON_TESTS_PLATFORM", "cpu")
+if PLATFORM == "cpu":
+    # Tests compile much and compute little, so LLVM need not optimise. To generate
+    # fused loops by way of MLIR takes half of the time of a compilation, and to divide
+    # a small program among threads an eighth.
+    os.environ["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0 "
+        "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
+        "--xla_cpu_parallel_codegen_split_count=1"
+    )
+else:
+    # Room for the processes that tests start, and for the one that may have started us.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # What XLA logs would be taken for words of the program under test.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if PLATFORM != "device":
+    os.environ["JAX_PLATFORMS"] = PLATFORM
+
+LOGGED = re.compile(
+    r"^([IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log messages).*\n?", re.M
 )
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -39,6 +53,31 @@ def pytest_configure(config):
     config.addinivalue_line(
         "filterwarnings", "ignore:the load_module:DeprecationWarning"
     )
+    if PLATFORM != "cpu":
+        refuse_cpu()
+
+
+def refuse_cpu():
+    """Ends the run in one line where there is no accelerator to run it on."""
+    from tron_jax import devices
+    from tron_jax.errors import UserError
+
+    try:
+        found, fallback = devices.describe(), devices.warning_of_fallback()
+    except UserError as error:
+        raise pytest.UsageError(f"TRON_TESTS_PLATFORM={PLATFORM}: {error}") from None
+    if found.startswith("device: CPU"):
+        why = fallback or f"jax finds no accelerator; {found}"
+        raise pytest.UsageError(f"TRON_TESTS_PLATFORM={PLATFORM}: {why}")
+
+
+@pytest.fixture
+def full_float32():
+    """Makes matmuls of float32 those of float32, which no accelerator does unasked."""
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +175,12 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> None:
     patch.setattr(log_windows.Recorder, "add", added)
 
 
+def said(capfd) -> tuple[str, str]:
+    """What a program wrote since last asked; not what XLA logs of a device."""
+    out, err = capfd.readouterr()
+    return out, err if PLATFORM == "cpu" else LOGGED.sub("", err)
+
+
 def without_plot(patch: pytest.MonkeyPatch) -> None:
     """Spares a run its picture, which takes as long as fifty steps."""
     from tron_jax.reporting import plots
@@ -163,7 +208,7 @@ def train(tiny_data, compilations, capfd):
             if plots.plot_run is plot_run:
                 without_plot(patch)
             status = train.main(argv)
-        return status, *capfd.readouterr()
+        return status, *said(capfd)
 
     return call
 
@@ -179,6 +224,6 @@ def evaluate(compilations, capfd):
         capfd.readouterr()
         with tiny.compiled_once(compilations):
             status = evaluate.main(["evaluate", f"--workdir={workdir}", *arguments])
-        return status, *capfd.readouterr()
+        return status, *said(capfd)
 
     return call

@@ -1,16 +1,19 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_negatives as reference
+from tolerances import of_float32
 
 from tron_jax.objectives import candidate_scores, drawn_scores, selection
 from tron_jax.objectives.losses import LOSSES, LossSettings, make_loss
 from tron_jax.optimizers.touched import sum_rows, touch
-from tron_jax.sampling.in_batch import IN_BATCH_FROM
 from tron_jax.sampling.sampler import DRAWN_PER
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("seed", range(4))
 def test_hardest_equals_sorting_what_is_kept(seed):
     rng = np.random.default_rng(seed)
@@ -69,9 +72,10 @@ def candidates_by(style, batch, pool="inputs", num_drawn=7, num_in_batch=4, seed
         deduplicate=True,
         seed=seed,
     )
-    return sample(jnp.int32(0), batch)
+    return jax.jit(sample)(jnp.int32(0), batch)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def states(seed=0, events=40):
     keys = jax.random.split(jax.random.key(seed))
     return tuple(
@@ -80,8 +84,11 @@ def states(seed=0, events=40):
     )
 
 
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.portable
-@pytest.mark.parametrize("pool", IN_BATCH_FROM)
+@pytest.mark.parametrize(
+    "pool", [pytest.param("inputs", marks=pytest.mark.device), "labels"]
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypatch):
     """By every strategy, and in blocks that do not divide the groups."""
@@ -89,28 +96,36 @@ def test_scores_and_their_gradients_equal_those_of_an_einsum(way, pool, monkeypa
     monkeypatch.setattr(drawn_scores, "cheapest", lambda *shapes: WAYS[way])
     batch = jax.tree.map(jnp.asarray, reference.make_batch(0))
     candidates = candidates_by(way.split()[0], batch, pool)
-    touched = touch(batch.items, batch.labels, candidates.drawn, ROWS, True)
     hidden, rows = states()
-    weights = jax.random.normal(jax.random.key(9), (40, 11)) * batch.weight[:, None]
+    weights = np.random.default_rng(9).normal(size=(40, 11)).astype(np.float32)
+    weights = jnp.asarray(weights * np.asarray(batch.weight)[:, None])
 
-    def plain(hidden, rows):
+    def scores(hidden, rows):
         chosen = rows[candidate_scores.items_of(candidates, batch)]
         return jnp.einsum("nd,ncd->nc", hidden, chosen)
 
     @jax.jit
+    def plain(hidden, rows):
+        expected, back = jax.vjp(scores, hidden, rows)
+        return expected, *back(weights)
+
+    @jax.jit
     def ours(hidden, rows):
+        touched = touch(batch.items, batch.labels, candidates.drawn, ROWS, True)
         scores, backward = candidate_scores.scores(
             hidden, rows, candidates, touched, batch
         )
         by_hidden, by_rows = backward(weights)
         return scores, by_hidden, sum_rows(ROWS, by_rows)
 
-    expected, back = jax.vjp(jax.jit(plain), hidden, rows)
-    scores, *gradients = ours(hidden, rows)
+    expected, *of_plain = plain(hidden, rows)
+    found, *gradients = ours(hidden, rows)
     real = np.asarray(batch.weight) > 0
-    np.testing.assert_allclose(scores[real], expected[real], rtol=1e-4, atol=1e-5)
-    for actual, wanted in zip(gradients, back(weights), strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+    found, expected = np.asarray(found)[real], np.asarray(expected)[real]
+    rtol, atol = of_float32(1e-4), of_float32(1e-5)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
+    for actual, wanted in zip(gradients, of_plain, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ def test_every_field_is_checked():
         "negatives.mask_session",
         "negatives.deduplicate",
         "optimizer.epsilon_in_root",
+        "train.deterministic",
     }
     tuples = {"eval.metrics", "eval.cutoffs"}
     counts = {f"negatives.num_{source}" for source in SOURCES}

@@ -48,7 +48,7 @@ def arguments(name):
     draw = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: x + 0.1 * draw.normal(size=x.shape).astype(np.float32),
-        encoder.init(jax.random.key(0)),
+        jax.jit(encoder.init)(jax.random.key(0)),
     )
     carry = jax.tree.map(
         lambda x: x + draw.uniform(-1, 1, x.shape).astype(np.float32),
@@ -115,6 +115,7 @@ def test_lowered_steps_hold_bfloat16_where_asked_for_and_evaluation_never(
             assert "bf16" not in program.lower().as_text()
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("name", MAKE)
 def test_hidden_states_are_float32_and_within_a_bound_of_those_in_float32(name):
     """Two layers of matmuls, each off by 2^-9 at most: a hundredth, all in all."""
@@ -148,6 +149,7 @@ def test_a_states_error_does_not_grow_with_its_session():
     assert max(errors[30:]) < 1.5 * max(errors[:10])
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("name", MAKE)
 def test_gradients_are_float32_and_close(name):
     inputs = arguments(name)
@@ -174,17 +176,18 @@ def test_gradients_are_float32_and_close(name):
         )
 
 
+@pytest.mark.device
 def test_a_bias_gradient_is_summed_in_float32():
     layer = Dense(4, dtype=jnp.bfloat16)
     events = jnp.ones((10_001, 2), jnp.bfloat16)
-    params = layer.init(jax.random.key(0), events)
+    params = jax.jit(layer.init)(jax.random.key(0), events)
 
     def total(params):
         return jnp.sum(layer.apply(params, events).astype(jnp.float32))
 
     by_bias = jax.jit(jax.grad(total))(params)["params"]["bias"]
     np.testing.assert_array_equal(by_bias, np.full(4, 10_001))
-    assert layer.apply(params, events).dtype == jnp.bfloat16
+    assert jax.eval_shape(layer.apply, params, events).dtype == jnp.bfloat16
 
 
 def test_what_is_dropped_scales_the_rest_by_a_number_that_is_not_rounded():
@@ -199,7 +202,9 @@ def test_what_is_dropped_scales_the_rest_by_a_number_that_is_not_rounded():
     np.testing.assert_array_equal(dropped[kept], expected[kept])
 
 
-@pytest.mark.parametrize("config", ["smoke", "gru4rec_original"])
+@pytest.mark.parametrize(
+    "config", [pytest.param("smoke", marks=pytest.mark.device), "gru4rec_original"]
+)
 def test_ranks_are_the_same_for_the_same_state(config, tiny_data, compilations):
     test = open_prepared(tiny_data).test
     state, ranks = None, []

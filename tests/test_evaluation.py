@@ -124,6 +124,7 @@ def assert_same_ranks(ranks, expected):
     assert (found == expected).all(axis=1).mean() > 0.99
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("position", ["from_start", "from_end"])
 def test_both_protocols_against_one_sequence_at_a_time(position):
     lengths = np.random.default_rng(5).integers(2, 14, 270)
@@ -225,6 +226,7 @@ def test_rows_asleep_are_evaluated_as_of_now_and_left_as_they_are():
     jax.tree.map(np.testing.assert_array_equal, before, (params, state))
 
 
+@pytest.mark.device
 def test_progress_is_reported_and_nothing_compiles_twice():
     sessions, reports = make_sessions([12] * 150), []
     evaluate = evaluator()

@@ -40,7 +40,9 @@ def run(objective, batch, hidden, table):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("block", [1, 10, 16, 69, 70, 200])
+@pytest.mark.parametrize(
+    "block", [1, 10, pytest.param(16, marks=pytest.mark.device), 69, 70, 200]
+)
 def test_equals_the_softmax_over_all_items(block):
     """Blocks that divide the items and blocks that do not, fewer and more than them."""
     batch, hidden, table = example()

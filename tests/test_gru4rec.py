@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_gru4rec as reference
+from tolerances import of_float32
 
 from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 
@@ -29,6 +30,8 @@ def normal(seed, shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.device
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.portable
 def test_forward_equals_the_authors_code(golden_file):
     golden = golden_file("gru4rec_forward.npz")
@@ -48,7 +51,9 @@ def test_forward_equals_the_authors_code(golden_file):
     ):
         position = 5 * keep[:, 0].astype(np.int32)
         hidden, carry = encode(params, carry, table[items], np.arange(4), position)
-        np.testing.assert_allclose(hidden, expected[:, 0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            hidden, expected[:, 0], rtol=of_float32(1e-5), atol=of_float32(1e-6)
+        )
     shapes = jax.tree.map(jnp.shape, jax.eval_shape(encoder.init, jax.random.key(0)))
     assert shapes == jax.tree.map(jnp.shape, params)
 

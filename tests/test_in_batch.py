@@ -15,6 +15,7 @@ choose = jax.jit(
 )
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("mask_session", [True, False])
 @pytest.mark.parametrize("num", [5, 40])
 @pytest.mark.parametrize("seed", range(4))

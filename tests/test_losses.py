@@ -54,6 +54,7 @@ def example(events=7, k=9, seed=0):
     return pos, neg, keep
 
 
+@pytest.mark.device
 @pytest.mark.portable
 @pytest.mark.parametrize("suffix", ["", "_top10"])
 def test_equals_the_authors_code(golden_file, suffix):
@@ -71,6 +72,7 @@ def test_equals_the_authors_code(golden_file, suffix):
             np.testing.assert_allclose(actual, expected, rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("elu", ELUS)
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_slow_reference(name, elu):
@@ -109,6 +111,7 @@ def test_gradients_agree_with_differences(name):
         check_grads(both, (jnp.asarray(pos), jnp.asarray(neg)), order=1, modes=["rev"])
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("elu", ELUS)
 @pytest.mark.parametrize("name", NAMES)
 def test_large_scores_stay_finite_and_nan_shows(name, elu):

@@ -194,6 +194,7 @@ def test_preflight_counts_the_checkpoints_to_come(saves, there, more):
         assert f"need {readable(more * 4 * GB)}" in str(error.value)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_all_finite_sees_every_element(value):
     state = {

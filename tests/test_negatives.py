@@ -23,6 +23,12 @@ COMBINATIONS = [
     for excluded in exclusion.EXCLUDES
     if (drawn_per, excluded) not in {("batch", "session"), ("event", "batch")}
 ]
+# The same as parameters of tests, of which some run on a device.
+ON_A_DEVICE = {("event", "session"), ("session", "session"), ("batch", "batch")}
+MARKED = [
+    pytest.param(*pair, marks=[pytest.mark.device] if pair in ON_A_DEVICE else [])
+    for pair in COMBINATIONS
+]
 # In turn, what in-batch negatives are, and whether hits and the session are masked.
 POOLS = dict(zip(COMBINATIONS, itertools.cycle([("inputs", True), ("labels", False)])))
 
@@ -110,7 +116,7 @@ def test_excluded_items_are_the_distinct_inputs(seed):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize(("drawn_per", "excluded"), COMBINATIONS)
+@pytest.mark.parametrize(("drawn_per", "excluded"), MARKED)
 def test_uniform_draws_map_onto_what_is_left_in_order(drawn_per, excluded):
     """Index arithmetic against the plain list of the items that are left."""
     batch, candidates = drawn_in_many_steps(drawn_per, excluded)
@@ -125,7 +131,7 @@ def test_uniform_draws_map_onto_what_is_left_in_order(drawn_per, excluded):
         np.testing.assert_array_equal(ids, np.array(items)[numbers])
 
 
-@pytest.mark.parametrize(("drawn_per", "excluded"), COMBINATIONS)
+@pytest.mark.parametrize(("drawn_per", "excluded"), MARKED)
 def test_uniform_negatives_are_uniform_over_what_is_left(drawn_per, excluded):
     batch, candidates = drawn_in_many_steps(drawn_per, excluded)
     drawn = candidates.drawn[:, :, :NUM_UNIFORM]
@@ -141,7 +147,7 @@ def test_uniform_negatives_are_uniform_over_what_is_left(drawn_per, excluded):
         assert (drawn[:, 0] == drawn[:, 1]).mean() < 0.1
 
 
-@pytest.mark.parametrize(("drawn_per", "excluded"), COMBINATIONS)
+@pytest.mark.parametrize(("drawn_per", "excluded"), MARKED)
 def test_popular_negatives_that_are_left_out_do_not_count(drawn_per, excluded):
     batch, candidates = drawn_in_many_steps(drawn_per, excluded)
     left = left_for(drawn_per, excluded, batch)

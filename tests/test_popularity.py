@@ -92,6 +92,7 @@ def test_without_clicks_nothing_is_popular():
         popularity.make_popularity(np.array([], np.int32), 5, 1.0)
 
 
+@pytest.mark.device
 @pytest.mark.portable
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_draws_follow_the_clicks(exponent):

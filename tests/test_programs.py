@@ -139,7 +139,7 @@ def test_a_config_named_with_a_space(capfd, tmp_path):
     config = str(tiny.ROOT / "experiments" / "configs" / "smoke.py")
     argv = ["train", "--config", config, "--workdir=unused", "--config.train.epoch=3"]
     assert train.main(argv) == 1
-    assert "beside it there are: batch_size, epochs" in capfd.readouterr().err
+    assert "beside it there are: batch_size, deterministic" in capfd.readouterr().err
     argv[2] = str(tmp_path / "none.py")
     assert train.main(argv) == 1
     assert "no file" in capfd.readouterr().err

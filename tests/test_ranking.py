@@ -15,13 +15,17 @@ def read_rows(table, ids, step):
     return table[ids]
 
 
-def counts(table, hidden, labels, block=64, read_rows=read_rows, step=0):
+def counts(table, hidden, labels, block=64, read_rows=read_rows, step=0, fixed=None):
     """Runs the rank step on padded chunks: (higher, equal), [events] each."""
+    if fixed is None:  # as on the device at hand
+        fixed = jax.default_backend() != "cpu"
     num_events = len(labels)
     padding = -num_events % block + block
     hidden = np.pad(hidden, ((0, padding), (0, 0)), constant_values=7)
     labels = np.pad(labels, (0, padding)).astype(np.int32)
-    rank_step = make_rank_step(read_rows, num_items=len(table) - 1, block=block)
+    rank_step = make_rank_step(
+        read_rows, num_items=len(table) - 1, block=block, fixed=fixed
+    )
     found = jax.jit(rank_step)(table, step, hidden, labels, num_events)
     return [np.asarray(values)[:num_events] for values in found]
 
@@ -35,6 +39,7 @@ def counts_by_numpy(table, hidden, labels):
     return ((scores > own) & other).sum(1), ((scores == own) & other).sum(1)
 
 
+@pytest.mark.device
 @pytest.mark.portable
 @pytest.mark.parametrize(
     ("num_items", "block"), [(5, 64), (64, 64), (130, 64), (333, 32)]
@@ -46,10 +51,13 @@ def test_counts_are_those_of_the_whole_matrix(num_items, block):
     hidden = draw.integers(-2, 3, (200, 6)).astype(np.float32)
     labels = draw.integers(1, num_items + 1, 200)
     expected = counts_by_numpy(table, hidden, labels)
-    np.testing.assert_array_equal(counts(table, hidden, labels, block), expected)
+    for fixed in (False, True):
+        found = counts(table, hidden, labels, block, fixed=fixed)
+        np.testing.assert_array_equal(found, expected)
     assert expected[1].sum() > 0
 
 
+@pytest.mark.device
 def test_counts_of_real_numbers():
     draw = np.random.default_rng(0)
     table = draw.normal(size=(1502, 32)).astype(np.float32)
@@ -63,6 +71,7 @@ def test_counts_of_real_numbers():
     assert (equal <= 1).all()
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(
     ("hidden_size", "block"), [(16, 1024), (64, 256), (200, 256), (200, 1024)]
 )
@@ -84,6 +93,7 @@ def test_exact_duplicates_of_the_label_tie_bit_for_bit(hidden_size, block):
     assert (expected <= equal).all()
 
 
+@pytest.mark.device
 def test_duplicates_give_the_stated_rank_under_both_rules():
     table = np.zeros((8, 4), np.float32)
     table[:, 0] = [9, 1, 3, 2, 2, 2, 0, 3]  # item 0 never counts
@@ -95,6 +105,7 @@ def test_duplicates_give_the_stated_rank_under_both_rules():
     np.testing.assert_array_equal(conservative, [6, 2, 5, 5, 5, 7, 2])
 
 
+@pytest.mark.device
 def test_unique_best_labels_have_rank_one():
     draw = np.random.default_rng(1)
     table = draw.normal(size=(3001, 64)).astype(np.float32)
@@ -107,6 +118,7 @@ def test_unique_best_labels_have_rank_one():
     assert not equal.any()
 
 
+@pytest.mark.device
 def test_rows_are_read_as_of_the_step():
     draw = np.random.default_rng(2)
     table = draw.integers(-3, 4, (101, 5)).astype(np.float32)
@@ -125,6 +137,7 @@ def test_rows_are_read_as_of_the_step():
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.device
 def test_what_is_not_a_number_ranks_last():
     table = np.random.default_rng(3).normal(size=(41, 4)).astype(np.float32)
     hidden = np.ones((3, 4), np.float32)
@@ -137,6 +150,7 @@ def test_what_is_not_a_number_ranks_last():
     assert not equal.any()
 
 
+@pytest.mark.device
 def test_golden_metrics():
     golden = np.load(GOLDEN / "metrics.npz")
     real = golden["mask"] > 0

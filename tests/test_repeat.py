@@ -92,7 +92,7 @@ def make_batches():
 def programs(request):
     """One step, many in a dispatch (which takes the state's buffers), and a start."""
     train_step, init = make_step()
-    donating = jax.jit(repeat(train_step, skip=request.param), donate_argnums=0)
+    donating = jax.jit(repeat(train_step, fixed=request.param), donate_argnums=0)
     repeated = donating.lower(jax.eval_shape(init), *make_batches().shapes).compile()
     return jax.jit(train_step), repeated, jax.jit(init)
 
@@ -164,11 +164,11 @@ def test_the_table_is_updated_in_place(programs):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("skip", [False, True])
-def test_lowers_for_accelerators(skip):
+@pytest.mark.parametrize("fixed", [False, True])
+def test_lowers_for_accelerators(fixed):
     train_step, init = make_step()
     state = jax.eval_shape(init)
-    donating = jax.jit(repeat(train_step, skip=skip), donate_argnums=0)
+    donating = jax.jit(repeat(train_step, fixed=fixed), donate_argnums=0)
     traced = donating.trace(state, *make_batches().shapes)
     text = traced.lower(lowering_platforms=("cuda", "tpu")).as_text()
     assert "stablehlo.while" in text

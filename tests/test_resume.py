@@ -122,6 +122,7 @@ def test_killed_at_any_moment(
     tiny.assert_same_run(workdir, unbroken)
 
 
+@pytest.mark.device
 def test_unbroken_runs_are_what_these_tests_need(tiny_runs):
     state, info = tiny.saved(tiny_runs("rows"))
     last = np.asarray(state.items.last)
@@ -136,6 +137,7 @@ def test_unbroken_runs_are_what_these_tests_need(tiny_runs):
     assert not hasattr(other.items, "last")
 
 
+@pytest.mark.device
 @pytest.mark.portable
 def test_sigterm_within_a_window_and_data_that_move(
     tmp_path, tiny_data, tiny_runs, stopped, train

@@ -6,29 +6,35 @@ import pytest
 import tiny
 from conftest import signal_at
 
-from experiments.assembly import architectures
-from tron_jax.steps import repeat
+from experiments.assembly import architectures, run_parts
+from experiments.assembly.ways import Ways
 from tron_jax.storage.checkpoints import Checkpoints
 
+ACCELERATED = {"ways": Ways(by_matmul=True, fixed=True)}
 # Checkpoints are due at 7, 14, 21, 25, … and lines of the log every 4 steps.
 CASES = {
     # The device makes the batches; steps beyond a cut are computed in vain, or not.
-    "rows in vain": ("rows", 4, {"skip": True}),
-    "dense in vain": ("dense", 5, {"skip": True}),
+    "rows in vain": ("rows", 4, ACCELERATED),
+    "dense in vain": ("dense", 5, ACCELERATED),
     "rows": ("rows", 6, {}),
     # The host makes them, as where the clicks are too many for the device.
     "dense of the host": ("dense", 3, {"CLICKS": 0}),
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+    params=[
+        # As an accelerator does.
+        pytest.param("rows in vain", marks=pytest.mark.device),
+        *list(CASES)[1:],
+    ]
+)
 def case(request, monkeypatch):
     mode, group, how = CASES[request.param]
     if "CLICKS" in how:
         monkeypatch.setattr(architectures, "CLICKS", how["CLICKS"])
-    if "skip" in how:
-        skipping = lambda train_step: repeat(train_step, skip=True)  # noqa: E731
-        monkeypatch.setattr(architectures, "_repeated", skipping)
+    if "ways" in how:
+        monkeypatch.setattr(run_parts, "best", lambda: how["ways"])
     return mode, group
 
 

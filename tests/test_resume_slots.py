@@ -49,7 +49,10 @@ def test_learns_and_is_evaluated_in_both_protocols(unbroken, evaluate):
     assert "positions reveal" not in out
 
 
-@pytest.mark.parametrize("changes", [{}, {"train__log_every_steps": 7}])
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param({}, marks=pytest.mark.device), {"train__log_every_steps": 7}],
+)
 def test_stopped_within_a_dispatch_s_worth_of_steps(tmp_path, unbroken, train, changes):
     """Stopped at 16 of 8, 16, 24, 25, between the lines of steps 10 and 20."""
     workdir = tmp_path / "stopped"

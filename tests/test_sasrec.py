@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tolerances import of_float32
 
 from tron_jax.data.packing import pack
 from tron_jax.models.sasrec import Attention, SASRecSettings, make_sasrec
@@ -63,6 +64,8 @@ def small(**changes):
 ENCODE = jax.jit(small().encode)
 
 
+@pytest.mark.device
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.portable
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
 def test_packed_forward_equals_the_authors_code(golden_file, order):
@@ -83,11 +86,14 @@ def test_packed_forward_equals_the_authors_code(golden_file, order):
         max_session_length=8,
         position="from_end",
     )
-    inputs = jnp.asarray(golden["w/item_embedding.weight"])[batch.items]
+    inputs = golden["w/item_embedding.weight"][batch.items]
     hidden, _ = ENCODE(golden_params(golden), (), inputs, batch.session, batch.position)
     expected = np.concatenate([golden["hidden"][row][mask[row] > 0] for row in order])
     real = batch.weight > 0
-    np.testing.assert_allclose(hidden[real], expected, rtol=1e-5, atol=1e-5)
+    tolerance = of_float32(1e-5)
+    np.testing.assert_allclose(
+        np.asarray(hidden)[real], expected, rtol=tolerance, atol=tolerance
+    )
 
 
 def test_parameters_have_the_names_and_shapes_of_the_golden_weights(golden_file):
@@ -139,6 +145,8 @@ def test_a_session_sees_neither_later_inputs_nor_other_sessions():
     np.testing.assert_array_equal(reaches[real], expected[real])
 
 
+@pytest.mark.device
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.parametrize("rate", [0.2, 0.5])
 def test_dropout_on_attention_weights_keeps_its_share_and_depends_on_the_key(rate):
     attention = Attention(num_heads=1, dropout=rate, block=64)
@@ -166,11 +174,15 @@ def test_dropout_on_attention_weights_keeps_its_share_and_depends_on_the_key(rat
     assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / kept.size)
     assert not first[~causal].any()
     expected = np.broadcast_to(1 / (row[:, None] + 1) / (1 - rate), causal.shape)
-    np.testing.assert_allclose(first[first > 0], expected[first > 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        first[first > 0], expected[first > 0], rtol=of_float32(1e-5)
+    )
     assert (first != second).any()
     np.testing.assert_array_equal(first, weights(jax.random.key(0))[:, :32])
 
 
+@pytest.mark.device
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.portable
 def test_dropout_of_real_events_does_not_depend_on_the_length_of_the_stream():
     encoder = small(dropout=0.3, num_layers=1)
@@ -190,4 +202,5 @@ def test_dropout_of_real_events_does_not_depend_on_the_length_of_the_stream():
         return hidden[:32]
 
     short, long = jax.jit(lambda: (encode(32), encode(64)))()
-    np.testing.assert_allclose(short, long, rtol=1e-5, atol=1e-6)
+    rtol, atol = of_float32(1e-5), of_float32(1e-6)
+    np.testing.assert_allclose(short, long, rtol=rtol, atol=atol)

@@ -105,6 +105,7 @@ def summary(ranks, protocol):
     )
 
 
+@pytest.mark.device
 @pytest.mark.portable
 @pytest.mark.parametrize("protocol", ["exact", "paper"])
 def test_ranks_against_one_session_at_a_time(protocol):

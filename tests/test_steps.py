@@ -7,6 +7,7 @@ import optax
 import pytest
 import reference
 from reference_negatives import make_sampler
+from tolerances import of_float32
 
 from tron_jax.data.packing import Batch, pack
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
@@ -94,10 +95,14 @@ def make_step(
         whole_table=dense or objective is not None,
         seed=5,
     )
-    params = encoder.init(jax.random.key(0))
-    table = jax.random.normal(jax.random.key(1), (items + 1, HIDDEN)) * 0.3
-    state = TrainState(jnp.int32(0), params, tx.init(params), item_tx.init(table))
-    return jax.jit(train_step), state
+
+    @jax.jit
+    def init():
+        params = encoder.init(jax.random.key(0))
+        table = jax.random.normal(jax.random.key(1), (items + 1, HIDDEN)) * 0.3
+        return TrainState(jnp.int32(0), params, tx.init(params), item_tx.init(table))
+
+    return jax.jit(train_step), init()
 
 
 def assert_trees_close(actual, expected, **tolerance):
@@ -105,10 +110,11 @@ def assert_trees_close(actual, expected, **tolerance):
         np.testing.assert_allclose(a, b, **tolerance)
 
 
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.parametrize(
     ("loss", "topk", "mask_hits", "exclude"),
     [
-        ("ssm", 6, False, "batch"),
+        pytest.param("ssm", 6, False, "batch", marks=pytest.mark.device),
         ("ssm", 6, True, "none"),
         ("ssm", 0, True, "batch"),
         ("bce", 6, True, "batch"),
@@ -120,9 +126,10 @@ def test_loss_of_a_batch_equals_the_slow_reference(loss, topk, mask_hits, exclud
         loss=loss, topk=topk, mask_hits=mask_hits, exclude=exclude, num_uniform=30
     )
     batch = make_batch()
-    candidates = make_sample(exclude=exclude, num_uniform=30)(jnp.int32(0), batch)
+    sample = jax.jit(make_sample(exclude=exclude, num_uniform=30))
+    candidates = sample(jnp.int32(0), batch)
     table = np.asarray(state.items.table)
-    hidden, _ = make_encoder().encode(
+    hidden, _ = jax.jit(make_encoder().encode)(
         state.params, (), table[batch.items], batch.session, batch.position
     )
     expected = reference.batch_loss(
@@ -136,7 +143,8 @@ def test_loss_of_a_batch_equals_the_slow_reference(loss, topk, mask_hits, exclud
     )
     _, totals = step(state, batch)
     assert totals.events == batch.weight.sum()
-    np.testing.assert_allclose(totals.loss / totals.events, expected, rtol=1e-5)
+    actual = totals.loss / totals.events
+    np.testing.assert_allclose(actual, expected, rtol=of_float32(1e-5))
 
 
 def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
@@ -171,9 +179,11 @@ def test_the_loss_does_not_depend_on_the_order_of_the_sessions():
     )
 
 
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.portable
 @pytest.mark.parametrize(
-    ("item_table", "topk"), [("dense", 6), ("rows", 6), ("rows", 0)]
+    ("item_table", "topk"),
+    [("dense", 6), pytest.param("rows", 6, marks=pytest.mark.device), ("rows", 0)],
 )
 def test_padding_to_a_longer_bucket_changes_a_step_by_rounding_only(item_table, topk):
     items = 400
@@ -182,16 +192,19 @@ def test_padding_to_a_longer_bucket_changes_a_step_by_rounding_only(item_table, 
     )
     short, totals = step(state, make_batch(size=64, items=items))
     long, more = step(state, make_batch(size=96, items=items))
-    assert_trees_close(totals, more, rtol=1e-6)
+    assert_trees_close(totals, more, rtol=of_float32(1e-6))
     # Adam turns rounding in a gradient near 0 into a step of full size, so compare
     # moments, which are linear in the gradient.
-    assert_trees_close(short.opt[0].mu, long.opt[0].mu, rtol=1e-4, atol=1e-8)
+    rtol, atol = of_float32(1e-4), of_float32(1e-8)
+    assert_trees_close(short.opt[0].mu, long.opt[0].mu, rtol=rtol, atol=atol)
     mu = [
         s.items.mu if item_table == "rows" else s.items.opt[0].mu for s in (short, long)
     ]
-    np.testing.assert_allclose(*mu, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(*mu, rtol=rtol, atol=atol)
 
 
+@pytest.mark.device
+@pytest.mark.usefixtures("full_float32")
 @pytest.mark.portable
 def test_rows_and_dense_tables_train_alike():
     items = 400
@@ -205,11 +218,14 @@ def test_rows_and_dense_tables_train_alike():
             losses.append(totals.loss / totals.events)
         results.append((losses, state))
     (dense_losses, dense), (rows_losses, rows) = results
-    np.testing.assert_allclose(dense_losses, rows_losses, rtol=1e-4)
+    np.testing.assert_allclose(dense_losses, rows_losses, rtol=of_float32(1e-4))
     assert (np.asarray(rows.items.last) < 12).sum() > 100  # many rows are asleep
     item_tx = tables.deferred_adam(learning_rate)
-    table = item_tx.read(rows.items, None, jnp.int32(12)).values
-    assert np.abs(np.asarray(table) - np.asarray(dense.items.table)).mean() < 1e-5
+    table = jax.jit(lambda items: item_tx.read(items, None, jnp.int32(12)).values)(
+        rows.items
+    )
+    apart = np.abs(np.asarray(table) - np.asarray(dense.items.table)).mean()
+    assert apart < of_float32(1e-5)
 
 
 def test_full_softmax_trains_rows_and_dense_tables_alike():

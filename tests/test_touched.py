@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tolerances import of_float32
 
 from tron_jax.optimizers.touched import RowGradient, sum_rows, touch
 
@@ -36,6 +37,7 @@ def test_where_draws_outnumber_the_table_it_is_touched_as_a_whole():
     assert touched(inputs, labels, drawn, 500, True).ids is None
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(
     ("dense", "some"), [(0, 1), (0, 2), (1, 0), (2, 0), (1, 2), (2, 1)]
 )
@@ -50,4 +52,5 @@ def test_gradients_of_some_and_of_all_rows_are_added_up(dense, some):
     for rows, gradients in parts:
         np.add.at(expected, np.arange(9) if rows is None else rows, gradients)
     actual = jax.jit(lambda parts: sum_rows(9, parts))(parts[::-1])
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    rtol, atol = of_float32(1e-5), of_float32(1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)

@@ -38,6 +38,7 @@ def test_the_oldest_run_had_what_it_does_not_say():
     published.negatives.mask_hits = True
     published.optimizer.item_table = "dense"
     published.train.epochs = 3
+    published.train.steps_per_group = 1
     published.data.path = ""
     assert negative_sampling(config).counts == {"uniform": 16384, "in_batch": 127}
     del published.unlock().negatives["num_popularity"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pyarrow as pa
+from conftest import PLATFORM
 from jax.experimental.compilation_cache import compilation_cache
 
 from data_prep.clicks.batches import TIME
@@ -45,6 +46,8 @@ FIELDS = {
     "train.steps_per_group": 1,
     "train.log_every_steps": 4,
     "checkpoint.every_steps": 7,
+    # A GPU adds in any order otherwise, and no run would equal another.
+    "train.deterministic": PLATFORM != "cpu",
 }
 MODES = {
     "rows": {"optimizer.item_table": "rows", "train.order": "shuffled"},
@@ -176,13 +179,14 @@ _built = {}
 _build = run_parts.build
 
 
-def build_once(config, num_items, train):
+def build_once(config, num_items, train, ways=None):
     """``run_parts.build``, whose pure functions are the same for equal configs.
 
     So JAX traces and lowers them once for all runs of this process; batches and counts
     of clicks are made anew.
     """
-    parts = _build(config, num_items, train)
+    ways = ways or run_parts.best()
+    parts = _build(config, num_items, train, ways)
     fields = config.to_dict()
     del fields["data"], fields["checkpoint"]
     fields["train"] = {
@@ -191,7 +195,7 @@ def build_once(config, num_items, train):
         if name not in ("epochs", "log_every_steps")
     }
     clicks = (train.items.tobytes(), train.offsets.tobytes())
-    key = (json.dumps(fields, sort_keys=True), num_items, *map(hash, clicks))
+    key = (json.dumps(fields, sort_keys=True), ways, num_items, *map(hash, clicks))
     first = _built.setdefault(key, parts)
     return parts._replace(
         init=first.init, train_step=first.train_step, evaluator=first.evaluator

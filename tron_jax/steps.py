@@ -139,7 +139,7 @@ def _if_made(
     return chosen._replace(items=items)
 
 
-def repeat(train_step: TrainStep, *, skip: bool = False) -> RepeatedStep:
+def repeat(train_step: TrainStep, *, fixed: bool = False) -> RepeatedStep:
     """Makes many train steps in one dispatch, each with its own gradient and update.
 
     A loop rather than a scan, since its number of steps is a value: whether a run is
@@ -148,7 +148,7 @@ def repeat(train_step: TrainStep, *, skip: bool = False) -> RepeatedStep:
 
     Args:
       train_step: of one batch.
-      skip: go through all steps that a dispatch may have, computing those beyond its
+      fixed: go through all steps that a dispatch may have, computing those beyond its
         own in vain. On an accelerator the host would otherwise have to read, before
         each step, whether there is one more.
 
@@ -160,7 +160,7 @@ def repeat(train_step: TrainStep, *, skip: bool = False) -> RepeatedStep:
         state: TrainState, dispatch: ManySteps, constants: Constants = NO_CONSTANTS
     ) -> tuple[TrainState, LossTotals]:
         def one(i: jax.typing.ArrayLike, made: tuple[TrainState, LossTotals]) -> Any:
-            whether = (i < dispatch.steps,) if skip else ()
+            whether = (i < dispatch.steps,) if fixed else ()
             batch = dispatch.batch(i)
             state, totals = train_step(made[0], batch, constants, *whether)
             return state, jax.tree.map(
@@ -171,7 +171,7 @@ def repeat(train_step: TrainStep, *, skip: bool = False) -> RepeatedStep:
         batch = jax.eval_shape(dispatch.batch, 0)
         _, of_one = jax.eval_shape(train_step, state, batch, constants)
         nothing = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), of_one)
-        steps = most if skip else dispatch.steps
+        steps = most if fixed else dispatch.steps
         return lax.fori_loop(0, steps, one, (state, nothing))
 
     return repeated

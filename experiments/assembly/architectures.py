@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 from ml_collections import ConfigDict
 
 from experiments.assembly.settings import filled
+from experiments.assembly.ways import Ways
 from tron_jax import memory
 from tron_jax.data.batches import Batches
 from tron_jax.data.packing import PackedBatches
@@ -43,7 +44,7 @@ class Model(NamedTuple):
     make_evaluator: Callable[[ReadRows, int], Evaluator]
 
 
-def _sasrec(config: ConfigDict, train: Sessions) -> Model:
+def _sasrec(config: ConfigDict, train: Sessions, ways: Ways) -> Model:
     model = config.model
     encoder = make_sasrec(filled(SASRecSettings, model))
     batches = PackedBatches(
@@ -71,14 +72,11 @@ def _sasrec(config: ConfigDict, train: Sessions) -> Model:
     # Not of what is free just now, for a resumed run must choose alike.
     room = CLICKS * (memory.device_memory() or math.inf)
     fits = memory.size(resident.held) <= room
-    return Model(encoder, resident if fits else batches, _repeated, evaluator)
+    repeated = functools.partial(repeat, fixed=ways.fixed)
+    return Model(encoder, resident if fits else batches, repeated, evaluator)
 
 
-def _repeated(train_step: TrainStep) -> RepeatedStep:
-    return repeat(train_step, skip=jax.default_backend() != "cpu")
-
-
-def _gru4rec(config: ConfigDict, train: Sessions) -> Model:
+def _gru4rec(config: ConfigDict, train: Sessions, ways: Ways) -> Model:
     model = config.model
     encoder = make_gru4rec(filled(GRU4RecSettings, model))
     batches = SlotBatches(
@@ -97,7 +95,8 @@ def _gru4rec(config: ConfigDict, train: Sessions) -> Model:
             paper_slots=config.train.batch_size,
         )
 
-    return Model(encoder, batches, _repeated, evaluator)
+    repeated = functools.partial(repeat, fixed=ways.fixed)
+    return Model(encoder, batches, repeated, evaluator)
 
 
 MODELS = {"sasrec": _sasrec, "gru4rec": _gru4rec}

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from experiments.assembly import settings
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.update_rules import make_optimizers
+from experiments.assembly.ways import Ways, best
 from tron_jax import rng
 from tron_jax.data.batches import Batches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
@@ -83,9 +84,22 @@ def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
     return config
 
 
-def build(config: ConfigDict, num_items: int, train: Sessions) -> RunParts:
-    """Builds the parts of a run from a config that has been checked and resolved."""
-    model = MODELS[config.model.name](config, train)
+def build(
+    config: ConfigDict, num_items: int, train: Sessions, ways: Ways | None = None
+) -> RunParts:
+    """Builds the parts of a run.
+
+    Args:
+      config: checked and resolved.
+      num_items: the largest item id.
+      train: sessions that the run trains on.
+      ways: to compute; None = the best of the backend.
+
+    Returns:
+      The parts.
+    """
+    ways = ways or best()
+    model = MODELS[config.model.name](config, train, ways)
     encoder = model.encoder
     tx, item_tx = make_optimizers(config.optimizer)
     negatives = settings.negative_sampling(config)
@@ -99,7 +113,7 @@ def build(config: ConfigDict, num_items: int, train: Sessions) -> RunParts:
             max_session_length=config.model.max_session_length,
             seed=config.train.seed,
         ),
-        _objective(config, num_items, log_q),
+        _objective(config, num_items, log_q, ways),
         tx,
         item_tx,
         num_items=num_items,
@@ -146,7 +160,9 @@ def _whole_table(config: ConfigDict) -> bool:
     return dense or config.loss.name == settings.FULL_SOFTMAX
 
 
-def _objective(config: ConfigDict, num_items: int, log_q: LogQ | None) -> Objective:
+def _objective(
+    config: ConfigDict, num_items: int, log_q: LogQ | None, ways: Ways
+) -> Objective:
     loss, batch_size = config.loss, config.train.batch_size
     if loss.name == settings.FULL_SOFTMAX:
         return make_full_softmax(
@@ -157,6 +173,7 @@ def _objective(config: ConfigDict, num_items: int, log_q: LogQ | None) -> Object
         settings.selection(config),
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
+        by_matmul=ways.by_matmul,
         mean_over=loss.mean_over,
         batch_size=batch_size,
     )

@@ -20,7 +20,14 @@ import numpy as np
 from experiments.benchmarks.ops import PARTS, parts_of_program
 from experiments.benchmarks.step_timer import StepTimer, make_step_timer
 from experiments.benchmarks.timing import ratio
-from experiments.benchmarks.trace import BATCH, STEP, Trace, recorded, seconds_by_part
+from experiments.benchmarks.trace import (
+    BATCH,
+    STEP,
+    Trace,
+    recorded,
+    seconds_by_part,
+    with_names_of,
+)
 from experiments.benchmarks.workload import Workload, dispatch_at
 
 HOST = "batch building"
@@ -100,11 +107,12 @@ def _traced(
                 timer.state, _ = result
             dispatches.append((batch.shape, steps))
     [trace] = traces
+    ops = {shape: with_names_of(trace.ops, parts[shape]) for shape, _ in dispatches}
     samples = []
     for window, building, (shape, steps) in zip(
         trace.steps, trace.batches, dispatches, strict=True
     ):
-        seconds = seconds_by_part(trace.ops, window, parts[shape])
+        seconds = seconds_by_part(ops[shape], window, parts[shape])
         seconds[HOST] = (building.end - building.start) / 1e9
         by_part = {part: value / steps for part, value in seconds.items()}
         whole = (window.end - window.start) / 1e9 / steps

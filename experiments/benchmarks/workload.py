@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from experiments import checks
 from experiments.assembly import run_parts
 from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
+from experiments.assembly.ways import Ways
+from tron_jax import devices
 from tron_jax.data.sessions import Sessions
 
 
@@ -34,17 +36,21 @@ def open_workload(config: ConfigDict) -> Workload:
     """Opens the data that a config names and builds the parts of its run."""
     checks.check(config)
     data = run_parts.open_data(config)
+    devices.check()
     run_parts.use_compilation_cache()
     splits = run_parts.splits(config, data)
     return build_workload(config, data.num_items, splits)
 
 
 def build_workload(
-    config: ConfigDict, num_items: int, splits: dict[str, Sessions]
+    config: ConfigDict,
+    num_items: int,
+    splits: dict[str, Sessions],
+    ways: Ways | None = None,
 ) -> Workload:
     """Builds the parts of a run on data that are already open."""
     config = run_parts.resolve(config, num_items)
-    parts = run_parts.build(config, num_items, splits["train"])
+    parts = run_parts.build(config, num_items, splits["train"], ways)
     return Workload(config, parts, splits, num_items)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,10 +24,26 @@ from tron_jax.models.encoder import Encoder
 # (predictions ranked, predictions in all)
 ReportProgress = Callable[[int, int], None]
 
+
+class Tiling(NamedTuple):
+    """How the ranks are computed piece by piece.
+
+    Attributes:
+      block: items and events per matmul.
+      chunk: events for which the item table is read once.
+      fixed: see ``ranking.make_rank_step``.
+    """
+
+    block: int
+    chunk: int
+    fixed: bool
+
+
 # Scores are compared while they lie in the cache: 1.1 to 1.2 times the matmul alone on
-# two cores. An accelerator wants more work per launch (not measured yet).
-BLOCKS = {"cpu": 1024}
-ACCELERATOR_BLOCK = 4096
+# two cores. An accelerator wants more work per launch (not measured yet), and small
+# chunks, since it computes whole ones.
+TILINGS = {"cpu": Tiling(1024, 1 << 16, fixed=False)}
+TILING_OF_ACCELERATORS = Tiling(4096, 1 << 14, fixed=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +140,7 @@ def make_evaluator(
     position: Position,
     paper_batch_size: int = PAPER_BATCH_SIZE,
     stream_size: int = 4096,
-    chunk_size: int = 1 << 16,
+    chunk_size: int | None = None,
     block: int | None = None,
 ) -> Evaluator:
     """Builds the evaluator of an encoder that sees a session at once.
@@ -138,13 +154,13 @@ def make_evaluator(
       paper_batch_size: sessions a batch of the ``paper`` protocol.
       stream_size: inputs encoded together; rounded up to whole attention blocks.
       chunk_size: events for which the item table is read once; as many hidden states
-        are held on the device. Rounded up to whole blocks.
+        are held on the device. Rounded up to whole blocks; None = by the backend.
       block: items and events per matmul; None = by the backend.
 
     Returns:
       The evaluator; keep it, for a second one compiles again.
     """
-    block = block or _block()
+    tiling = _tiling(block, chunk_size)
     attention = block_size(max_session_length)
     stream_size = -(-stream_size // attention) * attention
     encoding = PackedPass(
@@ -154,10 +170,9 @@ def make_evaluator(
         position=position,
         paper_batch_size=paper_batch_size,
         stream_size=stream_size,
-        chunk_size=-(-max(chunk_size, stream_size) // block) * block,
+        chunk_size=-(-max(tiling.chunk, stream_size) // tiling.block) * tiling.block,
     )
-    rank_step = make_rank_step(read_rows, num_items=num_items, block=block)
-    return Evaluator(encoding, jax.jit(rank_step), num_items, block)
+    return _evaluator(encoding, read_rows, num_items, tiling)
 
 
 def make_slot_evaluator(
@@ -168,7 +183,7 @@ def make_slot_evaluator(
     max_session_length: int,
     paper_slots: int = 32,
     num_slots: int = 256,
-    chunk_size: int = 1 << 16,
+    chunk_size: int | None = None,
     block: int | None = None,
 ) -> Evaluator:
     """Builds the evaluator of an encoder that carries a state from input to input.
@@ -183,14 +198,15 @@ def make_slot_evaluator(
       paper_slots: slots of the ``paper`` protocol, the ``batch_size`` of training.
       num_slots: sequences encoded side by side; the ranks do not depend on it.
       chunk_size: events for which the item table is read once; as many hidden states
-        are held on the device. Rounded up to whole steps and blocks.
+        are held on the device. Rounded up to whole steps and blocks; None = by the
+        backend.
       block: items and events per matmul; None = by the backend.
 
     Returns:
       The evaluator; keep it, for a second one compiles again.
     """
-    block = block or _block()
-    num_steps = -(-chunk_size // num_slots)
+    tiling = _tiling(block, chunk_size)
+    num_steps = -(-tiling.chunk // num_slots)
     init_carry = jax.jit(functools.partial(encoder.init_carry, num_slots))
     encoding = SlotPass(
         encode=jax.jit(make_encode_steps(encoder, read_rows), donate_argnums=0),
@@ -199,11 +215,21 @@ def make_slot_evaluator(
         paper_slots=paper_slots,
         num_slots=num_slots,
         num_steps=num_steps,
-        chunk_size=-(-num_steps * num_slots // block) * block,
+        chunk_size=-(-num_steps * num_slots // tiling.block) * tiling.block,
     )
-    rank_step = make_rank_step(read_rows, num_items=num_items, block=block)
-    return Evaluator(encoding, jax.jit(rank_step), num_items, block)
+    return _evaluator(encoding, read_rows, num_items, tiling)
 
 
-def _block() -> int:
-    return BLOCKS.get(jax.default_backend(), ACCELERATOR_BLOCK)
+def _tiling(block: int | None, chunk: int | None) -> Tiling:
+    """That of the backend, but for what is given."""
+    tiling = TILINGS.get(jax.default_backend(), TILING_OF_ACCELERATORS)
+    return Tiling(block or tiling.block, chunk or tiling.chunk, tiling.fixed)
+
+
+def _evaluator(
+    encoding: EncodingPass, read_rows: ReadRows, num_items: int, tiling: Tiling
+) -> Evaluator:
+    rank_step = make_rank_step(
+        read_rows, num_items=num_items, block=tiling.block, fixed=tiling.fixed
+    )
+    return Evaluator(encoding, jax.jit(rank_step), num_items, tiling.block)

@@ -54,7 +54,7 @@ def masked_scores(
         return jnp.where(keep, all_scores, LOWEST)
     positions, keep = candidates.of_events(batch.session)
     num_drawn, num_in_batch = candidates.drawn.shape[1], positions.shape[1]
-    room = selection.width(num_drawn + num_in_batch, topk) - num_drawn
+    room = _room(num_drawn, num_in_batch, topk)
 
     def score(numbers: jax.Array) -> jax.Array:
         some = rows[numbers].astype(hidden.dtype)
@@ -76,6 +76,11 @@ def masked_scores(
     beyond = ((0, 0), (0, room - num_in_batch))
     in_batch = jnp.pad(in_batch, beyond, constant_values=LOWEST)
     return jax.lax.dynamic_update_slice(drawn, in_batch, (0, num_drawn))
+
+
+def _room(num_drawn: int, num_in_batch: int, topk: int) -> int:
+    """Columns behind those drawn, for the in-batch ones and what selection wants."""
+    return selection.width(num_drawn + num_in_batch, topk) - num_drawn
 
 
 def rows_of(
@@ -110,6 +115,59 @@ def rows_of(
     in_batch_column = jnp.maximum(columns - num_drawn, 0)
     in_batch = pool[jnp.take_along_axis(positions, in_batch_column, axis=1)]
     return jnp.where(columns < num_drawn, drawn, in_batch)
+
+
+@jax.named_scope("candidates")
+def gradient_by_matmul(
+    by_scores: jax.Array,
+    columns: jax.Array,
+    hidden: jax.Array,
+    rows: jax.Array,
+    candidates: Candidates,
+    touched: Touched,
+    batch: Batch,
+) -> tuple[jax.Array, list[RowGradient]]:
+    """Turns a gradient by selected scores into that by what made them.
+
+    It is laid out over all candidates of the batch, 0 where they were not selected, so
+    that no row is gathered or scattered for a single event.
+
+    Args:
+      by_scores: [N, topk] gradient; 0 of a candidate that does not count.
+      columns: [N, topk] which of the event's candidates were selected.
+      hidden: [N, hidden] of each event.
+      rows: [R, hidden] touched rows of the item table.
+      candidates: the candidates; the batch shares what is drawn.
+      touched: where the items of the step are found in ``rows``.
+      batch: the events.
+
+    Returns:
+      [N, hidden] by the hidden states, and in pieces that by the rows.
+    """
+    events, topk = columns.shape
+    positions, _ = candidates.of_events(batch.session)
+    num_drawn, num_in_batch = touched.drawn.shape[1], positions.shape[1]
+    is_drawn = columns < num_drawn
+
+    def part(numbers: jax.Array, place: jax.Array) -> tuple[jax.Array, RowGradient]:
+        laid_out = jnp.zeros((events, len(numbers)), by_scores.dtype)
+        event = jnp.arange(events)[:, None]
+        laid_out = laid_out.at[event, place].add(by_scores, mode="drop")
+        return laid_out @ rows[numbers], RowGradient(numbers, laid_out.T @ hidden)
+
+    parts = []
+    if num_drawn:
+        # As wide as the scores were, whose rows are then not gathered a second time.
+        room = _room(num_drawn, num_in_batch, topk)
+        numbers = jnp.pad(touched.drawn[0], (0, room))
+        parts.append(part(numbers, jnp.where(is_drawn, columns, len(numbers))))
+    if num_in_batch:
+        column = jnp.clip(columns - num_drawn, 0, num_in_batch - 1)
+        position = jnp.take_along_axis(positions, column, axis=1)
+        pool = candidates.pool(touched.inputs, touched.labels)
+        parts.append(part(pool, jnp.where(is_drawn, events, position)))
+    by_hidden, by_rows = zip(*parts, strict=True)
+    return sum(by_hidden[1:], by_hidden[0]), list(by_rows)
 
 
 @jax.named_scope("candidates")

@@ -15,13 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tron_jax.objectives import by_digits
-
 GROUP = 8  # columns whose maximum stands for them; of 4, 8 and 16 the fastest
 # Groups of groups, for each of the k to be found. Fewer would save nothing, as nearly
 # all of them would hold one of the k.
 COARSE = 1.25
 LARGEST = 32  # groups in a group of groups; more would widen a row for no gain
+GROUP_OF_GPU = 16
 
 
 LOWEST = float(jnp.finfo(jnp.float32).min)  # score of a candidate that does not count
@@ -65,9 +64,31 @@ def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return lax.platform_dependent(
         scores,
         cpu=lambda scores: in_two_stages(scores, k),
-        cuda=lambda scores: by_digits.top_k(scores, k),
+        cuda=lambda scores: in_groups(scores, k),
         default=lambda scores: tuple(lax.top_k(scores, k)),
     )
+
+
+def in_groups(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """``top_k`` on a GPU, where ``lax.top_k`` sorts whole rows of k above 16.
+
+    Rows of a few thousand, such as those of maxima and members, are sorted within one
+    block of threads, by one kernel; longer ones go through main memory many times.
+    """
+    events, columns = scores.shape
+    groups = -(-columns // GROUP_OF_GPU)
+    if 2 * (groups + GROUP_OF_GPU * k) > columns:
+        values, found = lax.top_k(_nan_first(scores), k)
+        return values, found
+    room = ((0, 0), (0, groups * GROUP_OF_GPU - columns))
+    scores = jnp.pad(scores, room, constant_values=jnp.finfo(scores.dtype).min)
+    maxima = _maxima(scores.reshape(events, GROUP_OF_GPU, groups))
+    _, group = lax.top_k(maxima, k)
+    members = group[:, None] + groups * jnp.arange(GROUP_OF_GPU)[:, None]
+    members = members.reshape(events, -1)
+    found = jnp.take_along_axis(scores, members, axis=1, mode="promise_in_bounds")
+    values, column = lax.top_k(_nan_first(found), k)
+    return values, jnp.take_along_axis(members, column, 1, mode="promise_in_bounds")
 
 
 def width(columns: int, k: int) -> int:

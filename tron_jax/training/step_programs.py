@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,9 @@ from tron_jax.memory import temporaries
 from tron_jax.objectives.objective import LossTotals
 from tron_jax.sampling.sources import NO_CONSTANTS, Constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
+
+# Of XLA; it also keeps it from timing kernels to choose among them.
+DETERMINISTIC: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,8 @@ def compile_steps(
     state: TrainState,
     dispatches: Sequence[Dispatch],
     constants: Constants = NO_CONSTANTS,
+    *,
+    deterministic: bool = False,
 ) -> StepPrograms:
     """Compiles the step for each shape of dispatch that a run will meet.
 
@@ -52,16 +58,32 @@ def compile_steps(
       state: its state, or the shapes of it; the compiled programs donate it.
       dispatches: one of each shape, or the shapes.
       constants: of the sources of negatives.
+      deterministic: whether a GPU makes the same bits of the same state and dispatch
+        each time, even after the programs were compiled anew, on the same kind of GPU
+        and with the same packages. XLA then leaves out kernels that add in no fixed
+        order, as those of a scatter do, and takes a matmul's kernel by rule instead of
+        by timing a few. Nothing changes on a CPU, which does so anyway, or a TPU. It
+        covers the steps alone, not an evaluation: that reads a state and changes
+        nothing, but its matmuls may differ in the last bit when compiled anew, and two
+        items of all but equal scores may then swap ranks.
 
     Returns:
       The programs; a dispatch of another shape raises KeyError.
     """
     jitted = jax.jit(train_step, donate_argnums=0)
+    options = (
+        DETERMINISTIC if deterministic and jax.default_backend() == "gpu" else None
+    )
 
     def compiled(dispatch: Dispatch) -> Any:
-        return jitted.lower(state, dispatch, constants).compile()
+        return jitted.lower(state, dispatch, constants).compile(options)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(_at_a_time()) as pool:
         shapes = [dispatch.shape for dispatch in dispatches]
         by_shape = dict(zip(shapes, pool.map(compiled, dispatches), strict=True))
     return StepPrograms(by_shape, constants)
+
+
+def _at_a_time() -> int:
+    """How many programs are compiled side by side; each takes some memory."""
+    return min(8, max(2, (os.cpu_count() or 1) // 2))
