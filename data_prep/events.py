@@ -11,7 +11,6 @@ CSV file and blank lines among them.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -30,6 +29,7 @@ from data_prep.reading.formats import open_log
 from data_prep.reading.times import TIME_UNITS
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
+from tron_jax.files import local_path
 
 
 def define_flags() -> flags.FlagValues:
@@ -74,7 +74,7 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     )
     paths = {"train": values.train, "test": values.test}
     logs = {
-        role: open_log(Path(path), columns, sizes.read)
+        role: open_log(local_path(path), columns, sizes.read)
         for role, path in paths.items()
         if path is not None
     }

@@ -23,7 +23,7 @@ from data_prep.reading.click_log import (
 )
 from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
-from tron_jax.files import new_folder, refuse_taken
+from tron_jax.files import local_path, new_folder, refuse_taken, require_writable
 
 
 class LogSizes(NamedTuple):
@@ -80,13 +80,16 @@ def prepare_logs(
     Raises:
       UserError: where the logs, or the folder to write, are not as they should be.
     """
-    out = Path(values.out)
+    out = local_path(values.out)
     refuse_taken(out)
+    timings = values.timings and local_path(values.timings)
+    if timings is not None:
+        require_writable(timings)
     rows = sum(log.rows for log in logs.values())
     id_bytes = max(log.id_bytes for log in logs.values())
     require_space(out, rows * (EVENT_BYTES + id_bytes))
     bad = BadRows(values.skip_bad_rows)
-    stages = Stages(timed=values.timings is not None)
+    stages = Stages(timed=timings is not None)
     try:
         with new_folder(out) as folder:
             log = _read(logs, folder / "parts", sizes.plan(rows), bad, stages)
@@ -96,8 +99,8 @@ def prepare_logs(
                 for file in one.describe()
             ]
             prepared = prepare_set(folder, log, recipe, sources, stages)
-        if values.timings is not None:
-            stages.write_timings(Path(values.timings), prepared.counts[0].events)
+        if timings is not None:
+            stages.write_timings(timings, prepared.counts[0].events)
     finally:
         stages.close()
         bad.warn()
