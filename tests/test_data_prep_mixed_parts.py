@@ -1,7 +1,9 @@
 """A folder of Parquet whose parts are not all alike: each is read by its own schema."""
 
+import base64
 import itertools
 import uuid
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -174,6 +176,20 @@ def test_a_column_that_nobody_needs_may_have_any_type(tmp_path):
     assert sorted(train) == WHOLE
 
 
+def test_a_type_that_pyarrow_lacks_gives_one_line(tmp_path, capsys):
+    """Polars' Int128: it says so in the schema that it adds."""
+    write(tmp_path / "d/a.parquet", **A)
+    write(tmp_path / "d/b.parquet", **B, x=pa.array([1] * 4, pa.uint64()))
+    path = tmp_path / "d/b.parquet"
+    schema = pq.read_metadata(path).metadata[b"ARROW:schema"]
+    bits = [n.to_bytes(4, "little") for n in (64, 128)]
+    wide = base64.b64encode(base64.b64decode(schema).replace(*bits))
+    assert len(wide) == len(schema)
+    path.write_bytes(path.read_bytes().replace(schema, wide))
+    line = refused(tmp_path / "d", capsys, "--time=t")
+    assert "d/b.parquet: not readable as Parquet: Integers with more than 64" in line
+
+
 @pytest.mark.parametrize("column", ["s", "i"])
 def test_a_folder_names_ids_as_they_are_written(tmp_path, column):
     """Unless the file has them too."""
@@ -201,9 +217,18 @@ def test_folders_that_name_nothing_or_a_time(tmp_path, capsys):
 
 
 def test_files_beside_the_parts_are_left_alone(tmp_path, monkeypatch):
+    """They may be such as may not be read."""
     write(tmp_path / "d/a.parquet", **A)
-    (tmp_path / "d/.b.parquet.crc").write_bytes(b"checksum")
-    (tmp_path / "d/_SUCCESS").touch()
+    side = [tmp_path / "d" / name for name in (".b.parquet.crc", "_SUCCESS")]
+    for path in side:
+        path.write_bytes(b"checksum")
+    opened = Path.open
+
+    def only_parts(path, *args, **options):
+        assert path not in side
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", only_parts)
     _, _, data = prepared(tmp_path / "d", tmp_path / "out", "--time=t")
     assert [source["file"] for source in data.stats["sources"]] == ["d/a.parquet"]
 

@@ -123,7 +123,7 @@ def _what_failed(error: OSError, path: Path, partial: Path) -> str:
     """Names the file that failed, unless it is one of those that become ``path``."""
     why = os.strerror(error.errno) if error.errno else str(error)
     named = Path(os.fsdecode(error.filename)) if error.filename else partial
-    if named == partial or partial in named.parents:
+    if partial in (named, *named.parents) or named in partial.parents:
         return f"{path}: cannot be written: {why}"
     return f"{named}: {why}"
 

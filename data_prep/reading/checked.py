@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,19 @@ class ColumnSource(NamedTuple):
         return UserError(f"{self.path}: column {self.column!r}: {problem}")
 
 
+def compute(
+    function: str, *values: object, options: pc.FunctionOptions | None = None
+) -> Any:
+    """Calls a function of pyarrow's by its name, which no type checker can know."""
+    return pc.call_function(function, list(values), options)
+
+
+def matches(texts: pa.Array, pattern: str) -> pa.Array:
+    """Marks the texts in which an RE2 pattern is found, [rows] bool; null for nulls."""
+    options = pc.MatchSubstringOptions(pattern)
+    return compute("match_substring_regex", texts, options=options)
+
+
 def nulls(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Marks nulls and what is no number, [rows] bool."""
     return np.asarray(column.is_null(nan_is_null=True))
@@ -48,10 +61,10 @@ def nulls(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def empty_texts(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Marks the text that stands for nothing, blanks and nulls, [rows] bool."""
-    known = pc.call_function("is_in", [texts], pc.SetLookupOptions(pa.array(NULLS)))
-    bare = pc.call_function("utf8_trim_whitespace", [texts])
-    blank = pc.call_function("equal", [bare, pa.scalar("")])
-    marked = pc.call_function("or_kleene", [known, blank])
+    known = compute("is_in", texts, options=pc.SetLookupOptions(pa.array(NULLS)))
+    bare = compute("utf8_trim_whitespace", texts)
+    blank = compute("equal", bare, pa.scalar(""))
+    marked = compute("or_kleene", known, blank)
     return np.asarray(pc.fill_null(marked, True))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +109,9 @@ def to_clicks(
 
 
 def _leave_out(
-    rows: ReadRows, columns: Iterable[tuple[str, Checked | None]], bad: BadRows
+    rows: ReadRows,
+    columns: Iterable[tuple[str | None, Checked[Any] | None]],
+    bad: BadRows,
 ) -> np.ndarray | None:
     """Marks the rows without a fault, [rows] bool; None where that is all of them."""
     faults = list(rows.faults)
@@ -124,7 +126,7 @@ def _leave_out(
 
 
 def _fault(
-    rows: ReadRows, name: str, marked: np.ndarray, problem: Callable[[int], str]
+    rows: ReadRows, name: str | None, marked: np.ndarray, problem: Callable[[int], str]
 ) -> Fault:
     indices = np.flatnonzero(marked)
     return Fault(

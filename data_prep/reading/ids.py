@@ -10,7 +10,9 @@ from data_prep.reading.checked import (
     ColumnSource,
     Marked,
     always,
+    compute,
     empty_texts,
+    matches,
     nulls,
 )
 from tron_jax.errors import UserError
@@ -86,11 +88,11 @@ def _whole_numbers(
     wide = numbers.type.precision > 38
     kind, most = (pa.decimal256, 76) if wide else (pa.decimal128, 38)
     decimals = numbers.cast(kind(most, numbers.type.scale))
-    floor = pc.call_function("floor", [decimals])
-    whole = pc.call_function("equal", [floor, decimals])
-    broken = np.asarray(pc.fill_null(pc.invert(whole), False))
+    floor = compute("floor", decimals)
+    whole = compute("equal", floor, decimals)
+    broken = np.asarray(pc.fill_null(compute("invert", whole), False))
     faults.append((broken, lambda row: f"{decimals[row].as_py()}: {_WHOLE}"))
-    kept = pc.if_else(whole, decimals, pa.scalar(None, decimals.type))
+    kept = compute("if_else", whole, decimals, pa.scalar(None, decimals.type))
     try:
         return kept.cast(kind(most, 0)), faults
     except pa.ArrowInvalid as error:  # of a negative scale
@@ -164,10 +166,8 @@ def _texts_of_bytes(values: pa.Array, source: ColumnSource) -> pa.Array:
     """Reads bytes as UTF-8, unless the column holds any that are no text."""
     found = [_decoded(value) for value in values.to_pylist()]
     texts = pa.array(found, pa.string())
-    odd = pc.call_function(
-        "match_substring_regex", [texts], pc.MatchSubstringOptions(_CONTROL)
-    )
-    if texts.null_count != values.null_count or pc.any(odd).as_py():
+    odd = matches(texts, _CONTROL)
+    if texts.null_count != values.null_count or compute("any", odd).as_py():
         what = f"{values.type} of bytes that are no text cannot be an id"
         raise source.error(f"{what}; write them as text, such as hexadecimal digits")
     return texts
@@ -200,7 +200,7 @@ def _uuids(values: pa.Array) -> pa.Array:
     ends = pa.array(36 * np.arange(len(values) + 1, dtype=np.int32))
     buffers = [None, ends.buffers()[1], pa.py_buffer(written.tobytes())]
     texts = pa.Array.from_buffers(pa.string(), len(values), buffers)
-    return pc.if_else(values.is_valid(), texts, pa.scalar(None, pa.string()))
+    return compute("if_else", values.is_valid(), texts, pa.scalar(None, pa.string()))
 
 
 def _is_string(kind: pa.DataType) -> bool:

@@ -17,6 +17,8 @@ from data_prep.reading.checked import (
     ColumnSource,
     Marked,
     always,
+    compute,
+    matches,
     nulls,
     shown,
 )
@@ -115,13 +117,11 @@ def _of_number_texts(
     large = np.abs(floats) >= EXACT
     if not large.any():
         return Checked(_of_floats(floats), faults)
-    matched = pc.call_function(
-        "match_substring_regex", [texts], pc.MatchSubstringOptions(_INTEGER)
-    )
+    matched = matches(texts, _INTEGER)
     spelled = np.asarray(pc.fill_null(matched, False)) | bad
     if spelled.all():
-        digits = pc.if_else(pa.array(bad), pa.scalar("0", texts.type), texts)
-        plain = pc.call_function("utf8_ltrim", [digits], pc.TrimOptions("+"))
+        digits = compute("if_else", pa.array(bad), pa.scalar("0", texts.type), texts)
+        plain = compute("utf8_ltrim", digits, options=pc.TrimOptions("+"))
         try:
             return Checked(OrderValues(plain.cast(pa.int64()).to_numpy()), faults)
         except pa.ArrowInvalid:

@@ -1,6 +1,7 @@
 """Parquet with any columns: a file, or a folder of files, partitioned or not."""
 
 import hashlib
+import os
 import urllib.parse
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -211,9 +212,10 @@ def _partition(root: Path, path: Path) -> dict[str, str | None]:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    if isinstance(error, OSError) and error.strerror:
-        return UserError(f"{path}: cannot be read: {error.strerror}")
+    if isinstance(error, OSError) and error.errno:
+        return UserError(f"{path}: cannot be read: {os.strerror(error.errno)}")
     why = (str(error) or type(error).__name__).splitlines()[0]
+    why = why.rpartition("Is this a 'parquet' file?: ")[2]
     return UserError(f"{path}: not readable as Parquet: {why}")
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows, Fault
+from data_prep.reading.checked import compute
 from data_prep.reading.click_log import Kinds, ReadSizes, WiderKindsError
 from data_prep.reading.recognise import recognise
 from data_prep.reading.text_files import Block, TextFile
@@ -144,8 +144,8 @@ def are_plain(ids: pa.Array | pa.ChunkedArray) -> bool:
     """Whether ``read_id`` would take all ids as they are."""
     if not pa.types.is_string(ids.type):
         return True
-    bare = pc.call_function("utf8_trim_whitespace", [ids])
-    shortest = pc.min(pc.call_function("binary_length", [ids])).as_py()
+    bare = compute("utf8_trim_whitespace", ids)
+    shortest = compute("min", compute("binary_length", ids)).as_py()
     return shortest != 0 and bare.equals(ids)
 
 

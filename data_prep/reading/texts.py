@@ -5,17 +5,18 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.reading.checked import NULLS, empty_texts
+from data_prep.reading.checked import NULLS, compute, empty_texts, matches
 
 # What text that is a time may be: numbers, or times with or without a zone.
 TIME_TYPES = (pa.float64(), pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))
 
 _CHUNK = 1024  # texts that are tried together, before they are tried one by one
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_STAMP = (
-    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-    r"([ T]([01][0-9]|2[0-3])(:?[0-5][0-9](:?[0-5][0-9](\.[0-9]{1,9})?)?)?)?"
+_DAY = (  # but for 29 February, which not every year has
+    r"((0[13578]|1[02])-31|(0[13-9]|1[0-2])-(29|30)|(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+    r"|02-29)"
 )
+_CLOCK = r"([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?"
 _ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
 
 
@@ -50,9 +51,9 @@ def plain_texts(column: pa.ChunkedArray) -> pa.Array:
     except pa.ArrowInvalid:
         plain = [v and v.decode("utf-8", "replace") for v in values.to_pylist()]
         texts = pa.array(plain, pa.large_string())
-    bare = pc.call_function("utf8_trim_whitespace", [texts])
+    bare = compute("utf8_trim_whitespace", texts)
     empty = pa.array(empty_texts(bare))
-    return pc.if_else(empty, pa.scalar(None, bare.type), bare)
+    return compute("if_else", empty, pa.scalar(None, bare.type), bare)
 
 
 def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
@@ -65,10 +66,8 @@ def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
         return texts.cast(to)
     except pa.ArrowInvalid:
         pass
-    like = pc.call_function(
-        "match_substring_regex", [texts], pc.MatchSubstringOptions(_looks(to))
-    )
-    likely = pc.if_else(like, texts, pa.scalar(None, texts.type))
+    like = matches(texts, _looks(to))
+    likely = compute("if_else", like, texts, pa.scalar(None, texts.type))
     parsed = pa.chunked_array(
         [
             _cast_each(likely.slice(at, _CHUNK), to)
@@ -76,19 +75,19 @@ def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
         ],
         to,
     ).combine_chunks()
-    others = texts.filter(pc.fill_null(pc.invert(like), False)).unique()
+    others = texts.filter(pc.fill_null(compute("invert", like), False)).unique()
     good = pa.array([v for v in others if _parses(v, to)], texts.type)
     if not len(good):
         return parsed
-    at = pc.call_function("index_in", [texts], pc.SetLookupOptions(good))
-    return pc.coalesce(parsed, good.cast(to).take(at))
+    at = compute("index_in", texts, options=pc.SetLookupOptions(good))
+    return compute("coalesce", parsed, good.cast(to).take(at))
 
 
 def _looks(to: pa.DataType) -> str:
     """How most texts look that can be read as the type."""
     if not pa.types.is_timestamp(to):
         return _NUMBER
-    return f"{_STAMP}{_ZONE if to.tz else ''}$"
+    return f"^[0-9]{{4}}-{_DAY}([ T]{_CLOCK})?{_ZONE if to.tz else ''}$"
 
 
 def _cast_each(texts: pa.Array, to: pa.DataType) -> pa.Array:

@@ -35,7 +35,9 @@ def silence(stream: TextIO | None) -> None:
 
     It would be tried again, and fail, when the process ends.
     """
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    if stream is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
