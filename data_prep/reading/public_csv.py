@@ -43,7 +43,7 @@ class DigineticaLog(PublicLog):
     def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
         types = {"sessionid": id_type, "itemid": id_type}
         types |= {"timeframe": pa.int64(), "eventdate": pa.date32()}
-        return parse_csv_lines(data, self._columns, ";", types)
+        return _parse(data, self._columns, ";", types)
 
     def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
         days = table["eventdate"].cast(pa.int32()).to_numpy().astype(np.int64)
@@ -89,7 +89,7 @@ class YoochooseLog(PublicLog):
 
     def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
         types = {"session": id_type, "item": id_type, "time": TIME}
-        return parse_csv_lines(data, self._columns, ",", types)
+        return _parse(data, self._columns, ",", types)
 
     def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
         times = table["time"].cast(pa.int64()).to_numpy()
@@ -108,6 +108,15 @@ class YoochooseLog(PublicLog):
             moment = moment.replace(tzinfo=datetime.UTC)
         microseconds = check_time((moment - _EPOCH) // _MICROSECOND)
         return [(read_id(session), read_id(item), microseconds)]
+
+
+def _parse(
+    data: bytes, columns: list[str], delimiter: str, types: dict[str, pa.DataType]
+) -> pa.Table:
+    """Reads whole lines at once, but for such as 0x10, which pyarrow takes for 16."""
+    if b"0x" in data or b"0X" in data:
+        raise pa.ArrowInvalid("hexadecimal digits, perhaps")
+    return parse_csv_lines(data, columns, delimiter, types)
 
 
 def _with_ids(
