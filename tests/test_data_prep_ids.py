@@ -220,3 +220,32 @@ def test_bytes_are_text_or_nothing(tmp_path, capsys, raw):
         assert status_of(tmp_path / "a.parquet", out, "--skip_bad_rows") == expected
     line = capsys.readouterr().err.splitlines()[-1]
     assert "column 's': binary of bytes that are no text cannot be an id" in line
+
+
+@pytest.mark.parametrize(
+    "odd", ['{"s": 9, "i": 1, "s": 8}', '{"i": 1, "s": 2, "i": 1}']
+)
+def test_a_field_that_is_there_twice_is_refused(tmp_path, capsys, odd):
+    lines = [json.dumps({"s": n // 2, "i": n % 2}) for n in range(8)]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, odd]))
+    assert status_of(tmp_path / "a.jsonl", tmp_path / "out") == 1
+    assert "row 9: not JSON" not in (line := capsys.readouterr().err)
+    assert "row 9: field " in line
+
+
+@pytest.mark.parametrize("column", [0, 1])
+@pytest.mark.parametrize("name", FORMATS)
+def test_text_that_looks_like_a_float_is_warned_of(tmp_path, capsys, name, column):
+    """As pandas writes a CSV of ids that once stood beside missing ones."""
+    log = write_log(tmp_path / f"a.{name}", log_of(["8", "12.0"] * 4, column))
+    found = sessions_of(log, tmp_path / "out", "--time=t")
+    assert ids_of(found, column) == {"8", "12.0"}
+    warning = (
+        f"warning: column {'si'[column]!r}: '12.0' is text, and another id than 12"
+    )
+    assert capsys.readouterr().err.count(warning) == 1
+    plain = write_log(
+        tmp_path / f"b.{name}", log_of(["8", "1.0.0", "v1.0"] * 4, column)
+    )
+    assert sessions_of(plain, tmp_path / "plain", "--time=t")
+    assert "is text" not in capsys.readouterr().err

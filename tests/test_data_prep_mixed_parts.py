@@ -243,3 +243,33 @@ def test_uuids_are_in_their_usual_form(tmp_path, kind):
     train, _, _ = prepared(tmp_path / "a.parquet", tmp_path / "out", "--time=t")
     one, other = str(raw[0]), str(raw[2])
     assert train == [(one, [one, one]), (other, [other, other])]
+
+
+def test_a_part_without_rows_may_lack_everything(tmp_path, capsys):
+    write(tmp_path / "d/a.parquet", x=pa.nulls(0))
+    write(tmp_path / "d/b.parquet", **A)
+    train, _, _ = prepared(tmp_path / "d", tmp_path / "made", "--time=t")
+    assert sorted(train) == WHOLE[:2]
+    capsys.readouterr()
+    write(tmp_path / "e/a.parquet", x=pa.nulls(0))
+    write(tmp_path / "e/b.parquet", x=pa.nulls(0))
+    assert "e: no rows in any of 2" in refused(tmp_path / "e", capsys, "--time=t")
+    line = refused(tmp_path / "e/a.parquet", capsys, "--time=t")
+    assert "no column 's' (--session); it has x" in line
+
+
+def test_times_that_nanoseconds_do_not_hold(tmp_path, capsys):
+    """Spark's INT96 and others, of which 9999-12-31 stands for never."""
+    never = 253_402_214_400
+    for name, options in (("a", {"use_deprecated_int96_timestamps": True}), ("b", {})):
+        times = pa.array([T * 10**6, never * 10**6] * 2, pa.timestamp("us"))
+        pq.write_table(pa.table(A | {"t": times}), tmp_path / name, **options)
+        log = (tmp_path / name).rename(tmp_path / f"{name}.parquet")
+        _, _, data = prepared(log, tmp_path / f"out {name}", "--time=t", "--order=t")
+        assert data.train.start_time[0].as_py().timestamp() == T
+    capsys.readouterr()
+    late = pa.array([T, 10**14, T, T], pa.timestamp("s"))
+    write(tmp_path / "c.parquet", **A | {"t": late})
+    line = refused(tmp_path / "c.parquet", capsys, "--time=t")
+    assert "row 2, column 't': " in line
+    assert "after the year 9999" in line

@@ -1,4 +1,4 @@
-"""Malformed rows: refused, or left out and counted."""
+"""Malformed rows: refused, or left out and counted; and what else is odd in rows."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +35,7 @@ class BadRows:
         """Forgets what was counted, as where a log is read again."""
         self._count = 0
         self._first: list[str] = []
+        self._remarks: dict[str, str] = {}
 
     def add(self, path: Path, faults: Sequence[Fault]) -> None:
         """Counts the rows of a file with faults, or raises, if none is to be left out.
@@ -53,8 +54,14 @@ class BadRows:
         self._first += [_name(path, int(row), faults) for row in shown]
         self._count += len(rows)
 
+    def remark(self, about: str, remark: str) -> None:
+        """Keeps the first remark about something, such as a column."""
+        self._remarks.setdefault(about, remark)
+
     def warn(self) -> None:
-        """Warns of the rows that were left out, if there are any."""
+        """Warns of the rows that were left out, if there are any, and of the rest."""
+        for about, remark in self._remarks.items():
+            warn(f"{about}: {remark}")
         if self._count:
             rows = "row" if self._count == 1 else "rows"
             more = "; …" if self._count > len(self._first) else ""

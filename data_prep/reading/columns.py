@@ -11,7 +11,7 @@ from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows, Fault
 from data_prep.reading.checked import Checked, ColumnSource
 from data_prep.reading.click_log import Kinds, WiderKindsError
-from data_prep.reading.ids import read_ids
+from data_prep.reading.ids import looks_like_float, read_ids
 from data_prep.reading.orders import OrderValues, read_order
 from data_prep.reading.times import read_times
 from tron_jax.errors import UserError
@@ -99,6 +99,9 @@ def to_clicks(
     if good is not None and not good.any():
         return None
     _require(kinds, session.values, item.values)
+    for name, ids in ((columns.session, session), (columns.item, item)):
+        if (example := looks_like_float(ids.values)) is not None:
+            bad.remark(*_remark_about(name, example))
     batch = ClickBatch(
         session.values,
         item.values,
@@ -106,6 +109,12 @@ def to_clicks(
         None if order is None else _kept_order(order.values, kinds),
     )
     return batch if good is None else _only(batch, good)
+
+
+def _remark_about(name: str, example: str) -> tuple[str, str]:
+    """What may surprise: a float that once stood beside missing ids, as text."""
+    means = f"{example!r} is text, and another id than {example.partition('.')[0]}"
+    return f"column {name!r}", f"{means}; write whole numbers without a fraction"
 
 
 def _leave_out(

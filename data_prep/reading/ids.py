@@ -59,6 +59,17 @@ def is_text(kind: pa.DataType) -> bool:
     return not (_is_number(kind) or pa.types.is_null(kind))
 
 
+def looks_like_float(ids: pa.Array) -> str | None:
+    """Returns an id that is text such as 12.0, which is no 12, if there is any."""
+    if not pa.types.is_dictionary(ids.type):
+        return None
+    ending = pc.MatchSubstringOptions(".0")
+    texts = ids.dictionary
+    texts = texts.filter(compute("ends_with", texts, options=ending))
+    found = texts.filter(matches(texts, r"^-?[0-9]+\.0+$"))
+    return found[0].as_py() if len(found) else None
+
+
 def _is_number(kind: pa.DataType) -> bool:
     of = pa.types
     return of.is_integer(kind) or of.is_floating(kind) or of.is_decimal(kind)

@@ -5,6 +5,7 @@ text, with whole numbers as their digits. Some 200,000 lines a second.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def read_each(
       names: of the fields.
       ids: those of them whose whole numbers are ids, floats too where they are exact.
     """
+    quoted = [json.dumps(name).encode() for name in names]
     problems: list[tuple[int, str]] = []
     kept: list[int] = []
     columns: list[list[Any]] = [[] for _ in names]
@@ -57,6 +59,8 @@ def read_each(
     for index, line in enumerate(lines):
         try:
             row = parse_line(line)
+            if any(line.count(name) > 1 for name in quoted):
+                json.loads(line, object_pairs_hook=_refuse_twice)
             values = [
                 _checked(name, row.get(name), check)
                 for name, check in zip(names, checks, strict=True)
@@ -73,6 +77,14 @@ def read_each(
     bad = numbers[np.array([index for index, _ in problems], np.int64)]
     fault = Fault(bad, lambda n: problems[n][1])
     return ReadRows(path, table, numbers[np.array(kept, np.int64)], [fault])
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    """Refuses an object that names a field twice, of which either could be meant."""
+    counts = Counter(name for name, _ in pairs)
+    for name, count in counts.items():
+        if count > 1:
+            raise ValueError(f"field {name!r} is there {count} times")
 
 
 def _checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:

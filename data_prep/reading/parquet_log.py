@@ -3,7 +3,7 @@
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +49,11 @@ class ParquetLog:
         """Opens a file or a folder and reads the schemas."""
         self.path, self._columns = path, columns
         self._batch_rows = sizes.parquet_rows
-        self._parts = [_open_part(path, file, columns) for file in _files(path)]
+        files = _files(path)
+        opened = (_open_part(path, file, columns, len(files) == 1) for file in files)
+        self._parts = [part for part in opened if part is not None]
+        if not self._parts:
+            raise UserError(f"{path}: no rows in any of {len(files)} Parquet files")
         _require_one_order(self._parts, columns)
         self.kinds = Kinds()
         for part in self._parts:
@@ -60,8 +64,8 @@ class ParquetLog:
             self.id_bytes = self._mean_id_bytes()
 
     def _mean_id_bytes(self) -> int:
-        part = next((part for part in self._parts if part.rows), self._parts[0])
-        head = _head(_open(part.path), part, [self._columns.session])
+        part = self._parts[0]
+        head = _head(_open(part.path), part, self._columns.session)
         return head.nbytes // max(1, len(head)) + 1
 
     def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
@@ -133,20 +137,30 @@ def _files(path: Path) -> list[Path]:
 
 
 def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
+    # As nanoseconds, which would be the default, Spark's INT96 ends in 2262 and wraps.
+    spark = pyarrow.dataset.ParquetReadOptions(coerce_int96_timestamp_unit="us")
+    parquet = pyarrow.dataset.ParquetFileFormat(read_options=spark)
     try:
-        return pyarrow.dataset.dataset(path, format="parquet", partitioning=None)
+        return pyarrow.dataset.dataset(path, format=parquet, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 
 
-def _open_part(root: Path, path: Path, columns: LogColumns) -> Part:
-    """Reads the schema of a part, and the first rows where they matter."""
+def _open_part(root: Path, path: Path, columns: LogColumns, alone: bool) -> Part | None:
+    """Reads the schema of a part, and the first rows where they matter.
+
+    Returns None for a part without rows, unless it is ``alone``: its columns, which it
+    may lack, say nothing.
+    """
     data = _open(path)
     in_file = data.schema.names
     partition = {k: v for k, v in _partition(root, path).items() if k not in in_file}
-    columns.find(path, [*in_file, *partition])
     try:
-        part = Part(path, data.count_rows(), partition, {}, Kinds(), None)
+        rows = data.count_rows()
+        if not (rows or alone):
+            return None
+        columns.find(path, [*in_file, *partition])
+        part = Part(path, rows, partition, {}, Kinds(), None)
         judged = {columns.time: TIME_TYPES, columns.order: ORDER_TYPES}
         judged |= {columns.time: TIME_TYPES}  # where it orders as well
         text_types = {
@@ -178,15 +192,22 @@ def _judge(
     data: pyarrow.dataset.Dataset,
     part: Part,
     name: str,
-    types: tuple[pa.DataType, ...],
+    types: Sequence[pa.DataType],
 ) -> pa.DataType:
-    texts = plain_texts(_head(data, part, [name])[name])
+    texts = plain_texts(_head(data, part, name))
     return likeliest_type([text for text in texts.to_pylist() if text], types)
 
 
-def _head(data: pyarrow.dataset.Dataset, part: Part, names: list[str]) -> pa.Table:
-    inside = [name for name in names if name not in part.partition]
-    return _completed(data.head(_HEAD, columns=inside), part)
+def _head(data: pyarrow.dataset.Dataset, part: Part, name: str) -> pa.ChunkedArray:
+    """Reads some of the first values of a column, and on where they are all null."""
+    if name in part.partition:
+        return pa.chunked_array([[part.partition[name]]], pa.string())
+    table = data.schema.empty_table()
+    for batch in data.to_batches(columns=[name], batch_size=_HEAD, use_threads=False):
+        table = pa.Table.from_batches([batch])
+        if table[name].null_count < len(table):
+            break
+    return _completed(table, part)[name]
 
 
 def _require_one_order(parts: list[Part], columns: LogColumns) -> None:
