@@ -62,8 +62,7 @@ def rows_of(bad, share, size=1200):
     return [bad(*row) if n % share == 1 else row for n, row in enumerate(rows)]
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=["whole", "blocks"])
-@pytest.mark.parametrize("share", [2, 20])
+@pytest.mark.parametrize(("sizes", "share"), [*zip(SIZES, (2, 20), strict=True)])
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.parametrize("name", FORMATS)
 def test_bad_values(tmp_path, capsys, reads, name, case, share, sizes):
@@ -87,8 +86,7 @@ def test_bad_values(tmp_path, capsys, reads, name, case, share, sizes):
     assert counted["read"] <= 2 * 1200 + 200  # of blocks, headers and last lines
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=["whole", "blocks"])
-@pytest.mark.parametrize("share", [2, 20])
+@pytest.mark.parametrize(("sizes", "share"), [*zip(SIZES, (2, 20), strict=True)])
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [(name, w) for name, some in WRONG.items() for w in some],

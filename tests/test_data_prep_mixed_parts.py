@@ -96,7 +96,10 @@ TIME_KINDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kinds", [*itertools.permutations(TIME_KINDS, 2)], ids=str)
+RING = [*itertools.pairwise([*TIME_KINDS, TIME_KINDS[0]])]
+
+
+@pytest.mark.parametrize("kinds", [*RING, *(pair[::-1] for pair in RING)], ids=str)
 def test_times_of_each_part_are_of_its_own_type(tmp_path, kinds):
     for name, part, kind in zip("ab", (A, B), kinds, strict=True):
         later = [t + 86_400 * (name == "b") for t in part["t"]]
