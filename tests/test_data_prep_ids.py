@@ -32,8 +32,7 @@ def ids_of(sessions, column):
     return items if column else {session for session, _ in sessions}
 
 
-@SIZES
-@pytest.mark.parametrize("at", [0, 60])
+@pytest.mark.parametrize(("sizes", "at"), [(LOG_SIZES, 0), (SMALL, 60)])
 @pytest.mark.parametrize("column", [0, 1])
 @pytest.mark.parametrize("empty", ["", "  ", "NULL", "nan", None])
 @pytest.mark.parametrize("name", FORMATS)
