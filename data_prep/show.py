@@ -62,7 +62,11 @@ def main(values: flags.FlagValues) -> None:
     names = [name for name in TABLE_1 if name in data.stats.get("name", "").split()]
     say(f"{data.path}: {data.stats.get('name', 'unnamed')}")
     print_counts(data.stats, names[0] if names else None)
-    _print_making(data.stats)
+    try:
+        _print_making(data.stats)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = "filters, split, sources or made are not as FORMAT.md has them"
+        raise UserError(f"{data.path / 'stats.json'}: {what}") from error
     checked = check_hashes(data, catalogue) if values.check else 0
     drawn = _histograms(data, catalogue)
     for histogram in drawn:

@@ -164,6 +164,12 @@ def test_unknown_format(capsys, logs):
     assert ".parquet" in line
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
+def test_what_cannot_be_read_twice(capsys, logs, name):
+    os.mkfifo(logs / name)
+    assert "a pipe or a device" in refused_log(capsys, logs, name, None)
+
+
 def test_too_little_is_left(capsys, logs):
     def flags(name):
         return [f"--train={logs / name}", f"--out={logs.parent / 'out'}", "--item=item"]
@@ -185,7 +191,8 @@ def test_bad_flags(capsys, logs):
     both = line(f"--test={logs}/good.csv", "--test_days=1", "--time=time")
     assert "--test and --test_days" in both
     assert "--test_days needs --time" in line("--test_days=1")
-    assert "--test_days=-1" in line("--test_days=-1", "--time=time")
+    for days in ("-1", "0", "nan", "inf", "1e300"):
+        assert "--test_days=" in line(f"--test_days={days}", "--time=time")
     assert "min_item_suport" in line("--min_item_suport=1")
     assert "min_item_support=x" in line("--min_item_support=x")
     assert "min_session_length=1" in line("--min_session_length=1")

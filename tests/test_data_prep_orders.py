@@ -78,7 +78,7 @@ def test_every_order_in_every_format(tmp_path, name, case, quoted, sizes):
 
 KINDS = [
     pa.int8(), pa.uint32(), pa.int64(), pa.float32(), pa.float64(),
-    pa.decimal128(38, 0), pa.decimal128(38, 9), pa.string(),
+    pa.decimal128(38, 0), pa.decimal128(38, 9), pa.decimal128(20, 0), pa.string(),
     pa.dictionary(pa.int32(), pa.string()),
 ]  # fmt: skip
 
@@ -155,3 +155,28 @@ def test_whole_numbers_too_long_to_compare_are_refused(tmp_path, capsys):
     log = write_log(tmp_path / "a.jsonl", rows)
     assert status_of(log, tmp_path / "out", "--order=p") == 1
     assert "has too many digits to order by" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_narrow_decimals_with_and_without_nulls(tmp_path, capsys, null):
+    numbers = ["3.5", "1.25", "2"] + [None] * null
+    order = pa.array([n and decimal.Decimal(n) for n in numbers], pa.decimal128(7, 2))
+    table = pa.table({"s": [1] * len(order), "i": range(1, len(order) + 1), "p": order})
+    pq.write_table(table, tmp_path / "a.parquet")
+    args = ("--order=p", "--skip_bad_rows")
+    assert sessions_of(tmp_path / "a.parquet", tmp_path / "out", *args) == [
+        (1, [2, 3, 1])
+    ]
+
+
+@SIZES
+def test_a_number_among_dates_is_malformed_whatever_its_block(tmp_path, capsys, sizes):
+    stamps = [f"2014-04-07T10:51:{n % 60:02}Z" for n in range(120)]
+    for at in (*range(0, 30, 3), *range(60, 90)):
+        stamps[at] = 1_700_000_000.5
+    rows = [(n // 2, n % 2, stamp) for n, stamp in enumerate(stamps)]
+    log = write_log(tmp_path / "a.jsonl", rows, names=("s", "i", "p"))
+    for flag in ("--order=p", "--time=p"):
+        args = (flag, "--skip_bad_rows")
+        sessions_of(log, tmp_path / flag, *args, sizes=sizes)
+        assert "warning: 40 malformed rows left out" in capsys.readouterr().err

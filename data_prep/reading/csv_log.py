@@ -11,7 +11,7 @@ import pyarrow.csv
 
 from data_prep.reading import text_log
 from data_prep.reading.bad_rows import Fault
-from data_prep.reading.checked import NULLS
+from data_prep.reading.checked import NULLS, shown
 from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import LogColumns, ReadRows
 from data_prep.reading.orders import ORDER_TYPES, are_exact
@@ -93,7 +93,7 @@ class CsvLog(text_log.TableLog):
             found = (
                 f"{row.expected_columns} columns expected, {row.actual_columns} found"
             )
-            odd.append((row.number - 1, f": {found}: {row.text[:80]}"))
+            odd.append((row.number - 1, f": {found}: {shown(row.text)}"))
             return "skip"
 
         types = dict.fromkeys(self._text_types, pa.binary()) | {

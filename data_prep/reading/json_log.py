@@ -43,7 +43,7 @@ class JsonLog(text_log.TableLog):
         self._types = {name: _type_of_most(values[name]) for name in needed}
         self.id_bytes = text_log.mean_id_bytes(values[columns.session])
         self.kinds = Kinds(
-            *(pa.types.is_string(self._types[name]) for name in columns[:2])
+            *(any(isinstance(v, str) for v in values[name]) for name in columns[:2])
         )
         if columns.time is not None and self._types[columns.time] == pa.int64():
             self._types[columns.time] = pa.float64()  # which hold all times alike
@@ -64,9 +64,13 @@ class JsonLog(text_log.TableLog):
     def _read_each(self, lines: Sequence[bytes], numbers: np.ndarray) -> ReadRows:
         names = list(self._types)
         rows = read_each(self.path, lines, numbers, names, self._columns[:2])
+        # Where times are text, numbers are none, whatever else is in their block.
+        dates = [n for n, t in self._text_types.items() if pa.types.is_timestamp(t)]
+        types = dict(zip(names, rows.table.schema.types, strict=True))
+        types |= dict.fromkeys(dates, pa.string())
         if len(rows.table):
-            self._types = dict(zip(names, rows.table.schema.types, strict=True))
-        return rows
+            self._types = types
+        return rows._replace(table=rows.table.cast(pa.schema(list(types.items()))))
 
 
 def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:

@@ -155,7 +155,7 @@ def _of_moments(times: pa.Array) -> OrderValues:
 
 def _of_numbers(numbers: pa.Array, faults: list[Marked]) -> Checked[OrderValues]:
     """Takes integers and decimals."""
-    plain = pc.fill_null(numbers, pa.scalar(0).cast(numbers.type))
+    plain = pc.fill_null(numbers, pa.scalar(0, numbers.type))
     try:
         return Checked(OrderValues(plain.cast(pa.int64()).to_numpy()), faults)
     except pa.ArrowInvalid:

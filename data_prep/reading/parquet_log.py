@@ -124,8 +124,11 @@ class ParquetLog:
 
 def _files(path: Path) -> list[Path]:
     """Lists the parts of a log in raw order; what begins with . or _ is none."""
-    if not path.is_dir():
+    if path.is_file():
         return [path]
+    if not path.is_dir():
+        what = "a pipe or a device, which cannot be read twice"
+        raise UserError(f"{path}: {what}; expected a file or a folder")
     try:
         # With a schema given, it looks into no file.
         data = pyarrow.dataset.dataset(path, pa.schema([]), format="parquet")
