@@ -57,7 +57,7 @@ def as_kind(values, kind):
         return pa.array(values).cast(kind)
     if pa.types.is_dictionary(kind):
         return pa.array([str(v) for v in values]).dictionary_encode()
-    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+    if not pa.types.is_primitive(kind):
         return pa.array([str(v) for v in values]).cast(kind)
     return pa.array(values).cast(kind)
 
@@ -65,7 +65,7 @@ def as_kind(values, kind):
 ID_KINDS = [
     pa.int8(), pa.uint16(), pa.int32(), pa.int64(), pa.uint64(), pa.float32(),
     pa.float64(), pa.decimal128(38, 9), pa.decimal128(38, 0), pa.string(),
-    pa.large_string(), pa.string_view(), pa.binary(),
+    pa.large_string(), pa.binary(), pa.large_binary(),
     pa.dictionary(pa.int32(), pa.string()),
 ]  # fmt: skip
 
@@ -204,6 +204,14 @@ def test_a_folder_names_ids_as_they_are_written(tmp_path, column):
     found = {s if column == "s" else i for s, items in train for i in items}
     assert {"07", "007", "a b", "8"} <= {str(one) for one in found}
     assert "9" not in {str(one) for one in found}
+
+
+def test_a_folder_says_it_of_a_part_that_is_given_alone(tmp_path):
+    others = {k: v[:2] for k, v in A.items() if k != "s"}
+    write(tmp_path / "d/s=007/a.parquet", **others)
+    for log in (tmp_path / "d", tmp_path / "d/s=007", tmp_path / "d/s=007/a.parquet"):
+        train, _, _ = prepared(log, tmp_path / f"of.{log.name}", "--time=t")
+        assert train == [("007", [1, 2])]
 
 
 def test_folders_that_name_nothing_or_a_time(tmp_path, capsys):

@@ -50,7 +50,7 @@ class ParquetLog:
         self.path, self._columns = path, columns
         self._batch_rows = sizes.parquet_rows
         files = _files(path)
-        opened = (_open_part(path, file, columns, len(files) == 1) for file in files)
+        opened = (_open_part(file, columns, len(files) == 1) for file in files)
         self._parts = [part for part in opened if part is not None]
         if not self._parts:
             raise UserError(f"{path}: no rows in any of {len(files)} Parquet files")
@@ -157,7 +157,7 @@ def _open_part(root: Path, path: Path, columns: LogColumns, alone: bool) -> Part
     """
     data = _open(path)
     in_file = data.schema.names
-    partition = {k: v for k, v in _partition(root, path).items() if k not in in_file}
+    partition = {k: v for k, v in _partition(path).items() if k not in in_file}
     try:
         rows = data.count_rows()
         if not (rows or alone):
@@ -224,10 +224,10 @@ def _require_one_order(parts: list[Part], columns: LogColumns) -> None:
             raise ColumnSource(part.path, str(columns.order)).error(what)
 
 
-def _partition(root: Path, path: Path) -> dict[str, str | None]:
-    """Reads ``key=value`` off the names of the folders between a log and its part."""
+def _partition(path: Path) -> dict[str, str | None]:
+    """Reads ``key=value`` off the names of the folders that a part lies in."""
     found: dict[str, str | None] = {}
-    for folder in path.relative_to(root).parts[:-1]:
+    for folder in path.parts[:-1]:
         key, equals, value = folder.partition("=")
         if equals:
             value = urllib.parse.unquote(value)
