@@ -31,7 +31,8 @@ class Part(NamedTuple):
 
     partition: what the folders that it lies in say of all of its rows, as text, unless
     the file says it too; text_types: what text that is a time or an order stands for;
-    kinds: of its columns, as far as their types show.
+    kinds: of its columns, as far as their types show; ordered_by_time: whether the
+    order is one of times, None where nothing shows.
     """
 
     path: Path
@@ -149,8 +150,8 @@ def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
         raise _unreadable(path, error) from error
 
 
-def _open_part(root: Path, path: Path, columns: LogColumns, alone: bool) -> Part | None:
-    """Reads the schema of a part, and the first rows where they matter.
+def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
+    """Reads the schema of a part, and its first rows where a column is text.
 
     Returns None for a part without rows, unless it is ``alone``: its columns, which it
     may lack, say nothing.
@@ -158,30 +159,30 @@ def _open_part(root: Path, path: Path, columns: LogColumns, alone: bool) -> Part
     data = _open(path)
     in_file = data.schema.names
     partition = {k: v for k, v in _partition(path).items() if k not in in_file}
+    judged_as = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
     try:
         rows = data.count_rows()
         if not (rows or alone):
             return None
-        columns.find(path, [*in_file, *partition])
+        names = columns.find(path, [*in_file, *partition])
         part = Part(path, rows, partition, {}, Kinds(), None)
-        judged = {columns.time: TIME_TYPES, columns.order: ORDER_TYPES}
-        judged |= {columns.time: TIME_TYPES}  # where it orders as well
+        types = {name: _type_of(data.schema, part, name) for name in names}
         text_types = {
-            name: _judge(data, part, name, types)
-            for name, types in judged.items()
-            if name is not None and is_text(_type_of(data.schema, part, name))
+            name: _judge(data, part, name, judged_as[name])
+            for name in names
+            if name in judged_as and is_text(types[name])
         }
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
-    order = None
-    if columns.order is not None:
-        kind = text_types.get(columns.order, _type_of(data.schema, part, columns.order))
-        order = is_moment(kind) if part.rows and not pa.types.is_null(kind) else None
-    kinds = Kinds(
-        is_text_id(_type_of(data.schema, part, columns.session)),
-        is_text_id(_type_of(data.schema, part, columns.item)),
-    )
-    return part._replace(text_types=text_types, kinds=kinds, ordered_by_time=order)
+    kinds = Kinds(is_text_id(types[columns.session]), is_text_id(types[columns.item]))
+    by_time = None
+    if (
+        rows
+        and columns.order is not None
+        and not pa.types.is_null(types[columns.order])
+    ):
+        by_time = is_moment((types | text_types)[columns.order])
+    return part._replace(text_types=text_types, kinds=kinds, ordered_by_time=by_time)
 
 
 def _type_of(schema: pa.Schema, part: Part, name: str) -> pa.DataType:
