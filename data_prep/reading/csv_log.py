@@ -47,6 +47,8 @@ class CsvLog(text_log.TableLog):
         types_of_ids = {columns.session: _TEXT, columns.item: _TEXT}
         types = self._text_types | types_of_ids
         self._delimiter, self._types = delimiter, {name: types[name] for name in needed}
+        # A line that is surely sound: whatever makes another row of it is not.
+        self._plain = delimiter.join("0" * len(self._names))
 
     def _sample(self, text: str, delimiter: str) -> dict[str, list[str]]:
         """Returns the first values of each column."""
@@ -73,7 +75,7 @@ class CsvLog(text_log.TableLog):
         return table if order is None or are_exact(table[order]) else None
 
     def _read_each(self, lines: Sequence[bytes], numbers: np.ndarray) -> ReadRows:
-        for is_open in (self._is_open, self._makes_no_row):
+        for is_open in (self._is_open, self._makes_no_row, _needs_a_look):
             shut = [not is_open(line) for line in lines]
             kept = np.array(shut, bool)
             some = [line for line, good in zip(lines, shut, strict=True) if good]
@@ -118,17 +120,19 @@ class CsvLog(text_log.TableLog):
         """Whether a line ends within quotes, or another begins within it."""
         if not _needs_a_look(line):
             return False
+        if len(line) > csv.field_size_limit():
+            return self._makes_no_row(line)
         text = line.decode("utf-8", "replace").removesuffix("\r")
         try:
-            rows = list(csv.reader([text, text], delimiter=self._delimiter))
-        except csv.Error:  # Python sets a field a limit
-            return self._makes_no_row(line)
+            rows = list(csv.reader([text, self._plain], delimiter=self._delimiter))
+        except csv.Error:
+            return True
         return len(rows) != 2
 
     def _makes_no_row(self, line: bytes) -> bool:
         """Whether pyarrow thinks so, which Python may read otherwise."""
-        twice = [line, line]
-        return _needs_a_look(line) and not self._read_texts(twice, np.zeros(2, int))
+        both = [line, self._plain.encode()]
+        return _needs_a_look(line) and not self._read_texts(both, np.zeros(2, int))
 
 
 def _needs_a_look(line: bytes) -> bool:
