@@ -112,6 +112,25 @@ def test_times_of_each_part_are_of_its_own_type(tmp_path, kinds):
     assert data.test.start_time[0].as_py().timestamp() == T + 86_400
 
 
+def test_a_part_in_another_unit_is_not_passed_over(tmp_path, capsys):
+    """What is too late is refused, what is too early warned of; both name the part."""
+    milli = [1000 * t for t in B["t"]]
+    write(tmp_path / "d/a.parquet", **A)
+    write(tmp_path / "d/b.parquet", **B | {"t": milli})
+    line = refused(tmp_path / "d", capsys, "--time=t")
+    assert "b.parquet: row 1, column 't': " in line
+    assert "(milliseconds? --time_unit=ms)" in line
+    assert prepared(tmp_path / "d", tmp_path / "made", "--time=t", "--time_unit=ms")
+    warning = "a.parquet: column 't': 1700000000 is 1970-01-20 in milliseconds; in "
+    assert warning in capsys.readouterr().err
+    stamps = pa.array(A["t"], pa.timestamp("ms"))
+    write(tmp_path / "e.parquet", **A | {"t": stamps})
+    assert prepared(
+        tmp_path / "e.parquet", tmp_path / "e", "--time=t", "--time_unit=ms"
+    )
+    assert "in milliseconds" not in capsys.readouterr().err
+
+
 def test_ids_that_the_first_part_could_not_hold(tmp_path):
     write(tmp_path / "d/a.parquet", **A | {"i": pa.array([1, 2, 1, 2], pa.int32())})
     write(tmp_path / "d/b.parquet", **B | {"i": [1, 2, 3 * 10**9, 2]})

@@ -72,6 +72,23 @@ def test_a_folder_that_cannot_be_filled_stays_empty(tmp_path, monkeypatch, capsy
     assert list(out.iterdir()) == []
 
 
+def test_a_folder_that_somebody_else_fills_meanwhile_stays_his(
+    tmp_path, monkeypatch, capsys, log
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    batches = CsvLog.batches
+
+    def beaten(log, *args):
+        (out / "stats.json").write_text("his")
+        return batches(log, *args)
+
+    monkeypatch.setattr(CsvLog, "batches", beaten)
+    assert status_of(log, out) == 1
+    assert line_of(capsys) == f"error: {out}/stats.json: File exists"
+    assert [path.read_text() for path in out.iterdir()] == ["his"]
+
+
 def test_what_is_in_the_way_is_named(tmp_path, capsys, log):
     out = tmp_path / "out"
     (out / ".out.partial-7").mkdir(parents=True)

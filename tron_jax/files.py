@@ -88,17 +88,21 @@ def new_folder(path: Path) -> Generator[Path]:
 
 def _move_up(folder: Path) -> None:
     """Moves what is in a folder to its parent and removes it, or moves nothing."""
-    moved: list[tuple[Path, Path]] = []
+    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    targets = {file: folder.parent / file.name for file in files}
+    moved: list[Path] = []
     try:
-        for file in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns):
-            moved.append((file, folder.parent / file.name))
-            file.rename(moved[-1][1])
+        for file, target in targets.items():
+            if target.exists():  # of somebody who filled the folder meanwhile
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+            moved.append(file)
+            file.rename(target)
         folder.rmdir()
     except BaseException:
         with _undisturbed():
-            for file, target in moved:
-                with contextlib.suppress(OSError):
-                    target.rename(file)
+            for file in moved:
+                if not file.exists():
+                    targets[file].rename(file)
         raise
 
 

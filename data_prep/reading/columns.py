@@ -13,7 +13,7 @@ from data_prep.reading.checked import Checked, ColumnSource
 from data_prep.reading.click_log import Kinds, WiderKindsError
 from data_prep.reading.ids import looks_like_float, read_ids
 from data_prep.reading.orders import OrderValues, read_order
-from data_prep.reading.times import read_times
+from data_prep.reading.times import looks_like_seconds, read_times
 from tron_jax.errors import UserError
 
 
@@ -90,6 +90,10 @@ def to_clicks(
     if columns.time is not None:
         like = text_types.get(columns.time, number)
         time = read_times(*of(columns.time), columns.time_unit, like)
+        kind = rows.table[columns.time].type
+        odd = looks_like_seconds(kind, time.values, columns.time_unit, like)
+        if odd is not None:
+            bad.remark(f"{rows.path}: column {columns.time!r}", odd)
     if columns.order is not None:
         like = text_types.get(columns.order, number)
         order = read_order(*of(columns.order), like)

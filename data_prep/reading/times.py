@@ -20,6 +20,7 @@ from data_prep.reading.texts import is_text, parse, plain_texts
 TIME_UNITS = {"s": 1_000_000, "ms": 1_000}  # microseconds in one
 
 _YEAR_9999 = 253_402_300_800  # seconds since 1970
+_SECONDS = (10**11, 10**14)  # microseconds, of which such numbers are milliseconds
 _EXPECTED = "expected a number since 1970 or a time such as 2014-04-07T10:51:09Z"
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -64,6 +65,24 @@ def read_times(
     raise source.error(f"{kind} is no time; {_EXPECTED}")
 
 
+def looks_like_seconds(
+    kind: pa.DataType, times: np.ndarray, unit: str, like: pa.DataType
+) -> str | None:
+    """Says which number of milliseconds is rather one of seconds, if any is.
+
+    As milliseconds it is between the second day of 1970 and 1973, when nobody clicked.
+    ``times`` are what ``read_times`` made of such a column.
+    """
+    if unit != "ms" or is_moment(kind) or (is_text(kind) and is_moment(like)):
+        return None
+    odd = times[(times >= _SECONDS[0]) & (times < _SECONDS[1])]
+    if not len(odd):
+        return None
+    number = int(odd[0]) // TIME_UNITS["ms"]
+    here, there = (np.datetime64(number, unit).astype("M8[D]") for unit in ("ms", "s"))
+    return f"{number} is {here} in milliseconds; in seconds, it were {there}"
+
+
 def is_moment(kind: pa.DataType) -> bool:
     """Whether a column of this type holds timestamps or dates."""
     return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
@@ -97,7 +116,10 @@ def _read(times: pa.Array, unit: str) -> Checked[np.ndarray]:
     else:
         scaled = kept.astype(np.int64) if kept.dtype.kind in "iu" else kept
         values = np.rint(scaled * TIME_UNITS[unit]).astype(np.int64)
-    hint = "" if moments or unit != "s" else " (milliseconds? --time_unit=ms)"
+
+    def too_late(row: int) -> str:
+        hint = "" if moments else _hint(raw[row], unit)
+        return f"{_written(times, row)} is after the year 9999{hint}"
 
     def of(problem: str) -> Callable[[int], str]:
         return lambda row: f"{_written(times, row)} is {problem}"
@@ -106,7 +128,7 @@ def _read(times: pa.Array, unit: str) -> Checked[np.ndarray]:
         (missing, always(EMPTY)),
         (infinite, of("not finite")),
         (early & ~missing, of("before 1970")),
-        (late & ~missing, of(f"after the year 9999{hint}")),
+        (late & ~missing, too_late),
     ]
     return Checked(values, faults)
 
@@ -116,3 +138,10 @@ def _written(times: pa.Array, row: int) -> str:
     if is_moment(times.type):
         return times.slice(row, 1).cast(pa.string())[0].as_py()
     return str(times[row].as_py())
+
+
+def _hint(number: float, unit: str) -> str:
+    """What the unit of a number may be that is too late for a time."""
+    if unit == "s" and number < _YEAR_9999 * 1000:
+        return " (milliseconds? --time_unit=ms)"
+    return " (microseconds? write milliseconds, or timestamps)"
