@@ -11,9 +11,7 @@ CSV file and blank lines among them.
 """
 
 import sys
-from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from data_prep.pipeline.filtering import Filters
@@ -25,11 +23,14 @@ from data_prep.programs.log_program import (
     add_flags,
     prepare_logs,
 )
-from data_prep.reading.column_values import TIME_UNITS
 from data_prep.reading.columns import LogColumns
 from data_prep.reading.formats import open_log
+from data_prep.reading.times import TIME_UNITS
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
+from tron_jax.files import local_path
+
+_MOST_DAYS = 10_000 * 366  # from 1970 to the year 9999 and more
 
 
 def define_flags() -> flags.FlagValues:
@@ -74,7 +75,7 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     )
     paths = {"train": values.train, "test": values.test}
     logs = {
-        role: open_log(Path(path), columns, sizes.read)
+        role: open_log(local_path(path), columns, sizes.read)
         for role, path in paths.items()
         if path is not None
     }
@@ -86,7 +87,7 @@ def _check(values: flags.FlagValues) -> None:
     days = values.test_days
     if values.test is not None and days is not None:
         raise UserError("--test and --test_days: expected one of them, not both")
-    if days is not None and not (np.isfinite(days) and days > 0):
+    if days is not None and not 0 < days < _MOST_DAYS:
         raise UserError(f"--test_days={days}: expected a number of days above 0")
     if days is not None and values.time is None:
         raise UserError("--test_days needs --time, the column of the events' times")

@@ -17,7 +17,7 @@ from data_prep.pipeline.preparation import print_summary
 from data_prep.programs import public_sets
 from data_prep.programs.log_program import LOG_SIZES, LogSizes
 from data_prep.reading.otto_jsonl import OttoLog
-from tron_jax.console.messages import warn
+from tron_jax.console.messages import say, warn
 from tron_jax.console.program import run
 
 _EVENT_TYPES = ("clicks", "carts", "orders")
@@ -32,13 +32,13 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
         assert isinstance(log, OttoLog)
         _print_left_out(log)
     read, long = finished.counts[:2]
-    print(f"sessions of one click left out: {read.sessions - long.sessions:,}")
+    say(f"sessions of one click left out: {read.sessions - long.sessions:,}")
     print_summary(finished, "otto")
 
 
 def _print_left_out(log: OttoLog) -> None:
     others = ", ".join(f"{count:,} {kind}" for kind, count in log.other_events.items())
-    print(
+    say(
         f"{log.path.name}: {log.sessions:,} sessions, {log.empty:,} without events, "
         f"{log.unclicked:,} more without clicks; left out: {others or 'no event'}"
     )

@@ -10,6 +10,7 @@ fingerprint; where one differs, that is an error.
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -17,9 +18,11 @@ from absl import flags
 from data_prep.prepared import histograms
 from data_prep.prepared.checks import Catalogue, check_hashes, read_catalogue
 from data_prep.prepared.report import TABLE_1, print_counts
+from tron_jax.console.messages import say
 from tron_jax.console.program import run
 from tron_jax.data.sessions import PreparedData, Sessions, open_prepared
 from tron_jax.errors import UserError
+from tron_jax.files import local_path, require_writable
 from tron_jax.reporting.plots import save
 
 _LONGEST = 12  # items of a session that are printed
@@ -51,48 +54,57 @@ def with_flag(argv: Sequence[str]) -> list[str]:
 
 def main(values: flags.FlagValues) -> None:
     """Prints and checks a set."""
-    data = open_prepared(values.data)
+    plot = values.plot and local_path(values.plot)
+    if plot is not None:
+        require_writable(plot)
+    data = open_prepared(local_path(values.data))
     catalogue = read_catalogue(data)
     names = [name for name in TABLE_1 if name in data.stats.get("name", "").split()]
-    print(f"{data.path}: {data.stats.get('name', 'unnamed')}")
+    say(f"{data.path}: {data.stats.get('name', 'unnamed')}")
     print_counts(data.stats, names[0] if names else None)
-    _print_making(data.stats)
+    try:
+        _print_making(data.stats)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = "filters, split, sources or made are not as FORMAT.md has them"
+        raise UserError(f"{data.path / 'stats.json'}: {what}") from error
     checked = check_hashes(data, catalogue) if values.check else 0
     drawn = _histograms(data, catalogue)
     for histogram in drawn:
-        print(f"\n{histograms.as_text(histogram)}")
+        say(f"\n{histograms.as_text(histogram)}")
     for name, sessions in (("train", data.train), ("test", data.test)):
         _print_sessions(name, sessions, catalogue, values.sessions)
-    if values.plot is not None:
-        _plot(drawn, values.plot)
     if checked:
-        print(
-            f"\nwhole: {checked} arrays match their hashes, and those the fingerprint"
-        )
+        say(f"\nwhole: {checked} arrays match their hashes, and those the fingerprint")
+    if plot is not None:
+        _plot(drawn, plot)
 
 
 def _print_making(stats: dict[str, Any]) -> None:
     """Says how the set was made, as far as stats.json says."""
     filters = stats.get("filters") or {}
     if filters:
-        print(
+        say(
             f"filters: sessions of at least {filters['min_session_length']} events, "
             f"items of at least {filters['min_item_support']}"
         )
     for step in filters.get("steps", []):
-        print(
+        say(
             f"  {step['step']}: {step['sessions']:,} sessions, {step['events']:,} "
             f"events, {step['items']:,} items"
         )
     split = stats.get("split") or {}
-    print("split:", ", ".join(f"{key} {value}" for key, value in split.items()))
+    say(f"split: {_listed(split)}")
     for source in stats.get("sources", []):
-        print(
+        say(
             f"from {source['file']} ({source['role']}, {source['bytes']:,} bytes, "
             f"SHA-256 {source['sha256'][:16]}…)"
         )
     if stats.get("made"):
-        print("made up:", ", ".join(f"{k} {v}" for k, v in stats["made"].items()))
+        say(f"made up: {_listed(stats['made'])}")
+
+
+def _listed(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fields.items())
 
 
 def _histograms(data: PreparedData, catalogue: Catalogue) -> list[histograms.Histogram]:
@@ -104,12 +116,12 @@ def _histograms(data: PreparedData, catalogue: Catalogue) -> list[histograms.His
     return [*lengths, histograms.item_popularity(catalogue.train_events)]
 
 
-def _plot(drawn: list[histograms.Histogram], path: str) -> None:
+def _plot(drawn: list[histograms.Histogram], path: Path) -> None:
     size = (8, 3 * len(drawn))
     if not save(path, lambda figure: histograms.draw(figure, drawn), size):
         what = "--plot needs matplotlib: pip install 'tron-jax[plots]'"
         raise UserError(what)
-    print(f"\nhistograms written to {path}")
+    say(f"\nhistograms written to {path}")
 
 
 def _print_sessions(
@@ -119,14 +131,14 @@ def _print_sessions(
     count = min(count, sessions.num_sessions)
     if not count:
         return
-    print(f"\nfirst {name} sessions: start (UTC), id, items")
+    say(f"\nfirst {name} sessions: start (UTC), id, items")
     for row in range(count):
         start = sessions.start_time[row].as_py()
         when = "unknown" if start is None else f"{start:%Y-%m-%d %H:%M:%S}"
         items = sessions.items[sessions.offsets[row] : sessions.offsets[row + 1]]
         shown = [str(catalogue.raw_ids[int(item) - 1]) for item in items[:_LONGEST]]
         more = f" … ({len(items):,} in all)" if len(items) > _LONGEST else ""
-        print(f"  {when}  {sessions.ids[row]}:  {' '.join(shown)}{more}")
+        say(f"  {when}  {sessions.ids[row]}:  {' '.join(shown)}{more}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ data_prep/made_up/click_model.py. The same flags give the same set.
 
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,7 @@ from data_prep.prepared.sessions_writer import SessionsWriter
 from data_prep.prepared.writer import write_prepared
 from tron_jax.console.program import run
 from tron_jax.console.stages import Stages
-from tron_jax.files import new_folder
+from tron_jax.files import local_path, new_folder
 
 _MAX_ITEMS = 2**31 - 2
 
@@ -58,10 +57,11 @@ def main(values: flags.FlagValues) -> None:
         "sources": [],
         "made": {"profile": values.profile, "seed": values.seed},
     }
-    require_space(Path(values.out), _bytes(profile, sum(num_sessions), num_items))
+    out = local_path(values.out)
+    require_space(out, _bytes(profile, sum(num_sessions), num_items))
     with (
         closing(Stages()) as stages,
-        new_folder(Path(values.out)) as folder,
+        new_folder(out) as folder,
         closing(SessionsWriter(folder, "train")) as train,
         closing(SessionsWriter(folder, "test")) as test,
     ):

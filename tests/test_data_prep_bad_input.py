@@ -164,6 +164,12 @@ def test_unknown_format(capsys, logs):
     assert ".parquet" in line
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
+def test_what_cannot_be_read_twice(capsys, logs, name):
+    os.mkfifo(logs / name)
+    assert "a pipe or a device" in refused_log(capsys, logs, name, None)
+
+
 def test_too_little_is_left(capsys, logs):
     def flags(name):
         return [f"--train={logs / name}", f"--out={logs.parent / 'out'}", "--item=item"]
@@ -185,7 +191,8 @@ def test_bad_flags(capsys, logs):
     both = line(f"--test={logs}/good.csv", "--test_days=1", "--time=time")
     assert "--test and --test_days" in both
     assert "--test_days needs --time" in line("--test_days=1")
-    assert "--test_days=-1" in line("--test_days=-1", "--time=time")
+    for days in ("-1", "0", "nan", "inf", "1e300"):
+        assert "--test_days=" in line(f"--test_days={days}", "--time=time")
     assert "min_item_suport" in line("--min_item_suport=1")
     assert "min_item_support=x" in line("--min_item_support=x")
     assert "min_session_length=1" in line("--min_session_length=1")
@@ -263,11 +270,11 @@ def test_as_a_program(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_whose_kind_changes_names_the_row_of_the_file(capsys, logs):
+def test_a_bad_value_names_the_row_of_the_file(capsys, logs):
     """Far behind pyarrow's first block, whose rows it counts anew."""
     rows = [
         f'{{"session": {i // 3}, "item": {i % 5}, "time": {i}}}' for i in range(90_000)
     ]
-    rows[60_000] = '{"session": 20000, "item": "five", "time": 60000}'
+    rows[60_000] = '{"session": 20000, "item": 5.5, "time": 60000}'
     line = refused_log(capsys, logs, "log.jsonl", "\n".join(rows) + "\n")
-    assert "row 60001: column 'item' was a number, now a string" in line
+    assert "row 60001, column 'item': 5.5: ids must be whole numbers" in line

@@ -181,3 +181,39 @@ def test_as_a_program(made):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.startswith(f"{made}: synthetic otto\n")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("filters", {"min_session_length": 2}),
+        ("filters", [1]),
+        ("filters", {"min_session_length": 2, "min_item_support": 1, "steps": [1]}),
+        ("split", "none"),
+        ("sources", [{"file": "a"}]),
+        ("sources", 5),
+        ("made", "up"),
+    ],
+)
+def test_stats_that_are_not_as_they_should_be(made, capsys, field, value):
+    path = made / "stats.json"
+    stats = json.loads(path.read_text())
+    path.write_text(json.dumps(stats | {field: value}))
+    assert status_of(made) == 1
+    line = f"error: {path}: filters, split, sources or made are not as FORMAT.md has"
+    assert capsys.readouterr().err.startswith(line)
+
+
+@pytest.mark.parametrize("odd", ["null", "float", "text"])
+def test_a_catalogue_that_is_not_as_it_should_be(made, capsys, odd):
+    path = made / "items.parquet"
+    items = pq.read_table(path)
+    count = len(items)
+    columns = {
+        "null": lambda: items.set_column(1, "raw_id", pa.nulls(count, pa.int64())),
+        "float": lambda: items.set_column(1, "raw_id", pa.array([0.5] * count)),
+        "text": lambda: items.set_column(2, "train_events", pa.array(["1"] * count)),
+    }
+    pq.write_table(columns[odd](), path)
+    assert status_of(made) == 1
+    assert f"{path}: expected columns raw_id, int64 or" in capsys.readouterr().err

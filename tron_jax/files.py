@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
+import signal
+import threading
 from collections.abc import Generator
 from pathlib import Path
 
 from tron_jax.console.messages import readable
+from tron_jax.console.signals import STOPPING
 from tron_jax.errors import UserError
 
 
@@ -47,10 +51,12 @@ def new_folder(path: Path) -> Generator[Path]:
     parents that were made for it.
 
     Args:
-      path: the folder to be; there is none yet, or an empty one.
+      path: the folder to be; there is none yet, or an empty one, which may be a mount
+        point or in a folder that may not be written.
 
     Yields:
-      Where to write: a temporary sibling of ``path``.
+      Where to write: a temporary sibling of ``path``, or where that exists already, a
+      folder in it, whose files are moved up in the end, those written last at last.
 
     Raises:
       UserError: if there is something at ``path``, or the disk cannot be written to.
@@ -58,30 +64,105 @@ def new_folder(path: Path) -> Generator[Path]:
     refuse_taken(path)
     path = path.resolve()
     made = [parent for parent in path.parents if not parent.exists()]
-    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+    exists = path.exists()
+    partial = path / "x" if exists else path
+    partial = partial.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a killed run with our number
         partial.mkdir(parents=True)
         yield partial
-        partial.rename(path)
+        if exists:
+            _move_up(partial)
+        else:
+            partial.rename(path)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        with _undisturbed():
+            shutil.rmtree(partial, ignore_errors=True)
+            for parent in made:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
         if isinstance(error, OSError):
-            why = os.strerror(error.errno) if error.errno else error
-            raise UserError(f"{path}: cannot be written: {why}") from error
+            raise UserError(_what_failed(error, path, partial)) from error
         raise
 
 
+def _move_up(folder: Path) -> None:
+    """Moves what is in a folder to its parent and removes it, or moves nothing."""
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for file in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns):
+            moved.append((file, folder.parent / file.name))
+            file.rename(moved[-1][1])
+        folder.rmdir()
+    except BaseException:
+        with _undisturbed():
+            for file, target in moved:
+                with contextlib.suppress(OSError):
+                    target.rename(file)
+        raise
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Generator[None]:
+    """Ignores what else asks a process to stop while it removes what it half wrote."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may say so
+        return
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    ours = {s: handler for s, handler in before.items() if handler is not None}
+    for number in ours:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
+def _what_failed(error: OSError, path: Path, partial: Path) -> str:
+    """Names the file that failed, unless it is one of those that become ``path``."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    named = Path(os.fsdecode(error.filename)) if error.filename else partial
+    if partial in (named, *named.parents) or named in partial.parents:
+        return f"{path}: cannot be written: {why}"
+    return f"{named}: {why}"
+
+
 def refuse_taken(path: Path) -> None:
-    """Raises UserError where ``path`` exists and is not an empty folder."""
+    """Raises UserError where ``path`` exists and is not an empty folder.
+
+    A fresh disk has its ``lost+found``.
+    """
     if path.is_symlink() or path.exists():
         if not path.is_dir():
             raise UserError(f"{path}: exists and is no folder; expected a new folder")
-        if any(path.iterdir()):
-            raise UserError(f"{path}: exists and is not empty; expected a new folder")
+        found = sorted(file.name for file in path.iterdir())
+        if found and found != ["lost+found"]:
+            holds = f"it holds {found[0]}"
+            raise UserError(
+                f"{path}: exists and is not empty ({holds}); expected a new folder"
+            )
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Returns a path; refuses a URL, which would become a folder named ``gs:``.
+
+    Raises:
+      UserError: for a URL.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(path)):
+        raise UserError(f"{path}: a URL; expected a path of this machine")
+    return Path(path)
+
+
+def require_writable(path: Path) -> None:
+    """Raises UserError where it is known that a file cannot be written."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: {os.strerror(errno.EACCES)}")
 
 
 def sync(path: str | os.PathLike[str]) -> None:

@@ -14,7 +14,8 @@ class ClickBatch(NamedTuple):
 
     session, item: [rows] raw ids throughout a log, int64, or string as it is or by a
     dictionary without repeats; time: [rows] int64 microseconds since 1970; order:
-    [rows] numbers.
+    [rows] int64 or float64, or [rows, 2] float64 that compare one after the other;
+    the same throughout a log.
     """
 
     session: pa.Array

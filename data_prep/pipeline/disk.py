@@ -14,7 +14,8 @@ _SPARE = 1 << 24
 
 def require_space(out: Path, needed: int) -> None:
     """Raises UserError where ``out`` cannot be given so many bytes of disk."""
-    folder = next(parent for parent in out.resolve().parents if parent.exists())
+    out = out.resolve()
+    folder = next(place for place in (out, *out.parents) if place.exists())
     free, needed = free_room(folder), needed + _SPARE
     if free < needed:
         raise UserError(

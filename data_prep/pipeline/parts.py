@@ -18,6 +18,7 @@ from data_prep.clicks.batches import TIME, ClickBatch, lengths_and_bytes
 PART_ROWS = 4_000_000  # events worked on together: some 100 bytes of memory each
 MEMORY_ROWS = 12_000_000  # events of a log whose parts stay in memory: 50 bytes each
 MAX_PARTS = 255  # part numbers are uint8
+ORDER_COLUMNS = ("order", "order_rest")  # the second where one float does not do
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # spreads ids that are multiples of something
 _WEIGHTS = np.random.default_rng(0).integers(2**63, size=256, dtype=np.uint64)
@@ -27,9 +28,9 @@ class Part(NamedTuple):
     """Events of some sessions in raw order.
 
     events: ``session`` (int32 code from 0, by first appearance in this part), ``item``
-    (int32 code of the whole log), ``time`` and ``order`` where known; session_ids:
-    [codes] raw ids; first_rows: [codes] int64 row of the log where each appears first;
-    is_test: whether these are of a test part that was split off before.
+    (int32 code of the whole log), ``time`` and ``ORDER_COLUMNS`` where known;
+    session_ids: [codes] raw ids; first_rows: [codes] int64 row of the log where each
+    appears first; is_test: whether these are of a test part that was split off before.
     """
 
     events: pa.Table
@@ -107,7 +108,9 @@ class Parts:
         if batch.time is not None:
             columns["time"] = pa.array(batch.time).view(TIME)
         if batch.order is not None:
-            columns["order"] = pa.array(batch.order)
+            orders = np.atleast_2d(batch.order.T)
+            for name, order in zip(ORDER_COLUMNS, orders, strict=False):
+                columns[name] = pa.array(order)
         self.rows += size
         table = pa.table(columns)
         if len(self) == 1 and not self.on_disk:

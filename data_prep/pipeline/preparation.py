@@ -15,7 +15,7 @@ from data_prep.pipeline.split import SplitRule
 from data_prep.prepared.report import print_counts
 from data_prep.prepared.sessions_writer import SessionsWriter
 from data_prep.prepared.writer import write_prepared
-from tron_jax.console.messages import warn
+from tron_jax.console.messages import say, warn
 from tron_jax.console.stages import Stages
 
 
@@ -91,7 +91,7 @@ def prepare_set(
 def print_summary(prepared: PreparedSet, paper: str | None = None) -> None:
     """Prints what each step left and the set's counts, as ``print_counts`` does."""
     for count in prepared.counts:
-        print(
+        say(
             f"{count.step}: {count.sessions:,} sessions, {count.events:,} events, "
             f"{count.items:,} items"
         )

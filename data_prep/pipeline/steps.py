@@ -2,18 +2,21 @@
 
 A table holds one row an event in raw order: ``session`` (int32 code from 0, in the
 order in which its ids first appear), ``item`` (int32 code), ``time`` (``TIME``) where
-known, ``order`` (a number within the session) where given. Tables of one data set share
-their item codes; all events of a session are in one table.
+known, ``order`` (a number within the session, or its first half, with ``order_rest``)
+where given. Tables of one data set share their item codes; all events of a session are
+in one table.
 
 Source: TRON (arXiv 2307.14906) §2.1 and §3, and what its authors published.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from data_prep.clicks.batches import TIME
+from data_prep.pipeline.parts import ORDER_COLUMNS
 from data_prep.pipeline.split import first_and_last
 
 
@@ -69,38 +72,41 @@ def arrange(events: pa.Table) -> Arranged:
         codes = codes[by_start]
     rank = np.zeros(len(lengths), np.int64)
     rank[codes] = np.arange(len(codes))
-    within = None
-    if "order" in events.column_names:
-        within = events["order"].to_numpy()
-    elif "time" in events.column_names:
-        within = events["time"].cast(pa.int64()).to_numpy()
+    within = [
+        events[name].to_numpy() for name in ORDER_COLUMNS if name in events.column_names
+    ]
+    if not within and "time" in events.column_names:
+        within = [events["time"].cast(pa.int64()).to_numpy()]
     order = _sort(rank[sessions], within)
     items = events["item"].to_numpy()[order]
     lengths = lengths[codes].astype(np.int32)
     return Arranged(items, lengths, codes.astype(np.int32), start)
 
 
-def _sort(rank: np.ndarray, within: np.ndarray | None) -> np.ndarray:
-    """Returns the stable order by ``rank``, then by ``within``.
+def _sort(rank: np.ndarray, within: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the stable order by ``rank``, then by each of ``within``.
 
     Sorting plain int64 is many times faster than a stable sort of indices, so a row's
     index is made part of the number that is sorted.
     """
     order = _stable_order(rank)
-    if within is None or not len(rank):
+    if not within or not len(rank):
         return order
-    rank, within = rank[order], within[order]
-    if not ((within[1:] < within[:-1]) & (rank[1:] == rank[:-1])).any():
+    rank, (first, *others) = rank[order], [values[order] for values in within]
+    if others or not np.issubdtype(first.dtype, np.integer):
+        return order[np.lexsort((*others[::-1], first, rank))]
+    if not ((first[1:] < first[:-1]) & (rank[1:] == rank[:-1])).any():
         return order
-    if not np.issubdtype(within.dtype, np.integer):
-        return order[np.lexsort((within, rank))]
     starts = np.flatnonzero(np.diff(rank, prepend=-1))
-    lowest = np.minimum.reduceat(within, starts).astype(np.int64)
-    within = within - np.repeat(lowest, np.diff(starts, append=len(rank)))
-    bits = int(within.max()).bit_length()
+    lowest = np.repeat(
+        np.minimum.reduceat(first, starts), np.diff(starts, append=len(rank))
+    )
+    # What int64 cannot hold of a difference, uint64 can: nothing overflows.
+    above = first.view(np.uint64) - lowest.view(np.uint64)
+    bits = int(above.max()).bit_length()
     if int(rank[-1]).bit_length() + bits > 63:
-        return order[np.lexsort((within, rank))]
-    keys = (rank << bits) | within
+        return order[np.lexsort((first, rank))]
+    keys = (rank << bits) | above.view(np.int64)
     sorted_order = np.argsort(keys)  # equal ones in any order, set right below
     keys = keys[sorted_order]
     tied = np.cumsum(np.diff(keys, prepend=keys[0]) != 0)

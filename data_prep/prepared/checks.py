@@ -11,6 +11,11 @@ from data_prep.prepared.hashes import SessionHashes, fingerprint, hash_set
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 
+_COLUMNS = [
+    (("raw_id", kind), ("train_events", pa.int64()))
+    for kind in (pa.int64(), pa.string())
+]
+
 
 class Catalogue(NamedTuple):
     """The items of a set, in order: [num_items] raw ids, and their clicks in train."""
@@ -31,6 +36,10 @@ def read_catalogue(data: PreparedData) -> Catalogue:
         raise UserError(
             f"{path}: {items.num_rows:,} items; stats.json says {data.num_items:,}"
         )
+    found = tuple(zip(items.schema.names, items.schema.types, strict=True))
+    if found not in _COLUMNS or any(column.null_count for column in items.columns):
+        what = "expected columns raw_id, int64 or string, and train_events, int64"
+        raise UserError(f"{path}: {what}, without nulls")
     raw_ids = items["raw_id"].combine_chunks()
     return Catalogue(raw_ids, items["train_events"].to_numpy())
 

@@ -1,7 +1,8 @@
 """The table of counts that every program ends with."""
 
-import sys
 from typing import Any
+
+from tron_jax.console.messages import say
 
 # Sessions and events of train and test, and items, as the paper's Table 1 has them; its
 # 1.23M test events of OTTO are a slip for 12.3M.
@@ -26,6 +27,5 @@ def print_counts(stats: dict[str, Any], paper: str | None = None) -> None:
     if paper is not None:
         rows.append((f"Table 1, {paper}", *TABLE_1[paper]))
     for name, *cells in rows:
-        print(f"{name:<20}", *(f"{cell:>14}" for cell in cells))
-    print("fingerprint", stats["fingerprint"])
-    sys.stdout.flush()
+        say(" ".join([f"{name:<20}", *(f"{cell:>14}" for cell in cells)]))
+    say(f"fingerprint {stats['fingerprint']}")

@@ -60,5 +60,6 @@ def write_prepared(
         "fingerprint": fingerprint(num_items, hashes),
     }
     text = json.dumps(stats, indent=2, ensure_ascii=False) + "\n"
-    (folder / "stats.json").write_text(text, encoding="utf-8")
+    # The name of a raw file may hold bytes that are no text.
+    (folder / "stats.json").write_bytes(text.encode("utf-8", "backslashreplace"))
     return stats

@@ -1,5 +1,7 @@
 """From opened logs to a written set: what all programs that read a log do."""
 
+import functools
+import operator
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -12,10 +14,16 @@ from data_prep.pipeline.disk import EVENT_BYTES, require_space
 from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
 from data_prep.pipeline.preparation import PreparedSet, Recipe, prepare_set
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.click_log import ClickLog, ReadSizes, TextIdsError, read_ahead
+from data_prep.reading.click_log import (
+    ClickLog,
+    Kinds,
+    ReadSizes,
+    WiderKindsError,
+    read_ahead,
+)
 from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
-from tron_jax.files import new_folder, refuse_taken
+from tron_jax.files import local_path, new_folder, refuse_taken, require_writable
 
 
 class LogSizes(NamedTuple):
@@ -72,13 +80,16 @@ def prepare_logs(
     Raises:
       UserError: where the logs, or the folder to write, are not as they should be.
     """
-    out = Path(values.out)
+    out = local_path(values.out)
     refuse_taken(out)
+    timings = values.timings and local_path(values.timings)
+    if timings is not None:
+        require_writable(timings)
     rows = sum(log.rows for log in logs.values())
     id_bytes = max(log.id_bytes for log in logs.values())
     require_space(out, rows * (EVENT_BYTES + id_bytes))
     bad = BadRows(values.skip_bad_rows)
-    stages = Stages(timed=values.timings is not None)
+    stages = Stages(timed=timings is not None)
     try:
         with new_folder(out) as folder:
             log = _read(logs, folder / "parts", sizes.plan(rows), bad, stages)
@@ -88,8 +99,8 @@ def prepare_logs(
                 for file in one.describe()
             ]
             prepared = prepare_set(folder, log, recipe, sources, stages)
-        if values.timings is not None:
-            stages.write_timings(Path(values.timings), prepared.counts[0].events)
+        if timings is not None:
+            stages.write_timings(timings, prepared.counts[0].events)
     finally:
         stages.close()
         bad.warn()
@@ -103,9 +114,9 @@ def _read(
     bad: BadRows,
     stages: Stages,
 ) -> Log:
-    """Cuts logs into parts, twice where some ids of items turn out late to be text."""
+    """Cuts logs into parts, anew where values turn up that are kept otherwise."""
 
-    def cut(text: bool) -> Log:
+    def cut(kinds: Kinds) -> Log:
         work.mkdir()
         items, parts = ItemCodes(), {}
         for role, log in logs.items():
@@ -113,7 +124,7 @@ def _read(
             stages.stage(f"reading {log.path}")
             with (
                 closing(parts[role]),
-                closing(read_ahead(log.batches(text, bad))) as batches,
+                closing(read_ahead(log.batches(kinds, bad))) as batches,
             ):
                 for batch in batches:
                     if len(batch.session):
@@ -123,9 +134,11 @@ def _read(
                 raise UserError(f"{log.path}: no rows; expected one row an event")
         return Log(parts["train"], parts.get("test"), items, work)
 
-    try:
-        return cut(text=any(log.text_items for log in logs.values()))
-    except TextIdsError:
-        shutil.rmtree(work)
-        bad.clear()
-    return cut(text=True)
+    kinds = functools.reduce(operator.or_, (log.kinds for log in logs.values()))
+    while True:
+        try:
+            return cut(kinds)
+        except WiderKindsError as wider:
+            kinds |= wider.kinds
+            shutil.rmtree(work)
+            bad.clear()

@@ -17,6 +17,7 @@ from data_prep.programs.log_program import LogSizes, prepare_logs
 from data_prep.reading.formats import PUBLIC
 from data_prep.reading.public_log import PublicLog
 from tron_jax.errors import UserError
+from tron_jax.files import local_path
 
 
 class PublicSet(NamedTuple):
@@ -86,6 +87,6 @@ def prepare(
     name: str, values: flags.FlagValues, sizes: LogSizes
 ) -> tuple[PreparedSet, dict[str, PublicLog]]:
     """Prepares one of ``SETS``; returns it, and the logs that were read, by role."""
-    files = SETS[name].find(Path(values.raw))
+    files = SETS[name].find(local_path(values.raw))
     logs = {role: PUBLIC[name](path, sizes.read) for role, path in files.items()}
     return prepare_logs(logs, SETS[name].recipe, values, sizes), logs

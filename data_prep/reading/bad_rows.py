@@ -1,18 +1,26 @@
-"""Malformed rows: found among good ones, and refused or left out and counted."""
+"""Malformed rows: refused, or left out and counted; and what else is odd in rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-import pyarrow as pa
+import numpy as np
 
-from data_prep.clicks.batches import ClickBatch
 from tron_jax.console.messages import warn
 from tron_jax.errors import UserError
 
-Rows = list[bytes] | pa.Table  # lines, or rows of a table
-# Of rows and the number of the first; None where they hold no click.
-Parse = Callable[[Rows, int], ClickBatch | None]
-
 _SHOWN = 3  # bad rows that are named
+
+
+class Fault(NamedTuple):
+    """What is wrong with some rows of a file.
+
+    rows: [bad rows] their numbers, rising; problem: says of the n-th of them what it
+    is, after its number, as in ", column 'item': empty".
+    """
+
+    rows: np.ndarray
+    problem: Callable[[int], str]
 
 
 class BadRows:
@@ -27,17 +35,33 @@ class BadRows:
         """Forgets what was counted, as where a log is read again."""
         self._count = 0
         self._first: list[str] = []
+        self._remarks: dict[str, str] = {}
 
-    def add(self, problem: str) -> None:
-        """Counts a row, or raises, if none is to be left out."""
+    def add(self, path: Path, faults: Sequence[Fault]) -> None:
+        """Counts the rows of a file with faults, or raises, if none is to be left out.
+
+        A row that has several is counted once and named with the first of them.
+        """
+        rows = np.unique(
+            np.concatenate([np.zeros(0, np.int64), *(f.rows for f in faults)])
+        )
+        if not len(rows):
+            return
         if not self._skip:
+            problem = _name(path, int(rows[0]), faults)
             raise UserError(f"{problem} (--skip_bad_rows leaves such rows out)")
-        self._count += 1
-        if len(self._first) < _SHOWN:
-            self._first.append(problem)
+        shown = rows[: _SHOWN - len(self._first)]
+        self._first += [_name(path, int(row), faults) for row in shown]
+        self._count += len(rows)
+
+    def remark(self, about: str, remark: str) -> None:
+        """Keeps the first remark about something, such as a column."""
+        self._remarks.setdefault(about, remark)
 
     def warn(self) -> None:
-        """Warns of the rows that were left out, if there are any."""
+        """Warns of the rows that were left out, if there are any, and of the rest."""
+        for about, remark in self._remarks.items():
+            warn(f"{about}: {remark}")
         if self._count:
             rows = "row" if self._count == 1 else "rows"
             more = "; …" if self._count > len(self._first) else ""
@@ -45,32 +69,9 @@ class BadRows:
             warn(f"{self._count:,} malformed {rows} left out: {named}{more}")
 
 
-def parse_good_rows(
-    parse: Parse, rows: Rows, first: int, bad: BadRows
-) -> ClickBatch | None:
-    """Parses rows, from number ``first`` on, without those that ``parse`` refuses.
-
-    ``bad`` is given each row that cannot be parsed even by itself. The rest is parsed
-    together, as its types can depend on each other; None where nothing is left.
-    """
-    good = list(_halve(parse, rows, first, bad))
-    if not good:
-        return None
-    if isinstance(rows, pa.Table):
-        return parse(pa.concat_tables(good), first)
-    return parse([line for lines in good for line in lines], first)
-
-
-def _halve(parse: Parse, rows: Rows, first: int, bad: BadRows) -> Iterator[Rows]:
-    """Halves rows until what is malformed is alone; yields the rest in order."""
-    try:
-        parse(rows, first)
-    except UserError as error:
-        if len(rows) == 1:
-            bad.add(str(error))
-            return
-        middle = len(rows) // 2
-        yield from _halve(parse, rows[:middle], first, bad)
-        yield from _halve(parse, rows[middle:], first + middle, bad)
-    else:
-        yield rows
+def _name(path: Path, row: int, faults: Sequence[Fault]) -> str:
+    for rows, problem in faults:
+        index = int(np.searchsorted(rows, row))
+        if index < len(rows) and rows[index] == row:
+            return f"{path}: row {row}{problem(index)}"
+    raise AssertionError("a row without a fault")

@@ -19,33 +19,56 @@ class ReadSizes(NamedTuple):
     parquet_rows: int = 1 << 20
 
 
-class TextIdsError(Exception):
-    """Ids were read as whole numbers, and some are not."""
+class Kinds(NamedTuple):
+    """What the columns of a log hold, which decides how all of their values are kept.
+
+    text_sessions, text_items: some ids are no int64, so all are text; wide_order: some
+    values of the order are no int64, so all are float64; exact_order: and some are no
+    float64 either, so all are pairs of them.
+    """
+
+    text_sessions: bool = False
+    text_items: bool = False
+    wide_order: bool = False
+    exact_order: bool = False
+
+    def __or__(self, other: "Kinds") -> "Kinds":
+        """What two logs, or two parts of one, hold together."""
+        return Kinds(*(a or b for a, b in zip(self, other, strict=True)))
+
+
+class WiderKindsError(Exception):
+    """Values turned up that are kept otherwise than those read so far."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        """Knows what they are."""
+        super().__init__(kinds)
+        self.kinds = kinds
 
 
 class ClickLog(Protocol):
     """A raw log that is read batch by batch.
 
     path: the file or folder; rows: how many it has, rather too many than too few;
-    id_bytes: what the id of a session takes, about; text_items: whether the ids of
-    items are text, not whole numbers, as far as the beginning of the log shows.
+    id_bytes: what the id of a session takes, about; kinds: of its columns, as far as
+    the beginning of the log shows.
     """
 
     path: Path
     rows: int
     id_bytes: int
-    text_items: bool
+    kinds: Kinds
 
-    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
+    def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks in raw order; each call begins anew.
 
         Args:
-          text: whether to read the ids of items as text even where they are numbers.
+          kinds: how to keep the values of each column.
           bad: what to do with malformed rows.
 
         Raises:
           UserError: where the log is malformed.
-          TextIdsError: where ids turn out to be text that were taken for numbers.
+          WiderKindsError: where values cannot be kept so.
         """
         ...
 

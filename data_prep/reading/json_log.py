@@ -1,18 +1,21 @@
 """JSON lines with any columns: an object a line."""
 
-import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
 from data_prep.reading import text_log
-from data_prep.reading.click_log import ReadSizes
-from data_prep.reading.column_values import TIME_TYPES, likeliest_type
-from data_prep.reading.columns import LogColumns
+from data_prep.reading.click_log import Kinds, ReadSizes
+from data_prep.reading.columns import LogColumns, ReadRows
+from data_prep.reading.json_lines import parse_line, read_each
+from data_prep.reading.orders import ORDER_TYPES, are_exact
+from data_prep.reading.texts import TIME_TYPES, likeliest_type
 from tron_jax.errors import UserError
 
 # A row that begins with null, a byte-order mark in front or not.
@@ -21,7 +24,10 @@ _NULL_LATER = re.compile(rb"\n(?:[ \t\r]|\xef\xbb\xbf)*null")
 
 
 class JsonLog(text_log.TableLog):
-    """A file of JSON lines; the types of its fields are judged by the first lines."""
+    """A file of JSON lines; the types of its fields are judged by the first lines.
+
+    A block that has others is read line by line, and the next one by its types.
+    """
 
     header = False
 
@@ -34,35 +40,37 @@ class JsonLog(text_log.TableLog):
             name: [row[name] for row in rows if row.get(name) is not None]
             for name in needed
         }
-        types = {name: _type_of_most(values[name]) for name in needed}
+        self._types = {name: _type_of_most(values[name]) for name in needed}
         self.id_bytes = text_log.mean_id_bytes(values[columns.session])
-        self.text_items = pa.types.is_string(types[columns.item])
-        for name in needed:  # whole numbers at first must not forbid others later
-            is_id = name in (columns.session, columns.item)
-            if pa.types.is_integer(types[name]) and not is_id:
-                types[name] = pa.float64()
-        self._text_times: dict[str, pa.DataType] = {}
-        if columns.time is not None and pa.types.is_string(types[columns.time]):
-            texts = [str(value) for value in values[columns.time]]
-            self._text_times = {columns.time: likeliest_type(texts, TIME_TYPES)}
-        self._schema = pa.schema(list(types.items()))
-
-    def _parse_table(self, data: bytes, where: str) -> pa.Table:
-        try:
-            table = parse_json_lines(data, self._schema)
-        except pa.ArrowInvalid as error:
-            problem = _problem(data) or text_log.plain_problem(error)
-            raise UserError(f"{where}: {problem}") from error
-        for name, time_type in self._text_times.items():
-            try:
-                times = table[name].cast(time_type)
-            except pa.ArrowInvalid as error:
-                problem = f"column {name!r}: {text_log.plain_problem(error)}"
-                raise UserError(f"{where}, {problem}") from error
-            table = table.set_column(table.column_names.index(name), name, times)
-        return text_log.require_row_per_line(
-            table, data, f"{where}: expected one row a line"
+        self.kinds = Kinds(
+            *(any(isinstance(v, str) for v in values[name]) for name in columns[:2])
         )
+        if columns.time is not None and self._types[columns.time] == pa.int64():
+            self._types[columns.time] = pa.float64()  # which hold all times alike
+        types = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
+        self._text_types = {
+            name: likeliest_type([str(value) for value in values[name]], types[name])
+            for name in needed
+            if name in types
+        }
+
+    def _read_at_once(self, data: bytes) -> pa.Table | None:
+        try:
+            table = parse_json_lines(data, pa.schema(list(self._types.items())))
+        except pa.ArrowInvalid:
+            return None
+        return table if all(map(are_exact, table.columns)) else None
+
+    def _read_each(self, lines: Sequence[bytes], numbers: np.ndarray) -> ReadRows:
+        names = list(self._types)
+        rows = read_each(self.path, lines, numbers, names, self._columns[:2])
+        # Where times are text, numbers are none, whatever else is in their block.
+        dates = [n for n, t in self._text_types.items() if pa.types.is_timestamp(t)]
+        types = dict(zip(names, rows.table.schema.types, strict=True))
+        types |= dict.fromkeys(dates, pa.string())
+        if len(rows.table):
+            self._types = types
+        return rows._replace(table=rows.table.cast(pa.schema(list(types.items()))))
 
 
 def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
@@ -97,29 +105,24 @@ def _sample(path: Path, head: bytes) -> list[dict[str, Any]]:
     lines = [line for line in head.split(b"\n") if line.strip()]
     if not lines:
         raise UserError(f"{path}: no rows; expected JSON lines")
-    sample = lines[: text_log.SAMPLE_LINES]
-    good = [line for line in sample if _problem(line) is None]
-    if not good:
-        raise UserError(f"{path}: row 1: {_problem(lines[0])}")
-    return [json.loads(line) for line in good]
-
-
-def _problem(line: bytes) -> str | None:
-    """Returns what is wrong with a line as JSON, if anything is."""
-    try:
-        row = json.loads(line)
-    except UnicodeDecodeError as error:
-        return f"invalid UTF-8 at byte {error.start + 1}"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    return None if isinstance(row, dict) else "expected a JSON object"
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for line in lines[: text_log.SAMPLE_LINES]:
+        try:
+            rows.append(parse_line(line))
+        except ValueError as error:
+            problems.append(str(error))
+    if not rows:
+        raise UserError(f"{path}: row 1: {problems[0]}")
+    return rows
 
 
 def _type_of_most(values: list[Any]) -> pa.DataType:
     """Returns the type of most values; string where there are none."""
     known = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    if not values:
+    counts = Counter(type(value) for value in values if type(value) in known)
+    if not counts:
         return pa.string()
-    (most, _), *_ = Counter(map(type, values)).most_common(1)
-    example = next(value for value in values if type(value) is most)
-    return known.get(most) or pa.array([example]).type
+    ((most, _),) = counts.most_common(1)
+    large = most is int and max(v for v in values if type(v) is int) >= 2**63
+    return pa.uint64() if large else known[most]

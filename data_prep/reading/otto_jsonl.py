@@ -11,10 +11,12 @@ import pyarrow.compute as pc
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.click_log import Kinds
 from data_prep.reading.json_log import parse_json_lines
 from data_prep.reading.public_log import (
     Click,
     PublicLog,
+    are_plain,
     check_time,
     read_id,
     times_in_range,
@@ -38,11 +40,11 @@ class OttoLog(PublicLog):
         """Judges by names only: the line may turn out malformed later."""
         return first.startswith("{") and '"session"' in first and '"events"' in first
 
-    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
+    def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks and counts what is left out."""
         self.other_events: Counter[str] = Counter()
         self.sessions = self.empty = self.unclicked = 0
-        yield from super().batches(text, bad)
+        yield from super().batches(kinds, bad)
 
     def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
         fields = [("aid", id_type), ("ts", pa.int64()), ("type", pa.string())]
@@ -55,6 +57,8 @@ class OttoLog(PublicLog):
         sessions = table["session"].combine_chunks()
         aid, ts, kind = lists.flatten().flatten()
         if any(column.null_count for column in (sessions, lists, aid, ts, kind)):
+            return None
+        if not (are_plain(sessions) and are_plain(aid)):
             return None
         ms = ts.to_numpy()
         if not times_in_range(ms, unit=1000):

@@ -1,115 +1,256 @@
 """Parquet with any columns: a file, or a folder of files, partitioned or not."""
 
 import hashlib
-from collections.abc import Generator, Iterator
+import os
+import urllib.parse
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.reading.bad_rows import BadRows, Rows, parse_good_rows
-from data_prep.reading.click_log import ReadSizes
-from data_prep.reading.columns import LogColumns, to_clicks
+from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.checked import ColumnSource
+from data_prep.reading.click_log import Kinds, ReadSizes
+from data_prep.reading.columns import LogColumns, ReadRows, to_clicks
+from data_prep.reading.ids import is_text as is_text_id
+from data_prep.reading.orders import ORDER_TYPES
+from data_prep.reading.texts import TIME_TYPES, is_text, likeliest_type, plain_texts
+from data_prep.reading.times import is_moment
 from tron_jax.errors import UserError
+
+_HEAD = 1000  # rows by which text is judged
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+class Part(NamedTuple):
+    """A file of a log, whose columns may have other types than those of its siblings.
+
+    partition: what the folders that it lies in say of all of its rows, as text, unless
+    the file says it too; text_types: what text that is a time or an order stands for;
+    kinds: of its columns, as far as their types show; ordered_by_time: whether the
+    order is one of times, None where nothing shows.
+    """
+
+    path: Path
+    rows: int
+    partition: Mapping[str, str | None]
+    text_types: Mapping[str, pa.DataType]
+    kinds: Kinds
+    ordered_by_time: bool | None
 
 
 class ParquetLog:
-    """A ``ClickLog`` of Parquet."""
+    """A ``ClickLog`` of Parquet; each part is read by its own schema."""
 
     def __init__(self, path: Path, columns: LogColumns, sizes: ReadSizes) -> None:
-        """Opens a file or a folder and reads its schema."""
+        """Opens a file or a folder and reads the schemas."""
         self.path, self._columns = path, columns
         self._batch_rows = sizes.parquet_rows
-        self._data = _open(path)
-        self._names = columns.find(path, self._data.schema.names)
-        self.text_items = self._is_text(columns.item)
-        self.rows, self.id_bytes = self._data.count_rows(), 8
-        if self.rows and self._is_text(columns.session):
-            head = self._data.head(1000, columns=[columns.session])
-            head = _without_dictionaries(head)
-            self.id_bytes = head.nbytes // max(1, len(head)) + 1
+        files = _files(path)
+        opened = (_open_part(file, columns, len(files) == 1) for file in files)
+        self._parts = [part for part in opened if part is not None]
+        if not self._parts:
+            raise UserError(f"{path}: no rows in any of {len(files)} Parquet files")
+        _require_one_order(self._parts, columns)
+        self.kinds = Kinds()
+        for part in self._parts:
+            self.kinds |= part.kinds
+        self.rows = sum(part.rows for part in self._parts)
+        self.id_bytes = 8
+        if self.kinds.text_sessions:
+            self.id_bytes = self._mean_id_bytes()
 
-    def _is_text(self, column: str) -> bool:
-        kind = self._data.schema.field(column).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        return not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    def _mean_id_bytes(self) -> int:
+        part = self._parts[0]
+        head = _head(_open(part.path), part, self._columns.session)
+        return head.nbytes // max(1, len(head)) + 1
 
-    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
+    def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks, as a ``ClickLog`` does."""
-
-        def parse(table: Rows, first: int) -> ClickBatch:
-            return to_clicks(table, self.path, self._columns, first, text)
-
         self._rows_read = 0
-        try:
-            for table in self._tables():
-                first = self._rows_read + 1
-                try:
-                    batch = parse(table, first)
-                except UserError:
-                    batch = parse_good_rows(parse, table, first, bad)
+        for part in self._parts:
+            first = 1
+            for table in self._tables(part):
+                numbers = np.arange(first, first + len(table))
+                rows = ReadRows(part.path, table, numbers)
+                batch = to_clicks(rows, self._columns, part.text_types, kinds, bad)
+                first += len(table)
                 self._rows_read += len(table)
                 if batch is not None:
                     yield batch
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-            raise _unreadable(self.path, error) from error
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def _tables(self, part: Part) -> Iterator[pa.Table]:
         # One row group at a time and no more of it than is asked for: several would be
         # read ahead otherwise, however large they are.
-        batches = self._data.to_batches(
-            columns=self._names,
-            batch_size=self._batch_rows,
-            batch_readahead=1,
-            fragment_readahead=1,
-            use_threads=False,
-            fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(
-                use_buffered_stream=True, pre_buffer=False
-            ),
-        )
-        for rows in batches:
-            if len(rows):
-                yield _without_dictionaries(pa.Table.from_batches([rows]))
+        names = list(dict.fromkeys(n for n in self._columns[:4] if n is not None))
+        try:
+            batches = _open(part.path).to_batches(
+                columns=[name for name in names if name not in part.partition],
+                batch_size=self._batch_rows,
+                batch_readahead=1,
+                fragment_readahead=1,
+                use_threads=False,
+                fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(
+                    use_buffered_stream=True, pre_buffer=False
+                ),
+            )
+            for rows in batches:
+                if len(rows):
+                    yield _completed(pa.Table.from_batches([rows]), part)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(part.path, error) from error
 
     def progress(self) -> tuple[str, int, int]:
         """Returns how many rows were read, and of how many."""
         return "rows", self._rows_read, self.rows
 
     def describe(self) -> list[dict[str, object]]:
-        """Returns name, size and hash of each file."""
-        files = [self.path]
-        if self.path.is_dir():
-            files = sorted(file for file in self.path.rglob("*") if file.is_file())
+        """Returns name, size and hash of each part."""
         described: list[dict[str, object]] = []
-        for file in files:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            name = file.relative_to(self.path.parent).as_posix()
-            size = file.stat().st_size
+        for part in self._parts:
+            try:
+                with part.path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                size = part.path.stat().st_size
+            except OSError as error:
+                raise _unreadable(part.path, error) from error
+            name = part.path.relative_to(self.path.parent).as_posix()
             described.append({"file": name, "bytes": size, "sha256": digest})
         return described
 
 
-def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
+def _files(path: Path) -> list[Path]:
+    """Lists the parts of a log in raw order; what begins with . or _ is none."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        what = "a pipe or a device, which cannot be read twice"
+        raise UserError(f"{path}: {what}; expected a file or a folder")
     try:
-        data = pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        # With a schema given, it looks into no file.
+        data = pyarrow.dataset.dataset(path, pa.schema([]), format="parquet")
+    except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
     if not data.files:
         raise UserError(f"{path}: the folder holds no Parquet file")
-    return data
+    return [Path(file) for file in data.files]
+
+
+def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
+    # As nanoseconds, which would be the default, Spark's INT96 ends in 2262 and wraps.
+    spark = pyarrow.dataset.ParquetReadOptions(coerce_int96_timestamp_unit="us")
+    parquet = pyarrow.dataset.ParquetFileFormat(read_options=spark)
+    try:
+        return pyarrow.dataset.dataset(path, format=parquet, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
+    """Reads the schema of a part, and its first rows where a column is text.
+
+    Returns None for a part without rows, unless it is ``alone``: its columns, which it
+    may lack, say nothing.
+    """
+    data = _open(path)
+    in_file = data.schema.names
+    partition = {k: v for k, v in _partition(path).items() if k not in in_file}
+    judged_as = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
+    try:
+        rows = data.count_rows()
+        if not (rows or alone):
+            return None
+        names = columns.find(path, [*in_file, *partition])
+        part = Part(path, rows, partition, {}, Kinds(), None)
+        types = {name: _type_of(data.schema, part, name) for name in names}
+        text_types = {
+            name: _judge(data, part, name, judged_as[name])
+            for name in names
+            if name in judged_as and is_text(types[name])
+        }
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    kinds = Kinds(is_text_id(types[columns.session]), is_text_id(types[columns.item]))
+    by_time = None
+    if (
+        rows
+        and columns.order is not None
+        and not pa.types.is_null(types[columns.order])
+    ):
+        by_time = is_moment((types | text_types)[columns.order])
+    return part._replace(text_types=text_types, kinds=kinds, ordered_by_time=by_time)
+
+
+def _type_of(schema: pa.Schema, part: Part, name: str) -> pa.DataType:
+    if name in part.partition:
+        return pa.string()
+    kind = schema.field(name).type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _judge(
+    data: pyarrow.dataset.Dataset,
+    part: Part,
+    name: str,
+    types: Sequence[pa.DataType],
+) -> pa.DataType:
+    texts = plain_texts(_head(data, part, name))
+    return likeliest_type([text for text in texts.to_pylist() if text], types)
+
+
+def _head(data: pyarrow.dataset.Dataset, part: Part, name: str) -> pa.ChunkedArray:
+    """Reads some of the first values of a column, and on where they are all null."""
+    if name in part.partition:
+        return pa.chunked_array([[part.partition[name]]], pa.string())
+    table = data.schema.empty_table()
+    for batch in data.to_batches(columns=[name], batch_size=_HEAD, use_threads=False):
+        table = pa.Table.from_batches([batch])
+        if table[name].null_count < len(table):
+            break
+    return _completed(table, part)[name]
+
+
+def _require_one_order(parts: list[Part], columns: LogColumns) -> None:
+    """Refuses parts of which some are ordered by times and others by numbers."""
+    known = [part for part in parts if part.ordered_by_time is not None]
+    for part in known:
+        if part.ordered_by_time != known[0].ordered_by_time:
+            kinds = ("times", "numbers")
+            here, there = kinds if part.ordered_by_time else kinds[::-1]
+            what = f"{here}, where {known[0].path} has {there}; expected one of them"
+            raise ColumnSource(part.path, str(columns.order)).error(what)
+
+
+def _partition(path: Path) -> dict[str, str | None]:
+    """Reads ``key=value`` off the names of the folders that a part lies in."""
+    found: dict[str, str | None] = {}
+    for folder in path.parts[:-1]:
+        key, equals, value = folder.partition("=")
+        if equals:
+            value = urllib.parse.unquote(value)
+            found[urllib.parse.unquote(key)] = None if value == _NO_VALUE else value
+    return found
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}")
+    if isinstance(error, OSError) and error.errno:
+        return UserError(f"{path}: cannot be read: {os.strerror(error.errno)}")
+    why = (str(error) or type(error).__name__).splitlines()[0]
+    why = why.rpartition("Is this a 'parquet' file?: ")[2]
+    return UserError(f"{path}: not readable as Parquet: {why}")
 
 
-def _without_dictionaries(table: pa.Table) -> pa.Table:
-    """Turns categories, which may stand in any order, back to plain values."""
+def _completed(table: pa.Table, part: Part) -> pa.Table:
+    """Adds what the folders say, and turns categories back to plain values."""
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             plain = table[index].cast(field.type.value_type)
             table = table.set_column(index, field.name, plain)
+    for name, value in part.partition.items():
+        column = pa.repeat(pa.scalar(value, pa.string()), len(table))
+        table = table.append_column(name, column)
     return table

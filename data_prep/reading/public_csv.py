@@ -5,13 +5,13 @@ import datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_prep.clicks.batches import DAY, TIME, ClickBatch
 from data_prep.reading.csv_log import parse_csv_lines
 from data_prep.reading.public_log import (
     Click,
     PublicLog,
+    are_plain,
     check_time,
     read_id,
     times_in_range,
@@ -43,7 +43,7 @@ class DigineticaLog(PublicLog):
     def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
         types = {"sessionid": id_type, "itemid": id_type}
         types |= {"timeframe": pa.int64(), "eventdate": pa.date32()}
-        return parse_csv_lines(data, self._columns, ";", types)
+        return _parse(data, self._columns, ";", types)
 
     def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
         days = table["eventdate"].cast(pa.int32()).to_numpy().astype(np.int64)
@@ -89,7 +89,7 @@ class YoochooseLog(PublicLog):
 
     def _read_table(self, data: bytes, id_type: pa.DataType) -> pa.Table:
         types = {"session": id_type, "item": id_type, "time": TIME}
-        return parse_csv_lines(data, self._columns, ",", types)
+        return _parse(data, self._columns, ",", types)
 
     def _to_clicks(self, table: pa.Table) -> ClickBatch | None:
         times = table["time"].cast(pa.int64()).to_numpy()
@@ -110,20 +110,22 @@ class YoochooseLog(PublicLog):
         return [(read_id(session), read_id(item), microseconds)]
 
 
+def _parse(
+    data: bytes, columns: list[str], delimiter: str, types: dict[str, pa.DataType]
+) -> pa.Table:
+    """Reads whole lines at once, but for such as 0x10, which pyarrow takes for 16."""
+    if b"0x" in data or b"0X" in data:
+        raise pa.ArrowInvalid("hexadecimal digits, perhaps")
+    return parse_csv_lines(data, columns, delimiter, types)
+
+
 def _with_ids(
     session: pa.ChunkedArray, item: pa.ChunkedArray, times: np.ndarray
 ) -> ClickBatch | None:
     """Makes a batch; None where a text id is empty or has spaces around it."""
-    ids = session.combine_chunks(), item.combine_chunks()
-    if pa.types.is_string(session.type) and not all(map(_trimmed, ids)):
+    if not (are_plain(session) and are_plain(item)):
         return None
-    return ClickBatch(*ids, times)
-
-
-def _trimmed(ids: pa.Array) -> bool:
-    trimmed = pc.call_function("utf8_trim_whitespace", [ids])
-    shortest = pc.call_function("binary_length", [ids]).to_numpy().min(initial=1)
-    return shortest > 0 and trimmed.equals(ids)
+    return ClickBatch(session.combine_chunks(), item.combine_chunks(), times)
 
 
 def _split(line: str, delimiter: str, columns: list[str]) -> list[str]:

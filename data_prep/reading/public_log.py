@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.click_log import ReadSizes, TextIdsError
+from data_prep.reading.bad_rows import BadRows, Fault
+from data_prep.reading.checked import compute
+from data_prep.reading.click_log import Kinds, ReadSizes, WiderKindsError
 from data_prep.reading.recognise import recognise
 from data_prep.reading.text_files import Block, TextFile
 from data_prep.reading.text_log import TextLog
@@ -25,6 +26,7 @@ from tron_jax.errors import UserError
 Click = tuple[str, str, int]  # session, item, microseconds since 1970
 
 _YEAR_9999 = 253_402_300_800_000_000  # microseconds since 1970
+_TEXT = Kinds(text_sessions=True, text_items=True)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")  # 007 too, which is read as 7 as pyarrow does
 
 
@@ -69,17 +71,19 @@ class PublicLog(TextLog):
     def _parse_line(self, line: str) -> list[Click]:
         """Parses one line; raises ValueError with what is wrong."""
 
-    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
+    def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks; refuses a log without any."""
         empty = True
-        for batch in super().batches(text, bad):
+        for batch in super().batches(kinds, bad):
             empty = empty and not len(batch.session)
             yield batch
         if empty:
             raise UserError(f"{self.path}: no clicks; expected {self.name}")
 
-    def _parse_block(self, block: Block, text: bool, bad: BadRows) -> ClickBatch | None:
-        id_type = pa.string() if text else pa.int64()
+    def _parse_block(
+        self, block: Block, kinds: Kinds, bad: BadRows
+    ) -> ClickBatch | None:
+        id_type = pa.string() if kinds.text_items else pa.int64()
         batch = None
         with contextlib.suppress(pa.ArrowInvalid):
             table = self._read_table(block.data, id_type)
@@ -92,6 +96,8 @@ class PublicLog(TextLog):
         self, block: Block, id_type: pa.DataType, bad: BadRows
     ) -> ClickBatch:
         clicks: list[Click] = []
+        rows: list[int] = []
+        problems: list[str] = []
         for number, line in enumerate(block.data.split(b"\n"), start=block.first_line):
             line = line.removesuffix(b"\r")
             if not line.strip():
@@ -100,7 +106,9 @@ class PublicLog(TextLog):
                 clicks += self._parse_line(_decode(line))
             except ValueError as error:
                 shown = line[:60].decode("utf-8", "replace")
-                bad.add(f"{self.path}: row {number}: {error}, in {shown!r}")
+                rows.append(number)
+                problems.append(f": {error}, in {shown!r}")
+        bad.add(self.path, [Fault(np.array(rows, np.int64), problems.__getitem__)])
         sessions = _as_ids([session for session, _, _ in clicks], id_type)
         items = _as_ids([item for _, item, _ in clicks], id_type)
         times = np.array([time for *_, time in clicks], np.int64)
@@ -117,11 +125,11 @@ def _decode(line: bytes) -> str:
 def _as_ids(texts: list[str], id_type: pa.DataType) -> pa.Array:
     ids = pa.array(texts, pa.string())
     if pa.types.is_integer(id_type) and not all(map(_WHOLE_NUMBER.fullmatch, texts)):
-        raise TextIdsError
+        raise WiderKindsError(_TEXT)
     try:
         return ids.cast(id_type)
     except pa.ArrowInvalid as error:  # more digits than fit
-        raise TextIdsError from error
+        raise WiderKindsError(_TEXT) from error
 
 
 def read_id(text: str) -> str:
@@ -130,6 +138,15 @@ def read_id(text: str) -> str:
     if not text:
         raise ValueError("an empty id")
     return text
+
+
+def are_plain(ids: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether ``read_id`` would take all ids as they are."""
+    if not pa.types.is_string(ids.type):
+        return True
+    bare = compute("utf8_trim_whitespace", ids)
+    shortest = compute("min", compute("binary_length", ids)).as_py()
+    return shortest != 0 and bare.equals(ids)
 
 
 def check_time(microseconds: int) -> int:

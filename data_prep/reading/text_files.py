@@ -48,6 +48,9 @@ class TextFile:
             raise UserError(f"{path}: no such file")
         if path.is_dir():
             raise UserError(f"{path}: a folder; expected a file")
+        if not path.is_file():
+            what = "a pipe or a device, which cannot be read twice"
+            raise UserError(f"{path}: {what}; expected a file")
         try:
             self.size = path.stat().st_size
             with path.open("rb") as file:

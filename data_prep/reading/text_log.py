@@ -6,17 +6,17 @@ A row is a line: what one line holds by itself decides whether it is malformed.
 import abc
 import contextlib
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from data_prep.clicks.batches import ClickBatch
-from data_prep.reading.bad_rows import BadRows, Rows, parse_good_rows
-from data_prep.reading.click_log import ReadSizes
-from data_prep.reading.columns import LogColumns, to_clicks
+from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.click_log import Kinds, ReadSizes
+from data_prep.reading.columns import LogColumns, ReadRows, to_clicks
 from data_prep.reading.text_files import COMPRESSIONS, Block, TextFile
-from tron_jax.errors import UserError
 
 CORE_BYTES = 1 << 22  # parsed by one core at a time
 SAMPLE_LINES = 1000  # by which the types of columns are judged
@@ -32,7 +32,7 @@ class TextLog(abc.ABC):
 
     header: bool
     id_bytes = 8
-    text_items = False
+    kinds = Kinds()
 
     def __init__(self, file: TextFile, rows: int) -> None:
         """A log of about so many rows."""
@@ -40,16 +40,18 @@ class TextLog(abc.ABC):
         self.rows = rows
         self._file = file
 
-    def batches(self, text: bool, bad: BadRows) -> Generator[ClickBatch]:
+    def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks, as a ``ClickLog`` does."""
         with contextlib.closing(self._file.blocks(self.header)) as blocks:
             for block in blocks:
-                batch = self._parse_block(block, text, bad)
+                batch = self._parse_block(block, kinds, bad)
                 if batch is not None:
                     yield batch
 
     @abc.abstractmethod
-    def _parse_block(self, block: Block, text: bool, bad: BadRows) -> ClickBatch | None:
+    def _parse_block(
+        self, block: Block, kinds: Kinds, bad: BadRows
+    ) -> ClickBatch | None:
         """Parses whole lines; None where they hold no click."""
 
     def progress(self) -> tuple[str, int, int]:
@@ -62,7 +64,13 @@ class TextLog(abc.ABC):
 
 
 class TableLog(TextLog):
-    """A log with any columns; a subclass says how lines become a table of them."""
+    """A log with any columns; a subclass says how lines become a table of them.
+
+    A block of lines is read at once, by types that suit most. Where that fails, it is
+    read again in a way that finds out which lines are at fault, all in one pass.
+    """
+
+    _text_types: Mapping[str, pa.DataType]  # of columns of times and of the order
 
     def __init__(self, path: Path, columns: LogColumns, sizes: ReadSizes) -> None:
         """Opens a file, of which ``_head`` is the beginning."""
@@ -73,41 +81,40 @@ class TableLog(TextLog):
         line_bytes = len(self._head) // max(1, self._head.count(b"\n")) + 1
         super().__init__(file, file.plain_size * 5 // (4 * line_bytes))
 
-    def _parse_block(self, block: Block, text: bool, bad: BadRows) -> ClickBatch | None:
-        def parse(data: bytes, first: int) -> ClickBatch | None:
-            if not data.strip(b" \r\n"):
-                return None
-            table = self._parse_table(data, f"{self.path}: row {first}")
-            return to_clicks(table, self.path, self._columns, first, text)
+    def _parse_block(
+        self, block: Block, kinds: Kinds, bad: BadRows
+    ) -> ClickBatch | None:
+        rows = self._read_rows(block)
+        return to_clicks(rows, self._columns, self._text_types, kinds, bad)
 
-        def parse_lines(lines: Rows, first: int) -> ClickBatch | None:
-            return parse(b"\n".join(lines), first)
-
-        try:
-            return parse(block.data, block.first_line)
-        except UserError:
-            lines = block.data.removesuffix(b"\n").split(b"\n")
-            # pyarrow's readers do not agree on what makes a line blank.
-            lines = [line if line.strip(b" \r") else b"" for line in lines]
-            return parse_good_rows(parse_lines, lines, block.first_line, bad)
+    def _read_rows(self, block: Block) -> ReadRows:
+        numbers = np.arange(block.first_line, block.first_line + block.num_lines)
+        if not _has_blank_line(block.data):
+            table = self._read_at_once(block.data)
+            if table is not None and table.num_rows == len(numbers):
+                return ReadRows(self.path, table, numbers)
+        lines = block.data.removesuffix(b"\n").split(b"\n")
+        # pyarrow's readers do not agree on what makes a line blank.
+        filled = np.array([bool(line.strip(b" \r")) for line in lines])
+        if not filled.all():
+            lines = [line for line, kept in zip(lines, filled, strict=True) if kept]
+            numbers = numbers[filled]
+            table = self._read_at_once(b"\n".join(lines))
+            if table is not None and table.num_rows == len(numbers):
+                return ReadRows(self.path, table, numbers)
+        return self._read_each(lines, numbers)
 
     @abc.abstractmethod
-    def _parse_table(self, data: bytes, where: str) -> pa.Table:
-        """Parses lines, not all of them blank, to a table of the needed columns.
+    def _read_at_once(self, data: bytes) -> pa.Table | None:
+        """Reads lines to a table of the needed columns; None where it cannot."""
 
-        Names ``where``, a file and row, in the UserError about a malformed one.
-        """
+    @abc.abstractmethod
+    def _read_each(self, lines: Sequence[bytes], numbers: np.ndarray) -> ReadRows:
+        """Reads the lines with these numbers, none of them blank; finds bad ones."""
 
 
-def require_row_per_line(table: pa.Table, data: bytes, message: str) -> pa.Table:
-    """Refuses lines that make more or fewer rows, as where a quote is left open."""
-    data = b"\n" + data.removesuffix(b"\n") + b"\n"
-    lines = data.count(b"\n") - 1
-    if b"\n\n" in data or b"\n\r\n" in data:
-        lines = sum(bool(line.strip(b"\r")) for line in data.split(b"\n"))
-    if table.num_rows != lines:
-        raise UserError(message)
-    return table
+def _has_blank_line(data: bytes) -> bool:
+    return data.startswith((b"\n", b"\r\n")) or b"\n\n" in data or b"\n\r\n" in data
 
 
 def mean_id_bytes(ids: Sequence[object]) -> int:
@@ -119,6 +126,4 @@ def mean_id_bytes(ids: Sequence[object]) -> int:
 def plain_problem(error: pa.ArrowInvalid) -> str:
     """Returns pyarrow's message without row numbers, which are not those of a file."""
     problem = str(error).splitlines()[0]
-    changed = r"Column\(/(.*)\) changed from (.*) to (.*)"
-    problem = re.sub(changed, r"column '\1' was a \2, now a \3", problem)
     return re.sub(r"(CSV|JSON) parse error: (Row #\d+: )?| in row \d+", "", problem)

@@ -1,11 +1,46 @@
 """Lines and words that programs have in common."""
 
+import contextlib
+import os
 import sys
+from typing import TextIO
+
+
+def say(message: str) -> None:
+    """Prints a line; nobody may be there to read it, and what goes on goes on."""
+    _print(message, sys.stdout)
 
 
 def warn(message: str) -> None:
     """Prints one line that is no error but should be read."""
-    print(f"warning: {message}", file=sys.stderr)
+    complain(f"warning: {message}")
+
+
+def complain(message: str) -> None:
+    """Prints one line on stderr, if there is one."""
+    _print(message, sys.stderr)
+
+
+def _print(message: str, stream: TextIO | None) -> None:
+    if stream is None or stream.closed:  # as a process may be started
+        return
+    try:
+        print(message, file=stream, flush=True)
+    except OSError:  # a terminal, a pipe or a disk that is gone or full
+        silence(stream)
+
+
+def silence(stream: TextIO | None) -> None:
+    """Sends what a stream still holds, and gets from now on, nowhere.
+
+    It would be tried again, and fail, when the process ends.
+    """
+    if stream is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def readable(count: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Sequence
 
 from absl import flags
 
+from tron_jax.console import messages, signals
 from tron_jax.errors import UserError
 
 _HELP = {"--help", "-h", "-help", "--helpshort", "--helpfull"}
@@ -37,21 +38,33 @@ def run(
       The exit status: 0, 1 after a mistake of the user's, 128 + n after signal n.
     """
     argv = sys.argv if argv is None else argv
-    if _HELP.intersection(argv[1:]):
-        print((sys.modules[program.__module__].__doc__ or "").strip())
-        print(flag_values.get_help())
-        return 0
     try:
-        with _unwinding_on_sigterm():
+        with _showing_what_can_be(), signals.unwinding():
+            if _HELP.intersection(argv[1:]):
+                _print_help(program, flag_values)
+                return 0
             (parse or parse_flags)(flag_values, argv)
             program(flag_values)
+            _flush()
+    except BrokenPipeError:  # who reads has seen enough, as head has
+        messages.silence(sys.stdout)
+        return 128 + signal.SIGPIPE
     except (UserError, OSError, MemoryError) as error:
         return _fail(_message(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 128 + signal.SIGINT)
-    except _Terminated:
-        return _fail("terminated", 128 + signal.SIGTERM)
+    except signals.Stopped as stopped:
+        name = signal.Signals(stopped.number).name
+        what = "terminated" if name == "SIGTERM" else f"stopped by {name}"
+        return _fail(what, 128 + stopped.number)
     return 0
+
+
+def _print_help(
+    program: Callable[[flags.FlagValues], None], flag_values: flags.FlagValues
+) -> None:
+    messages.say((sys.modules[program.__module__].__doc__ or "").strip())
+    messages.say(flag_values.get_help())
 
 
 def parse_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -73,26 +86,20 @@ def refuse_stray(rest: Sequence[str]) -> None:
         raise UserError(f"unexpected argument {rest[1]!r}; every option is a --flag=")
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived; a BaseException, so that only cleaning up comes before it."""
-
-
 @contextlib.contextmanager
-def _unwinding_on_sigterm() -> Generator[None]:
-    """Lets SIGTERM unwind the stack, so that what is half-written is removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
+def _showing_what_can_be() -> Generator[None]:
+    """Prints a question mark for what the encoding of stdout lacks."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper) or stream.closed:
+        yield
         return
-
-    def stop(signum: int, frame: object) -> None:
-        del signum, frame
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = stream.errors
+    stream.reconfigure(errors="replace")
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if not stream.closed:
+            stream.reconfigure(errors=before)
 
 
 def _message(error: Exception) -> str:
@@ -104,7 +111,13 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
+def _flush() -> None:
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+
+
 def _fail(message: str, status: int) -> int:
-    sys.stdout.flush()
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    with contextlib.suppress(OSError):
+        _flush()
+    messages.complain(f"error: {' '.join(message.split())}")
     return status

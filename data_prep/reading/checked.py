@@ -1,0 +1,79 @@
+"""A column of a raw log, checked: its values, and which rows are at fault."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tron_jax.errors import UserError
+
+EMPTY = "empty; expected a value"
+NULLS = ("", "NULL", "null", "\\N", "NaN", "nan")  # as text, in every format
+
+_T = TypeVar("_T")
+
+# Marks rows, [rows] bool, and says of the row of an index what is wrong with it.
+Marked = tuple[np.ndarray, Callable[[int], str]]
+
+
+class Checked(NamedTuple, Generic[_T]):
+    """A column brought to its type.
+
+    values: [rows], anything where a row is at fault; faults: marked rows by what is
+    wrong; a row that is marked twice has the first fault.
+    """
+
+    values: _T
+    faults: list[Marked]
+
+
+class ColumnSource(NamedTuple):
+    """Where a column comes from, for messages."""
+
+    path: Path
+    column: str
+
+    def error(self, problem: str) -> UserError:
+        """The error to raise about the column, where no row of it is at fault."""
+        return UserError(f"{self.path}: column {self.column!r}: {problem}")
+
+
+def compute(
+    function: str, *values: object, options: pc.FunctionOptions | None = None
+) -> Any:
+    """Calls a function of pyarrow's by its name, which no type checker can know."""
+    return pc.call_function(function, list(values), options)
+
+
+def matches(texts: pa.Array, pattern: str) -> pa.Array:
+    """Marks the texts in which an RE2 pattern is found, [rows] bool; null for nulls."""
+    options = pc.MatchSubstringOptions(pattern)
+    return compute("match_substring_regex", texts, options=options)
+
+
+def nulls(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Marks nulls and what is no number, [rows] bool."""
+    return np.asarray(column.is_null(nan_is_null=True))
+
+
+def empty_texts(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Marks the text that stands for nothing, blanks and nulls, [rows] bool."""
+    known = compute("is_in", texts, options=pc.SetLookupOptions(pa.array(NULLS)))
+    bare = compute("utf8_trim_whitespace", texts)
+    blank = compute("equal", bare, pa.scalar(""))
+    marked = compute("or_kleene", known, blank)
+    return np.asarray(pc.fill_null(marked, True))
+
+
+def always(problem: str) -> Callable[[int], str]:
+    """Says the same of every row."""
+    return lambda row: problem
+
+
+def shown(value: object) -> str:
+    """Writes a value into a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -1,0 +1,106 @@
+"""Numbers and times that a log spells as text."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.reading.checked import NULLS, compute, empty_texts, matches
+
+# What text that is a time may be: numbers, or times with or without a zone.
+TIME_TYPES = (pa.float64(), pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))
+
+_CHUNK = 1024  # texts that are tried together, before they are tried one by one
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DAY = (  # but for 29 February, which not every year has
+    r"((0[13578]|1[02])-31|(0[13-9]|1[0-2])-(29|30)|(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+    r"|02-29)"
+)
+_CLOCK = r"([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?"
+_ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
+
+
+def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.DataType:
+    """Returns the type that most texts can be read as, the first of equals.
+
+    Those of ``NULLS`` do not count.
+    """
+    values = [pa.scalar(text.strip()) for text in texts if text not in NULLS]
+    counts = [sum(_parses(value, one) for value in values) for one in types]
+    return types[counts.index(max(counts))]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, by a dictionary or not."""
+    of = pa.types
+    if of.is_dictionary(kind):
+        kind = kind.value_type
+    some = of.is_string(kind) or of.is_large_string(kind) or of.is_string_view(kind)
+    return some or of.is_binary(kind) or of.is_large_binary(kind)
+
+
+def plain_texts(column: pa.ChunkedArray) -> pa.Array:
+    """Brings text of any type to one array of strings, without blanks around them.
+
+    What stands for nothing is null; bytes that are no UTF-8 become a sign that is in no
+    number or time.
+    """
+    values = column.cast(pa.large_binary()).combine_chunks()
+    try:
+        texts = values.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        plain = [v and v.decode("utf-8", "replace") for v in values.to_pylist()]
+        texts = pa.array(plain, pa.large_string())
+    bare = compute("utf8_trim_whitespace", texts)
+    empty = pa.array(empty_texts(bare))
+    return compute("if_else", empty, pa.scalar(None, bare.type), bare)
+
+
+def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
+    """Casts strings; null where they cannot be cast.
+
+    A text that looks unlike the type is tried by itself once, however often it is
+    there, so that what is malformed costs little more than what is not.
+    """
+    try:
+        return texts.cast(to)
+    except pa.ArrowInvalid:
+        pass
+    like = matches(texts, _looks(to))
+    likely = compute("if_else", like, texts, pa.scalar(None, texts.type))
+    parsed = pa.chunked_array(
+        [
+            _cast_each(likely.slice(at, _CHUNK), to)
+            for at in range(0, len(texts), _CHUNK)
+        ],
+        to,
+    ).combine_chunks()
+    others = texts.filter(pc.fill_null(compute("invert", like), False)).unique()
+    good = pa.array([v for v in others if _parses(v, to)], texts.type)
+    if not len(good):
+        return parsed
+    at = compute("index_in", texts, options=pc.SetLookupOptions(good))
+    return compute("coalesce", parsed, good.cast(to).take(at))
+
+
+def _looks(to: pa.DataType) -> str:
+    """How most texts look that can be read as the type."""
+    if not pa.types.is_timestamp(to):
+        return _NUMBER
+    return f"^[0-9]{{4}}-{_DAY}([ T]{_CLOCK})?{_ZONE if to.tz else ''}$"
+
+
+def _cast_each(texts: pa.Array, to: pa.DataType) -> pa.Array:
+    try:
+        return texts.cast(to)
+    except pa.ArrowInvalid:
+        null = pa.scalar(None, to)
+        return pa.array([v.cast(to) if _parses(v, to) else null for v in texts], to)
+
+
+def _parses(value: pa.Scalar, to: pa.DataType) -> bool:
+    try:
+        value.cast(to)
+    except pa.ArrowInvalid:
+        return False
+    return True
