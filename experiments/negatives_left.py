@@ -46,11 +46,15 @@ def warning(
     bare, of = jax.device_get(counted(sampler, mask_hits, dispatch, constants))
     if bare == 0:
         return None
+    excluded = config.negatives.exclude
+    why = f"negatives.exclude={excluded} leaves too few of {num_items:,} items"
+    remedy = "lower train.batch_size or raise negatives.num_in_batch"
+    if excluded == "none":
+        why = "the batch has no other session's clicks"
+        remedy = "raise negatives.num_uniform"
     return (
         f"{bare:,} of the first batch's {of:,} predictions have no negative left, so "
-        f"nothing is learnt from them: negatives.exclude={config.negatives.exclude} "
-        f"leaves out inputs, and the data set has {num_items:,} items; lower "
-        "train.batch_size, or raise negatives.num_in_batch"
+        f"nothing is learnt from them: {why}; {remedy}"
     )
 
 

@@ -99,6 +99,20 @@ def test_variables_of_a_cluster(tmp_path, tiny_data, tiny_runs, compilations):
     tiny.assert_same_run(tmp_path / "run", unbroken)
 
 
+@pytest.mark.parametrize("name", ["JAX_ENABLE_X64", "JAX_DEFAULT_PRNG_IMPL"])
+def test_a_variable_that_makes_no_sense(name):
+    command = [*tiny.PYTHON, "-m", "experiments.evaluate", "--workdir=unused"]
+    done = subprocess.run(
+        command,
+        env=os.environ | {name: "nonsense"},
+        cwd=tiny.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    tiny.assert_refused((done.returncode, done.stdout, done.stderr), "nonsense")
+    assert name in done.stderr.upper()
+
+
 @pytest.mark.portable
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**31 - 1, 2**31, 2**32 - 1])
 def test_keys_are_what_jax_makes_unasked(seed):

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+import traceback
+from types import TracebackType
 from typing import Any
 
 from tron_jax.console.messages import complain
@@ -24,6 +26,7 @@ def prepare() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
         sys.unraisablehook = _strike_again
+    sys.excepthook = _in_one_line
 
 
 def over() -> None:
@@ -37,6 +40,18 @@ def _end(number: int, frame: object) -> None:
     """Ends as ``program.run`` does; an exception would run through half an import."""
     complain("error: interrupted")
     os._exit(128 + number)
+
+
+def _in_one_line(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Says which of JAX's variables makes no sense, for which its import fails."""
+    files = [frame.filename for frame in traceback.extract_tb(trace)]
+    reads_variables = os.path.join("jax", "_src", "config.py")
+    if issubclass(kind, ValueError) and files[-1].endswith(reads_variables):
+        complain(f"error: {error}")
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def _strike_again(found: Any) -> None:
