@@ -46,9 +46,11 @@ def _in_one_line(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Says which of JAX's variables makes no sense, for which its import fails."""
-    files = [frame.filename for frame in traceback.extract_tb(trace)]
+    raised_in = [frame.filename for frame in traceback.extract_tb(trace)][-1:]
     reads_variables = os.path.join("jax", "_src", "config.py")
-    if issubclass(kind, ValueError) and files[-1].endswith(reads_variables):
+    if issubclass(kind, ValueError) and any(
+        file.endswith(reads_variables) for file in raised_in
+    ):
         complain(f"error: {error}")
     else:
         sys.__excepthook__(kind, error, trace)
