@@ -49,6 +49,7 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.workload import open_workload
 from tron_jax.errors import UserError
+from tron_jax.files import local_path, require_writable
 from tron_jax.reporting.plots import save
 
 Report = dict[str, Any]
@@ -83,7 +84,15 @@ def main(argv: Sequence[str]) -> int:
     )
     flags.DEFINE_string("json", None, "File to write the figures to.", values)
     COMMANDS[name].define_flags(values)
-    return entry.run(COMMANDS[name].run, values, rest)
+
+    def measure(values: flags.FlagValues) -> None:
+        for flag in {"json", "plot"} & {*values}:
+            path = getattr(values, flag)
+            if path:  # or minutes would be measured for nothing
+                require_writable(local_path(path))
+        COMMANDS[name].run(values)
+
+    return entry.run(measure, values, rest)
 
 
 def _refuse(name: str) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import workdirs
 from experiments.configs.defaults import default_config
+from tron_jax import jax_settings
 from tron_jax.console import program
 from tron_jax.errors import UserError
 
@@ -31,24 +35,81 @@ MALLOC = ":".join(
 
 
 def start(main: Callable[[Sequence[str]], int]) -> None:
-    """Runs a program as a process of its own, with the memory settings it wants.
+    """Runs a program that is ``__main__``, with the memory settings it wants.
 
     Args:
       main: takes the command line and returns the exit status.
     """
+    if not _is_own_command():
+        sys.exit(main(sys.argv))
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = MALLOC
         os.execv(sys.executable, sys.orig_argv)
-    sys.exit(main(sys.argv))
+    status = main(sys.argv)
+    if status > 128:  # by a signal: what is still compiled in threads is of no use
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, AttributeError):  # there may be none
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _is_own_command() -> bool:
+    """Whether the process was started for this program and its arguments.
+
+    A notebook's ``%run -m`` makes a program ``__main__`` of the kernel's process, which
+    started by another command and holds somebody's variables.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    named = [["-m", spec.name.removesuffix(".__main__")]] if spec else []
+    return any(
+        sys.orig_argv[-len(command) :] == command
+        for command in ([*name, *sys.argv[1:]] for name in [*named, sys.argv[:1]])
+    )
 
 
 def run(
-    main: Callable[[flags.FlagValues], None],
+    main: Callable[[flags.FlagValues], int | None],
     flag_values: flags.FlagValues,
     argv: Sequence[str],
 ) -> int:
-    """``console.program.run`` for programs whose flags may hold a config."""
-    return program.run(main, flag_values, _joined(argv), parse=_parse)
+    """``console.program.run`` for programs that compute by JAX.
+
+    Args:
+      main: is given the parsed flags, which may hold a config; may return an exit
+        status other than 0.
+      flag_values: the program's flags, unparsed.
+      argv: program name and arguments.
+
+    Returns:
+      The exit status: 0, what ``main`` returned, or that of ``console.program.run``.
+    """
+    outcome: int | None = None
+
+    @functools.wraps(main)  # by its module, ``program.run`` finds the help
+    def computing(flag_values: flags.FlagValues) -> None:
+        nonlocal outcome
+        try:
+            with jax_settings.stated():
+                outcome = main(flag_values)
+        except jax.errors.JaxRuntimeError as error:
+            if words := _fault_of_device(error):
+                raise UserError(words) from error
+            raise
+
+    status = program.run(computing, flag_values, _joined(argv), parse=_parse)
+    return status or outcome or 0
+
+
+def _fault_of_device(error: jax.errors.JaxRuntimeError) -> str | None:
+    """Says that a device is full or gone; None where the fault is ours."""
+    kind, _, why = str(error).partition("\n")[0].partition(": ")
+    if kind == "RESOURCE_EXHAUSTED":
+        remedy = "lower train.batch_size or model.hidden_size"
+        return f"the device has no memory left ({why}); {remedy}"
+    if kind == "UNAVAILABLE":
+        return f"the device is gone: {why}"
+    return None
 
 
 def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:

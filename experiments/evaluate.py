@@ -1,20 +1,22 @@
 """Evaluates a run from its checkpoint alone, in both protocols side by side.
 
     python -m experiments.evaluate --workdir=RUN [--step=best|latest|N] \
-        [--split=test|validation] [--data=DIR]
+        [--split=test|validation] [--data=DIR] [--out=DIR]
 
 Without --step each protocol takes its own checkpoint: `paper` the best one, `exact` the
 latest (or the best on validation, where the run held some out). Metrics and cut-offs
 are those of the run's config; training again with --config.eval.metrics or
 --config.eval.cutoffs changes them there, even after the last epoch.
 
-The table is printed and written to RUN/evaluation.json, the rank of each prediction to
-RUN/ranks.parquet (of validation: evaluation_validation.json, ranks_validation.parquet).
+The table is printed and then written to evaluation.json, the rank of each prediction to
+ranks.parquet (of validation: evaluation_validation.json, ranks_validation.parquet): in
+RUN, or in --out where RUN may not be written. The run may still train: where it deletes
+a checkpoint before that is read, the next one that fits is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,16 @@ from ml_collections import ConfigDict
 from experiments import entry, workdirs
 from experiments.assembly import evaluating, run_parts
 from tron_jax import devices
+from tron_jax.console.messages import say
 from tron_jax.errors import UserError
 from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.metrics import BEST_KEY, title
 from tron_jax.evaluation.protocols import PROTOCOLS
 from tron_jax.evaluation.rank_file import Ranks
+from tron_jax.files import local_path
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.storage.manifest import MissingCheckpointError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,12 +63,20 @@ def main(argv: Sequence[str]) -> int:
         "The run's data set, where it has moved.",
         flag_values=flag_values,
     )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Folder for the files, instead of the run's.",
+        flag_values=flag_values,
+    )
     return entry.run(run, flag_values, argv)
 
 
 def run(flag_values: flags.FlagValues) -> None:
-    workdir, split = Path(flag_values.workdir), flag_values.split
+    workdir, split = local_path(flag_values.workdir), flag_values.split
     config, made_with = workdirs.read_config(workdir)
+    if flag_values.out:
+        workdirs.refuse_unwritable(local_path(flag_values.out))
     if flag_values.data:
         config.data.path = flag_values.data
     data = run_parts.open_data(config)
@@ -74,34 +87,74 @@ def run(flag_values: flags.FlagValues) -> None:
     splits = run_parts.splits(config, data)
     if split not in splits:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    chosen = choose(flag_values.step, config, checkpoints)
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
+    choose(flag_values.step, config, checkpoints)  # or nothing is worth compiling
     devices.check()
     run_parts.use_compilation_cache()
     parts = run_parts.build(config, data.num_items, splits["train"])
     shapes = jax.eval_shape(parts.init)
     metrics = evaluating.reported_metrics(config)
-    steps = {protocol: step for protocol, (step, _) in chosen.items()}
-    evaluations: dict[int, evaluating.Evaluation] = {}
-    for step in sorted({*steps.values()}):
+
+    def evaluate(step: int) -> evaluating.Evaluation:
         state, _ = checkpoints.restore(step, shapes)
-        evaluations[step] = evaluating.evaluate(
+        return evaluating.evaluate(
             parts.evaluator, state, step, splits[split], split=split, metrics=metrics
         )
+
+    chosen, evaluations = _of_chosen(flag_values.step, config, checkpoints, evaluate)
+    steps = {protocol: step for protocol, (step, _) in chosen.items()}
     ranks = {name: evaluations[step].ranks[name] for name, step in steps.items()}
     summaries = {
         name: evaluations[step].summaries[name] for name, step in steps.items()
     }
-    _write(workdir, split, ranks, splits[split].ids, steps, summaries)
-    print(
-        format_summaries(
-            summaries,
-            keys=metrics.by_key,
-            steps=steps,
-            chosen_by={protocol: rule for protocol, (_, rule) in chosen.items()},
-            position=config.model.position,
-        )
+    table = format_summaries(
+        summaries,
+        keys=metrics.by_key,
+        steps=steps,
+        chosen_by={protocol: rule for protocol, (_, rule) in chosen.items()},
+        position=config.model.position,
     )
+    folder = Path(flag_values.out or workdir)
+    unprinted = say(table)  # before files, which a disk may refuse
+    summary = _write(folder, split, ranks, splits[split].ids, steps, summaries)
+    if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say
+        raise UserError(
+            f"the figures, which are in {summary}, cannot be printed: "
+            f"{unprinted.strerror}"
+        )
+
+
+def _of_chosen(
+    asked: str | None,
+    config: ConfigDict,
+    checkpoints: Checkpoints,
+    evaluate: Callable[[int], evaluating.Evaluation],
+) -> tuple[dict[str, tuple[int, str]], dict[int, evaluating.Evaluation]]:
+    """Evaluates what ``choose`` says; what is gone by the time is chosen anew.
+
+    Args:
+      asked: --step.
+      config: of the run.
+      checkpoints: of the run, which may still train and delete old ones.
+      evaluate: called once for each step.
+
+    Returns:
+      What was chosen for each protocol, and the evaluations by step.
+    """
+    chosen = choose(asked, config, checkpoints)
+    evaluations: dict[int, evaluating.Evaluation] = {}
+    # The latest first: it is deleted sooner than the best.
+    for protocol in sorted(chosen, key=lambda name: chosen[name], reverse=True):
+        while (step := chosen[protocol][0]) not in evaluations:
+            try:
+                evaluations[step] = evaluate(step)
+            except MissingCheckpointError:
+                if asked not in (None, "best", "latest"):
+                    raise
+                again = choose(asked, config, checkpoints)
+                gone = [name for name in chosen if chosen[name][0] == step]
+                chosen |= {name: again[name] for name in gone}
+    return chosen, evaluations
 
 
 def choose(
@@ -144,28 +197,36 @@ def choose(
 
 
 def _write(
-    workdir: Path,
+    folder: Path,
     split: str,
     ranks: dict[str, Ranks],
     session_ids: Any,
     steps: dict[str, int],
     summaries: dict[str, Any],
-) -> None:
-    """Writes ranks.parquet and evaluation.json, under names of their own off test."""
+) -> Path:
+    """Writes ranks.parquet and evaluation.json, under names of their own off test.
+
+    Returns:
+      The latter's path.
+    """
     suffix = "" if split == "test" else f"_{split}"
-    summary = workdir / f"evaluation{suffix}.json"
-    path = workdir / f"ranks{suffix}.parquet"
+    summary = folder / f"evaluation{suffix}.json"
+    path = folder / f"ranks{suffix}.parquet"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         summary.unlink(missing_ok=True)  # it must never lie beside other ranks
         rank_file.save(path, ranks, session_ids)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; --out=DIR is another place"
+        ) from error
     lines = [
         {"step": steps[protocol], **summaries[protocol]}
         for protocol in PROTOCOLS
         if summaries[protocol]
     ]
     workdirs.write_json(summary, lines)
+    return summary
 
 
 if __name__ == "__main__":

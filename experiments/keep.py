@@ -1,7 +1,8 @@
 """Copies what is worth committing of a finished run into a small folder.
 
     python -m experiments.evaluate --workdir=RUN
-    python -m experiments.keep --workdir=RUN --out=experiments/results/DATA/CONFIG
+    python -m experiments.keep --workdir=RUN --out=experiments/results/DATA/CONFIG \
+        [--evaluated=DIR, what evaluate was given as --out]
 
 A workdir is too large for a repository (checkpoints) and holds what must not be
 published (ids of sessions, paths of a machine). The folder, some hundred kilobytes, has
@@ -36,6 +37,7 @@ from ml_collections import ConfigDict
 
 from experiments import entry, evaluate, workdirs
 from tron_jax.errors import UserError
+from tron_jax.files import local_path
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -43,45 +45,55 @@ def main(argv: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     for name, text in (("workdir", "Folder of the run."), ("out", "Folder to make.")):
         flags.DEFINE_string(name, None, text, required=True, flag_values=flag_values)
+    flags.DEFINE_string(
+        "evaluated",
+        None,
+        "Folder that experiments.evaluate was given by --out.",
+        flag_values=flag_values,
+    )
     return entry.run(run, flag_values, argv)
 
 
 def run(flag_values: flags.FlagValues) -> None:
-    workdir, out = Path(flag_values.workdir), Path(flag_values.out)
+    workdir, out = local_path(flag_values.workdir), local_path(flag_values.out)
     config, made_with = workdirs.read_config(workdir)
-    _check_evaluated(workdir, config)
+    evaluated = Path(flag_values.evaluated or workdir)
+    _check_evaluated(workdir, evaluated, config)
     if out.exists():
         raise UserError(f"{out} exists; expected a folder to be made")
+    workdirs.refuse_unwritable(out)
     config.data.path = ""
     new = out.with_name(out.name + ".new")
     try:
         new.mkdir(parents=True)
-        for name in ("metrics.jsonl", "evaluation.json", "plot.png"):
+        shutil.copyfile(evaluated / "evaluation.json", new / "evaluation.json")
+        for name in ("metrics.jsonl", "plot.png"):
             if (workdir / name).is_file():
                 shutil.copyfile(workdir / name, new / name)
-        _keep_ranks(workdir / "ranks.parquet", new / "ranks.npz")
+        _keep_ranks(evaluated / "ranks.parquet", new / "ranks.npz")
         content = config.to_dict() | {"provenance": made_with}
         workdirs.write_json(new / workdirs.CONFIG, content)
         new.rename(out)
     except OSError as error:
         raise UserError(f"cannot keep {workdir} in {out}: {error}") from error
     except pa.ArrowInvalid as error:
-        raise UserError(f"{workdir / 'ranks.parquet'} is damaged: {error}") from error
+        raise UserError(f"{evaluated / 'ranks.parquet'} is damaged: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     print(f"kept in {out}")
 
 
-def _check_evaluated(workdir: Path, config: ConfigDict) -> None:
+def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None:
     """Refuses a run not evaluated at the checkpoint that ``exact`` takes by itself."""
-    path = workdir / "evaluation.json"
+    path = evaluated / "evaluation.json"
     try:
         lines = {line["protocol"]: line for line in json.loads(path.read_text())}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is missing or damaged; run experiments.evaluate first"
+            f"{path} is missing or damaged; run experiments.evaluate first, and name "
+            "its --out, if it had one, by --evaluated"
         ) from error
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
     step, rule = evaluate.choose(None, config, checkpoints)["exact"]
     found = lines.get("exact", {}).get("step")
     if found != step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import jax
 
+from tron_jax import jax_settings
 from tron_jax.data.sessions import PreparedData
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+# Variables that have git look elsewhere than where it is asked to.
+OF_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 
 
 def describe(data: PreparedData) -> dict[str, str]:
@@ -22,29 +26,60 @@ def describe(data: PreparedData) -> dict[str, str]:
         "git": _git_commit(),
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
+        **jax_settings.describe(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
 
 def resumed(before: dict[str, Any], now: dict[str, str]) -> dict[str, Any]:
     """What a run was first made with, and each change since under ``resumed_with``."""
-    changes = before.get("resumed_with", [])
-    latest = {key: value for key, value in before.items() if key != "resumed_with"}
-    for change in changes:
-        latest |= change
+    latest = _latest(before)
     changed = {key: value for key, value in now.items() if latest.get(key) != value}
-    return before | ({"resumed_with": [*changes, changed]} if changed else {})
+    if not changed:
+        return before
+    return before | {"resumed_with": [*before.get("resumed_with", []), changed]}
+
+
+def changes(before: dict[str, Any], now: dict[str, str]) -> str:
+    """In words what is not as it was, since results may differ by it; "" = nothing."""
+    latest = _latest(before)
+    changed = [
+        f"{key} {value or 'unset'}, not {latest[key] or 'unset'}"
+        for key, value in now.items()
+        if latest.get(key, value) != value
+    ]
+    return "; ".join(changed)
+
+
+def _latest(before: dict[str, Any]) -> dict[str, Any]:
+    """What a run was last made with."""
+    latest = {key: value for key, value in before.items() if key != "resumed_with"}
+    for change in before.get("resumed_with", []):
+        latest |= change
+    return latest
 
 
 def _git_commit() -> str:
-    """The commit of this code, with a + where files differ; empty outside git."""
+    """The commit of this code, with a + where files differ; empty outside git.
+
+    The repository around an installed package, such as that of a virtual environment,
+    is somebody else's unless it tracks this very file. So is one that the environment
+    names, as it does in a git hook.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY
+    }
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # to write nothing there
 
     def git(*arguments: str) -> str:
         command = ("git", "-C", str(Path(__file__).parent), *arguments)
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment
+        )
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

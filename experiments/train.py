@@ -2,6 +2,10 @@
 
     python -m experiments.train --config=experiments/configs/tron_xl.py:diginetica \
         --config.data.path=DIR --workdir=RUN
+
+Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU stop it once the state is saved,
+unless they were ignored when it started. The exit status is 0 where training is
+complete, 1 after a mistake, and 128 + n where signal n stopped it: 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,19 +18,21 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import checks, entry, preflight, workdirs
+from experiments import checks, entry, negatives_left, preflight, workdirs
 from experiments.assembly import evaluating, run_parts
 from tron_jax import devices, files, memory
-from tron_jax.console.messages import readable
+from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
+from tron_jax.files import local_path
 from tron_jax.reporting import plots
 from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
+from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
 from tron_jax.training.loop import Loop, asked_to_stop
-from tron_jax.training.step_programs import compile_steps
+from tron_jax.training.step_programs import StepPrograms, compile_steps
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,24 +45,32 @@ def main(argv: Sequence[str]) -> int:
     return entry.run(run, flag_values, argv)
 
 
-def run(flag_values: flags.FlagValues) -> None:
+def run(flag_values: flags.FlagValues) -> int:
+    """Returns the exit status: 0, or 128 + the signal that stopped it."""
     config = flag_values.config
     checks.check(config)
     data = run_parts.open_data(config)
     devices.check()
-    print(devices.describe())
+    say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     splits = run_parts.splits(config, data)
-    with workdirs.open_workdir(Path(flag_values.workdir), config, data) as workdir:
+    with workdirs.open_workdir(
+        local_path(flag_values.workdir), config, data
+    ) as workdir:
         run_parts.use_compilation_cache()
         if len(splits) == 1:
-            print("warning: no test sessions; training without evaluation")
+            say("warning: no test sessions; training without evaluation")
         parts = run_parts.build(config, data.num_items, splits["train"])
         metrics, keep_last = workdir / "metrics.jsonl", config.checkpoint.keep_last
-        with Checkpoints(workdir / "checkpoints", keep_last=keep_last) as checkpoints:
-            _train(config, parts, splits, data.fingerprint, metrics, checkpoints)
+        with Checkpoints(
+            workdir / workdirs.CHECKPOINTS, keep_last=keep_last
+        ) as checkpoints:
+            stopped_by = _train(
+                config, parts, splits, data.fingerprint, metrics, checkpoints
+            )
         _plot(metrics, workdir / "plot.png")
+    return 0 if stopped_by is None else 128 + stopped_by
 
 
 def _train(
@@ -66,8 +80,12 @@ def _train(
     fingerprint: str,
     metrics: Path,
     checkpoints: Checkpoints,
-) -> None:
-    """Resumes or starts, and trains until the end or until asked to stop."""
+) -> int | None:
+    """Resumes or starts, and trains until the end or until asked to stop.
+
+    Returns:
+      The signal that stopped it, None where the run is complete.
+    """
     shapes = jax.eval_shape(parts.init)
     restored = checkpoints.restore_newest(shapes)
     start, state, info = restored or (0, None, {})
@@ -79,29 +97,12 @@ def _train(
         config.checkpoint.every_steps,
     )
     if start >= plan.last:
-        print(f"already trained to step {start:,}, {config.train.epochs} epochs")
-        return
-    batches = parts.batches.shapes
-    print(
-        f"resuming at step {start:,}" if restored else "starting",
-        f"(compiling the step for {len(batches)} lengths of batch)",
-        flush=True,
-    )
-    constants = jax.device_put(parts.constants)
-    train_step = compile_steps(
-        parts.train_step,
-        shapes,
-        batches,
-        constants,
-        deterministic=config.train.deterministic,
-    )
-    needs = preflight.measure(
-        shapes,
-        parts.batches,
-        train_step.temporaries(),
-        parts.evaluator if len(splits) > 1 else None,
-        copies=checkpoints.copies(shapes),
-    )
+        say(f"already trained to step {start:,}, {config.train.epochs} epochs")
+        return None
+    begins = f"resuming at step {start:,}" if restored else "starting"
+    lengths = len(parts.batches.shapes)
+    say(f"{begins} (compiling the step for {lengths} lengths of batch)")
+    train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
     _check_room(config, needs, checkpoints, plan.saves_after(start), bool(restored))
     with (
         MetricsWriter(metrics) as writer,
@@ -131,9 +132,41 @@ def _train(
         )
         state = jax.jit(parts.init)() if state is None else state
         _, step = loop.run(state, start, stop)
-    if step < plan.last:
-        print(f"stopped at step {step:,}, saved; the same command goes on from there")
-    print(_spent(checkpoints))
+    stopped = step < plan.last
+    if stopped:
+        say(f"stopped at step {step:,}, saved; the same command goes on from there")
+    say(_spent(checkpoints))
+    return stop() if stopped else None
+
+
+def _compile(
+    config: ConfigDict,
+    parts: run_parts.RunParts,
+    shapes: TrainState,
+    evaluated: bool,
+    checkpoints: Checkpoints,
+) -> tuple[StepPrograms, preflight.Needs]:
+    """The compiled step, and what a run by it needs; warns where nothing is learnt."""
+    constants = jax.device_put(parts.constants)
+    num_items = shapes.items.table.shape[0] - 1
+    left = negatives_left.warning(config, parts.batches, constants, num_items)
+    if left is not None:
+        warn(left)
+    train_step = compile_steps(
+        parts.train_step,
+        shapes,
+        parts.batches.shapes,
+        constants,
+        deterministic=config.train.deterministic,
+    )
+    needs = preflight.measure(
+        shapes,
+        parts.batches,
+        train_step.temporaries(),
+        parts.evaluator if evaluated else None,
+        copies=checkpoints.copies(shapes),
+    )
+    return train_step, needs
 
 
 def _check_room(
@@ -148,7 +181,7 @@ def _check_room(
     if free is not None and resumed:
         free += needs.state  # already allocated
     dense = config.optimizer.item_table == "dense"
-    print(preflight.check_memory(needs, free, dense=dense))
+    say(preflight.check_memory(needs, free, dense=dense))
     staging.clear(checkpoints.folder)  # what a killed run left must not count
     line = preflight.check_disk(
         needs.state,
@@ -157,7 +190,7 @@ def _check_room(
         keep_last=checkpoints.keep_last,
         free=files.free_room(checkpoints.folder),
     )
-    print(line, flush=True)
+    say(line)
 
 
 def _spent(checkpoints: Checkpoints) -> str:
@@ -174,8 +207,14 @@ def _spent(checkpoints: Checkpoints) -> str:
 
 
 def _plot(metrics: Path, picture: Path) -> None:
-    if not plots.plot_run(metrics, picture):
-        print("no plot is drawn: matplotlib is not installed; tron-jax[plots] has it")
+    """Draws the run; training is done and saved, and does not fail for a picture."""
+    try:
+        drawn = plots.plot_run(metrics, picture)
+    except Exception as error:  # of matplotlib, whatever is amiss with it here
+        warn(f"no plot is drawn: {error}")
+        return
+    if not drawn:
+        say("no plot is drawn: matplotlib is not installed; tron-jax[plots] has it")
 
 
 if __name__ == "__main__":

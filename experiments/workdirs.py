@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import checks, provenance
+from tron_jax.console.messages import say, warn
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 from tron_jax.files import replacing
@@ -60,6 +63,7 @@ RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
 }
 CONFIG = "config.json"
 LOCK = ".lock"
+CHECKPOINTS = "checkpoints"
 
 
 @contextlib.contextmanager
@@ -92,8 +96,12 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
         before = None
         if (path / CONFIG).exists():
             before = _check_same_run(path, config, data)
+        refuse_unwritable(path / CHECKPOINTS)
         made_with = provenance.describe(data)
         if before is not None:
+            changes = provenance.changes(before, made_with)
+            if changes:
+                say(f"resuming with {changes}")
             made_with = provenance.resumed(before, made_with)
         write_json(path / CONFIG, config.to_dict() | {"provenance": made_with})
         yield path
@@ -127,6 +135,15 @@ def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path / CONFIG} is damaged: {error}") from error
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises UserError where a folder may not be written, or not be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"cannot write {folder}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {folder}: {there}: {os.strerror(errno.EACCES)}")
 
 
 def hint_of_renamed(field: str) -> str | None:
@@ -173,8 +190,11 @@ def _locked(path: Path) -> Generator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"workdir {path} is in use by another process") from error
-        except OSError as error:
-            raise UserError(f"cannot lock {path}: {error.strerror}") from error
+        except OSError as error:  # a cluster's file system may have no locks
+            warn(
+                f"cannot lock {path}: {error.strerror}; training goes on, but nothing "
+                "keeps another process out of this workdir"
+            )
         yield
 
 

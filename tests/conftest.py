@@ -150,7 +150,7 @@ def _stopped(tmp_path_factory, tiny_data, compilations) -> Path:
     with tiny.compiled_once(compilations), pytest.MonkeyPatch.context() as patch:
         signal_at(patch, signal.SIGTERM, 33)
         without_plot(patch)
-        assert train.main(tiny.command(workdir, tiny_data)) == 0
+        assert train.main(tiny.command(workdir, tiny_data)) == 128 + signal.SIGTERM
     return workdir
 
 

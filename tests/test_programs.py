@@ -22,9 +22,10 @@ def finished(tmp_path, tiny_runs):
 
 @pytest.fixture
 def run_keep(capfd):
-    def call(workdir, out):
+    def call(workdir, out, *arguments):
         capfd.readouterr()
-        status = keep.main(["keep", f"--workdir={workdir}", f"--out={out}"])
+        argv = ["keep", f"--workdir={workdir}", f"--out={out}", *arguments]
+        status = keep.main(argv)
         return status, *capfd.readouterr()
 
     return call
@@ -51,6 +52,20 @@ def test_keeps_ranks_without_ids_and_config_without_path(
     printed = json.loads((out / "evaluation.json").read_text())[1]
     np.testing.assert_allclose(printed["recall@20"], recall, rtol=1e-12)
     tiny.assert_refused(run_keep(finished, out), str(out), "exists")
+
+
+def test_keeps_an_evaluation_from_elsewhere(tmp_path, finished, evaluate, run_keep):
+    """Of a workdir that may only be read."""
+    out, kept = tmp_path / "evaluated", tmp_path / "kept"
+    assert evaluate(finished, f"--out={out}")[0] == 0
+    outcome = run_keep(finished, kept)
+    tiny.assert_refused(outcome, "evaluation.json is missing", "--evaluated")
+    assert run_keep(finished, kept, f"--evaluated={out}")[0] == 0
+    for name in ("evaluation.json", "ranks.npz", "metrics.jsonl", "config.json"):
+        assert (kept / name).exists()
+    assert (kept / "evaluation.json").read_text() == (
+        out / "evaluation.json"
+    ).read_text()
 
 
 def test_keeps_only_a_whole_evaluation_of_the_last_checkpoint(
@@ -106,6 +121,19 @@ def test_benchmark(tmp_path, tiny_data, compilations, capsys, command, topk):
     if lower:
         assert lower["seconds"] == found["seconds"]
         assert lower["floor_samples"] != found["floor_samples"]
+
+
+@pytest.mark.parametrize("flag", ["--json", "--plot"])
+@pytest.mark.parametrize("place", ["none/figures", "", "gs://bucket/figures"])
+def test_a_benchmark_whose_figures_have_no_place(
+    tmp_path, tiny_data, capfd, monkeypatch, flag, place
+):
+    """Known before anything is measured."""
+    monkeypatch.setattr(benchmark, "open_workload", lambda _: pytest.fail("measured"))
+    program, config, _, *fields = tiny.command("unused", tiny_data)
+    path = place if "://" in place else tmp_path / place
+    argv = [program, "train", config, *fields, "--breakdown", f"{flag}={path}"]
+    tiny.assert_refused((benchmark.main(argv), *capfd.readouterr()), str(path))
 
 
 def test_benchmark_of_nothing_and_of_something_else(capsys):

@@ -11,6 +11,7 @@ import tiny
 from conftest import signal_at
 
 from experiments.assembly import run_parts
+from tron_jax.console.signals import STOPPING
 from tron_jax.data.packing import abstract_batch
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import DamagedCheckpointError
@@ -157,15 +158,16 @@ def test_sigterm_within_a_window_and_data_that_move(
     tiny.assert_same_run(stopped, tiny_runs("rows"))
 
 
-def test_sigterm_says_so_and_ends_well(tmp_path, train, tiny_runs):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_saves_and_is_the_exit_status(tmp_path, train, tiny_runs, number):
+    before = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patch:
         # At a step that ends a window but saves nothing, the line is written first.
-        signal_at(patch, signal.SIGTERM, 8)
+        signal_at(patch, number, 8)
         status, out, err = train(tmp_path / "run")
-    assert (status, err) == (0, "")
+    assert (status, err) == (128 + number, "")
     assert "stopped at step 8, saved" in out
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     whole = tiny.lines(tiny_runs("rows"))
     assert tiny.lines(tmp_path / "run") == [x for x in whole if x["step"] <= 8]
     assert tiny.saved(tmp_path / "run")[1]["window"]["steps"] == 0

@@ -51,7 +51,7 @@ def test_cut_off_within_a_group(tmp_path, tiny_data, compilations, train, case):
         with pytest.MonkeyPatch.context() as patch:
             signal_at(patch, signal.SIGTERM, at)
             status, out, _ = train(cut, mode, **fields)
-        assert status == 0
+        assert status == 128 + signal.SIGTERM
         assert f"stopped at step {at}" in out
     # Saves at other steps cut other groups, and leave what is computed as it is.
     status, out, err = train(cut, mode, **fields)

@@ -59,7 +59,7 @@ def test_stopped_within_a_dispatch_s_worth_of_steps(tmp_path, unbroken, train, c
     with pytest.MonkeyPatch.context() as patch:
         signal_at(patch, signal.SIGTERM, 16)
         status, out, _ = train(workdir, **SLOTS)
-    assert status == 0
+    assert status == 128 + signal.SIGTERM
     assert "stopped at step 16" in out
     assert Checkpoints(workdir / "checkpoints").latest_step() == 16
     status, out, err = train(workdir, **{**SLOTS, **changes})

@@ -173,9 +173,21 @@ def sync(path: str | os.PathLike[str]) -> None:
     """Waits until a file, or a folder's list of files, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        flush(handle)
     finally:
         os.close(handle)
+
+
+def flush(handle: int) -> None:
+    """Waits until an open file is on disk, where its file system can say so.
+
+    One that is mounted from a bucket, say, does not know it of folders, or of any file.
+    """
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 def free_room(folder: Path) -> int:

@@ -6,7 +6,10 @@ Stream numbers never change meaning: a run of an older version stays repeatable.
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from tron_jax.jax_settings import PRNG
 
 INIT = 0
 DROPOUT = 1
@@ -41,9 +44,12 @@ def step_key(seed: int, step: jax.Array, stream: int) -> jax.Array:
       stream: one of this module's numbers, or of ``source_stream``.
 
     Returns:
-      A typed key.
+      A typed key of the kind ``jax_settings.PRNG``, whatever jax makes by default.
     """
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+    # What jax.random.key makes of a seed, but for JAX_RANDOM_SEED_OFFSET.
+    bits = jnp.asarray(np.array([0, seed], np.uint32))
+    key = jax.random.wrap_key_data(bits, impl=PRNG)
+    return jax.random.fold_in(jax.random.fold_in(key, stream), step)
 
 
 def host_generator(seed: int, step: int, stream: int) -> np.random.Generator:

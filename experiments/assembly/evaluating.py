@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from tron_jax.console.messages import say
 from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation.evaluator import Evaluator
@@ -101,8 +101,7 @@ def evaluate_held_out(
             chosen_by=dict.fromkeys(PROTOCOLS, "the state being trained"),
             position=position,
         )
-        with contextlib.suppress(OSError):  # a lost terminal must not end the run
-            print(text, flush=True)
+        say(text)
         found = [summary for summary in summaries.values() if summary]
         lines += found
         scores[split] = found[0][BEST_KEY]  # of paper, or of exact where that is n/a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from tron_jax.data.batches import Batches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.evaluation.evaluator import Evaluator
+from tron_jax.files import local_path
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.full_softmax import make_full_softmax
@@ -58,7 +60,7 @@ def open_data(config: ConfigDict) -> PreparedData:
     """Opens the data set that a config names."""
     if not config.data.path:
         raise UserError("data.path is not set; expected a prepared data set's folder")
-    return open_prepared(config.data.path)
+    return open_prepared(local_path(config.data.path))
 
 
 def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
@@ -180,8 +182,16 @@ def _objective(
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled steps between processes, so that a resumed run starts at once."""
+    """Keeps compiled steps between processes, so that a resumed run starts at once.
+
+    Where there is no folder for them, as for a user without a home, they are compiled
+    anew each time.
+    """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(caches) / "tron_jax"))
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(caches) / "tron_jax"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -6,9 +6,13 @@ import sys
 from typing import TextIO
 
 
-def say(message: str) -> None:
-    """Prints a line; nobody may be there to read it, and what goes on goes on."""
-    _print(message, sys.stdout)
+def say(message: str) -> OSError | None:
+    """Prints a line; nobody may be there to read it, and what goes on goes on.
+
+    Returns:
+      Why it could not be printed, None where it could, or nothing is there to print to.
+    """
+    return _print(message, sys.stdout)
 
 
 def warn(message: str) -> None:
@@ -21,13 +25,15 @@ def complain(message: str) -> None:
     _print(message, sys.stderr)
 
 
-def _print(message: str, stream: TextIO | None) -> None:
+def _print(message: str, stream: TextIO | None) -> OSError | None:
     if stream is None or stream.closed:  # as a process may be started
-        return
+        return None
     try:
         print(message, file=stream, flush=True)
-    except OSError:  # a terminal, a pipe or a disk that is gone or full
+    except OSError as error:  # a terminal, a pipe or a disk that is gone or full
         silence(stream)
+        return error
+    return None
 
 
 def silence(stream: TextIO | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from absl import flags
 
-from tron_jax.console import messages, signals
+from tron_jax.console import messages, signals, starting
 from tron_jax.errors import UserError
 
 _HELP = {"--help", "-h", "-help", "--helpshort", "--helpfull"}
@@ -37,6 +37,7 @@ def run(
     Returns:
       The exit status: 0, 1 after a mistake of the user's, 128 + n after signal n.
     """
+    starting.over()
     argv = sys.argv if argv is None else argv
     try:
         with _showing_what_can_be(), signals.unwinding():

@@ -6,7 +6,8 @@ import builtins
 import contextlib
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 STOPPING = (
     signal.SIGINT,
@@ -27,30 +28,50 @@ class Stopped(BaseException):
         self.number = number
 
 
+def in_notebook() -> bool:
+    """Whether this is a kernel's process, or an IPython shell's."""
+    return hasattr(builtins, "__IPYTHON__")
+
+
+@contextlib.contextmanager
+def handled(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, Any], None]
+) -> Generator[None]:
+    """Has a function handle signals, those that are ours to handle.
+
+    What is ignored stays so, as nohup wants it. A thread may handle no signal: there,
+    nothing is handled.
+
+    Args:
+      numbers: the signals.
+      handler: as for ``signal.signal``.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    # None: handled by what is not Python, such as faulthandler, and not to be restored.
+    ours = {s: h for s, h in before.items() if h not in (None, signal.SIG_IGN)}
+    for number in ours:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, restored in ours.items():
+            signal.signal(number, restored)
+
+
 @contextlib.contextmanager
 def unwinding() -> Generator[None]:
     """Lets each of ``STOPPING`` unwind the stack, so that what is half-written goes.
 
-    Python makes a KeyboardInterrupt of SIGINT, the others raise ``Stopped``. What is
-    ignored stays so, as nohup wants it. A thread may handle no signal, and a notebook
+    Python makes a KeyboardInterrupt of SIGINT, the others raise ``Stopped``. A notebook
     is not ours to end: there, nothing is handled.
     """
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    if not on_main_thread or hasattr(builtins, "__IPYTHON__"):
-        yield
-        return
 
     def stop(number: int, frame: object) -> None:
         del frame
         raise Stopped(number)
 
-    before = {number: signal.getsignal(number) for number in STOPPING[1:]}
-    # None: handled by what is not Python, such as faulthandler, and not to be restored.
-    ours = {s: h for s, h in before.items() if h not in (None, signal.SIG_IGN)}
-    for number in ours:
-        signal.signal(number, stop)
-    try:
+    with handled(() if in_notebook() else STOPPING[1:], stop):
         yield
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tron_jax.errors import UserError
-from tron_jax.files import replacing
+from tron_jax.files import flush, replacing
 
 FIRST_KEYS = ("step", "epoch", "time")
 
@@ -61,7 +61,10 @@ class MetricsWriter:
 
     def sync(self) -> None:
         """Forces the lines onto the disk, before a checkpoint relies on them."""
-        os.fsync(self._file.fileno())
+        try:
+            flush(self._file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def close(self) -> None:
         """Closes the file."""

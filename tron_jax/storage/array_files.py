@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from tron_jax.memory import size
 
+ORBAX = f"{os.sep}orbax{os.sep}checkpoint{os.sep}"  # in the paths of its files
 PIECE = 1 << 26  # bytes of an array that are read at a time
 FINITE_BLOCK = 4096  # rows that are tested for NaN and infinity at a time
 
@@ -200,15 +202,23 @@ def _copy_if_on_host(x: Any) -> Any:
 
 def _hush_orbax() -> None:
     """Keeps Orbax's messages out of the log; its failures are raised anyway."""
-    log = logging.getLogger("absl")
-    if _not_from_orbax not in log.filters:
-        log.addFilter(_not_from_orbax)
+    for name, keep in (("absl", _not_from_orbax), ("asyncio", _not_of_orbax)):
+        log = logging.getLogger(name)
+        if keep not in log.filters:
+            log.addFilter(keep)
     if not isinstance(sys.unraisablehook, _Unraisable):
         sys.unraisablehook = _Unraisable(sys.unraisablehook)
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:
-    return f"{os.sep}orbax{os.sep}checkpoint{os.sep}" not in record.pathname
+    return ORBAX not in record.pathname
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """Drops asyncio's word of writes that failed besides the one that was raised."""
+    trace = record.exc_info[2] if record.exc_info else None
+    frames = [] if trace is None else traceback.extract_tb(trace)
+    return not any(ORBAX in frame.filename for frame in frames)
 
 
 class _Unraisable(NamedTuple):

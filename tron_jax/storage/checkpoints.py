@@ -1,6 +1,6 @@
 """Checkpoints of a run: written while it trains, checked when read, few in number.
 
-A checkpoint is a folder ``checkpoints/<step>/``: the arrays as Orbax writes them and a
+A checkpoint is a folder ``checkpoints/<step>/``: the arrays as Orbax writes them, and a
 ``manifest.json`` with the step, its score, a small JSON ``info``, and the size and
 CRC-32 of each file. It is written to ``checkpoints/.unfinished/`` and renamed when
 complete, so a folder named after a step was once complete; by the manifest one sees
@@ -20,7 +20,7 @@ from tron_jax import files
 from tron_jax.errors import UserError
 from tron_jax.memory import host_memory, size
 from tron_jax.storage import array_files, manifest, staging
-from tron_jax.storage.manifest import DamagedCheckpointError
+from tron_jax.storage.manifest import DamagedCheckpointError, MissingCheckpointError
 
 COPIED_SHARE = 16  # a state of less than a sixteenth of main memory is copied
 SMALL_FILES = 1 << 20  # bytes of a checkpoint besides its arrays, at most
@@ -173,10 +173,17 @@ class Checkpoints:
           The state and its info.
 
         Raises:
+          MissingCheckpointError: if there is none, or it is deleted meanwhile.
           DamagedCheckpointError: if it is not what was saved.
-          UserError: if there is none, or it is of another model.
+          UserError: if it is of another model.
         """
-        path = self._path(step)
+        try:
+            return self._read(self._path(step), like)
+        except Exception:
+            self._path(step)  # raises where the run, still in training, has deleted it
+            raise
+
+    def _read(self, path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         saved = manifest.read(path)
         manifest.verify(path, saved["files"])
         differs = array_files.difference(saved["arrays"], array_files.describe(like))
@@ -216,7 +223,7 @@ class Checkpoints:
         path = self.folder / str(step)
         if not path.is_dir():
             known = ", ".join(map(str, self.steps())) or "none"
-            raise UserError(
+            raise MissingCheckpointError(
                 f"no checkpoint of step {step} in {self.folder}; there are: {known}"
             )
         return path

@@ -26,6 +26,10 @@ class DamagedCheckpointError(UserError):
         super().__init__(f"checkpoint {folder} is damaged ({reason})")
 
 
+class MissingCheckpointError(UserError):
+    """A checkpoint that there is not, or no longer: a run deletes old ones."""
+
+
 def write(folder: Path, content: dict[str, Any]) -> None:
     """Writes a checkpoint's manifest, whole or not at all.
 
@@ -44,12 +48,14 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises:
       DamagedCheckpointError: if it is not as written.
-      UserError: if another version of this program wrote it.
+      UserError: if it may not be read, or another version of this program wrote it.
     """
     try:
         whole = json.loads((folder / NAME).read_text())
         content = whole["content"]
         intact = whole["crc32"] == _content_crc(content)
+    except PermissionError as error:
+        raise _unreadable(folder, NAME, error) from error
     except OSError as error:
         raise DamagedCheckpointError(folder, f"{NAME}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -75,17 +81,23 @@ def checksums(folder: Path) -> dict[str, list[int]]:
 
 
 def verify(folder: Path, files: dict[str, list[int]]) -> None:
-    """Raises DamagedCheckpointError with the first file that is not as it was saved.
+    """Looks for a file that is not as it was saved.
 
     Args:
       folder: the checkpoint.
       files: what ``checksums`` returned when it was saved.
+
+    Raises:
+      DamagedCheckpointError: naming the first.
+      UserError: if one may not be read, which says nothing of what it holds.
     """
 
     def fault(name: str) -> str | None:
         size, _ = files[name]
         try:
             found = _checksum(folder / name)
+        except PermissionError as error:
+            raise _unreadable(folder, name, error) from error
         except OSError as error:
             return f"{name}: {error.strerror}"
         if found[0] != size:
@@ -96,6 +108,10 @@ def verify(folder: Path, files: dict[str, list[int]]) -> None:
         for reason in pool.map(fault, files):
             if reason is not None:
                 raise DamagedCheckpointError(folder, reason)
+
+
+def _unreadable(folder: Path, name: str, error: OSError) -> UserError:
+    return UserError(f"cannot read checkpoint {folder}: {name}: {error.strerror}")
 
 
 def _checksum(path: Path) -> list[int]:

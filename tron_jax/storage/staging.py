@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from tron_jax.errors import UserError
@@ -25,9 +25,8 @@ def begin(folder: Path, step: int) -> Path:
       folder: of the checkpoints; what a killed run left unfinished in it is removed.
       step: of the checkpoint.
     """
-    if (folder / UNFINISHED).exists():
-        shutil.rmtree(folder / UNFINISHED)
-    (folder / UNFINISHED).mkdir(parents=True)
+    clear(folder)
+    (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     return folder / UNFINISHED / str(step)
 
 
@@ -39,11 +38,14 @@ def finish(staged: Path) -> None:
 
 
 def delete(folder: Path, step: int) -> None:
-    """Deletes one checkpoint; never leaves half of it under its name."""
-    gone = folder / UNFINISHED / f"deleted-{step}"
+    """Deletes one checkpoint; never leaves half of it under its name.
+
+    What cannot be deleted yet, as on NFS what an evaluation still reads, goes later.
+    """
+    gone = folder / UNFINISHED / f"deleted-{step}-{time.time_ns()}"
     gone.parent.mkdir(exist_ok=True)
     os.rename(folder / str(step), gone)
-    shutil.rmtree(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def clear(folder: Path) -> None:
@@ -71,11 +73,21 @@ def writing(folder: Path, step: int) -> Generator[None]:
             quiet = 0 if (folder / UNFINISHED).exists() else quiet + 1
             clear(folder)
             time.sleep(0.02)
-        reason = disk_reason(error)
+        reason = next(filter(None, map(disk_reason, _causes(error))), None)
         if reason is None:
             raise
         path = folder / str(step)
         raise UserError(f"cannot write checkpoint {path}: {reason}") from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error and those behind it: Orbax wraps one, or collects several."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _causes(part)
+    if error.__cause__ is not None:
+        yield from _causes(error.__cause__)
 
 
 class Background:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from tron_jax.console import signals
 from tron_jax.console.progress import Progress, of_training
 from tron_jax.data.batches import Batches
 from tron_jax.errors import UserError
@@ -29,10 +30,12 @@ CompiledStep = Callable[[TrainState, Any], tuple[TrainState, LossTotals]]
 
 
 @contextlib.contextmanager
-def asked_to_stop() -> Generator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM or SIGINT has arrived.
+def asked_to_stop() -> Generator[Callable[[], int | None]]:
+    """Yields a function that returns the first signal that asked to stop, or None.
 
-    The loop asks it after each dispatch; a second SIGINT interrupts at once.
+    The loop asks it after each dispatch; a second SIGINT interrupts at once. Of a
+    notebook SIGINT alone is handled, which is its button to stop: the others end the
+    kernel, and that is not ours.
     """
     received: list[int] = []
 
@@ -41,12 +44,9 @@ def asked_to_stop() -> Generator[Callable[[], bool]]:
         if received.count(signal.SIGINT) > 1:
             raise KeyboardInterrupt
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    asked = [signal.SIGINT] if signals.in_notebook() else signals.STOPPING
+    with signals.handled(asked, handle):
+        yield lambda: received[0] if received else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Loop:
     progress: Progress
 
     def run(
-        self, state: TrainState, start: int, stop: Callable[[], bool]
+        self, state: TrainState, start: int, stop: Callable[[], object]
     ) -> tuple[TrainState, int]:
         """Trains to the end of the plan, or until asked to stop, and saves.
 
         Args:
           state: at step ``start``; its buffers are donated.
           start: updates already made.
-          stop: says after each dispatch whether to stop.
+          stop: says after each dispatch whether to stop, by something true.
 
         Returns:
           The state and its step.

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from tron_jax import jax_settings
 from tron_jax.data.batches import Dispatch
 from tron_jax.memory import temporaries
 from tron_jax.objectives.objective import LossTotals
@@ -76,7 +77,8 @@ def compile_steps(
     )
 
     def compiled(dispatch: Dispatch) -> Any:
-        return jitted.lower(state, dispatch, constants).compile(options)
+        with jax_settings.stated():  # which a thread does not inherit
+            return jitted.lower(state, dispatch, constants).compile(options)
 
     with ThreadPoolExecutor(_at_a_time()) as pool:
         shapes = [dispatch.shape for dispatch in dispatches]
