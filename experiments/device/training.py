@@ -92,7 +92,7 @@ def train_and_stop(
             process.wait()
     text = output.read_text(errors="replace")
     words = [line for line in text.splitlines() if line.startswith("stopped at step")]
-    if status or not words:
+    if status not in (0, 128 + signal.SIGTERM) or not words:
         error = (folder / processes.STDERR).read_text(errors="replace")
         raise RuntimeError(f"was not stopped: {processes.why(error, status)}")
     return int(words[-1].split()[3].rstrip(",").replace(",", ""))
