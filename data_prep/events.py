@@ -75,7 +75,7 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     )
     paths = {"train": values.train, "test": values.test}
     logs = {
-        role: open_log(local_path(path), columns, sizes.read)
+        role: open_log(local_path(path, any_name=True), columns, sizes.read)
         for role, path in paths.items()
         if path is not None
     }

@@ -148,12 +148,26 @@ def refuse_taken(path: Path) -> None:
             )
 
 
-def local_path(path: str | os.PathLike[str]) -> Path:
-    """Returns a path; refuses a URL, which would become a folder named ``gs:``.
+def local_path(path: str | os.PathLike[str], *, any_name: bool = False) -> Path:
+    """Returns a path of this machine.
+
+    A URL would become a folder named ``gs:``, and an empty path, as of a variable that
+    is not set, is the current folder.
+
+    Args:
+      path: as it was given.
+      any_name: take a name that is no UTF-8, which not every library can write.
 
     Raises:
-      UserError: for a URL.
+      UserError: where it is none.
     """
+    if not os.fspath(path):
+        raise UserError("an empty path; expected a file or folder (a variable unset?)")
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        if not any_name:
+            raise UserError(f"{str(path)!r}: a name that is no UTF-8 text") from error
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(path)):
         raise UserError(f"{path}: a URL; expected a path of this machine")
     return Path(path)
@@ -213,5 +227,6 @@ def disk_reason(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+    codes += (errno.EMFILE, errno.ENFILE)
     reasons = [os.strerror(code) for code in (*codes, errno.EACCES, errno.ENOTDIR)]
     return next((text for text in reasons if text in str(error)), None)

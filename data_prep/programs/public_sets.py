@@ -87,6 +87,6 @@ def prepare(
     name: str, values: flags.FlagValues, sizes: LogSizes
 ) -> tuple[PreparedSet, dict[str, PublicLog]]:
     """Prepares one of ``SETS``; returns it, and the logs that were read, by role."""
-    files = SETS[name].find(local_path(values.raw))
+    files = SETS[name].find(local_path(values.raw, any_name=True))
     logs = {role: PUBLIC[name](path, sizes.read) for role, path in files.items()}
     return prepare_logs(logs, SETS[name].recipe, values, sizes), logs

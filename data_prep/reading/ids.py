@@ -1,5 +1,7 @@
 """Ids of sessions and items: the same id is the same in every type that spells it."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +17,11 @@ from data_prep.reading.checked import (
     matches,
     nulls,
 )
+from data_prep.reading.orders import BITS
 from tron_jax.errors import UserError
 
 _UUID_BYTES = 16
+_PRINTABLE = re.compile(rb"[ -~]*").fullmatch
 _DASHES = (8, 13, 18, 23)  # of the 36 characters of a UUID
 _CONTROL = r"[\x00-\x1f\x7f]"  # characters that raw bytes have and text has not
 _WHOLE = "ids must be whole numbers or strings"
@@ -29,7 +33,7 @@ def read_ids(
     """Brings a column of ids to one type.
 
     Whole numbers of any type are the same ids: 7, 7.0 and the decimal 7.00. Of bytes,
-    what has the width of a UUID is one in its usual form, and the rest is text.
+    what has the width of a UUID, and is no text, is one in its usual form.
 
     Args:
       column: [rows] numbers, strings, UUIDs or bytes; text by a dictionary or not.
@@ -114,7 +118,7 @@ def _of_floats(
     numbers: pa.Array, faults: list[Marked]
 ) -> tuple[pa.Array, list[Marked]]:
     """Brings floats to int64, as far as their type can count."""
-    bits = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}[numbers.type]
+    bits = BITS[numbers.type]
     values = numbers.to_numpy(zero_copy_only=False).astype(np.float64)
     with np.errstate(invalid="ignore"):
         coarse = np.abs(values) >= 2.0**bits
@@ -158,7 +162,11 @@ def _valid_texts(values: pa.Array, source: ColumnSource) -> tuple[pa.Array, np.n
     """Brings distinct values to strings; null and marked where they are no text."""
     kind = values.type
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
-        return _uuids(values), np.zeros(len(values), bool)
+        # Text of that width is no UUID; one of a UUID's bytes is rarely printable.
+        written = values.cast(pa.binary())
+        spelled = all(v is None or _PRINTABLE(v) for v in written.to_pylist())
+        texts = written.cast(pa.string()) if spelled else _uuids(values)
+        return texts, np.zeros(len(values), bool)
     if _is_binary(kind):
         return _texts_of_bytes(values, source), np.zeros(len(values), bool)
     if not _is_string(kind):

@@ -16,8 +16,11 @@ import pyarrow as pa
 from data_prep.reading.bad_rows import Fault
 from data_prep.reading.columns import ReadRows
 from data_prep.reading.orders import EXACT
+from data_prep.reading.texts import is_unicode
 
 _INT64 = 2**63
+_INFINITE = (float("inf"), float("-inf"))
+_COARSE = "from 2^53 on, a number with a fraction or exponent is not exact"
 _EXPECTED = "expected a number or text"
 
 
@@ -89,6 +92,8 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 
 def _checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:
     try:
+        if isinstance(value, str) and not is_unicode(value):
+            raise ValueError("half of a character is no Unicode text")
         return check(value)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from error
@@ -98,6 +103,8 @@ def _value_of(value: Any) -> Any:
     """Refuses what is neither number nor text."""
     if isinstance(value, bool | list | dict):
         raise ValueError(f"{type(value).__name__} is no time or order; {_EXPECTED}")
+    if isinstance(value, float) and abs(value) >= EXACT and value not in _INFINITE:
+        raise ValueError(f"{value:.17g}: {_COARSE}; write whole numbers or text")
     return value
 
 
@@ -110,8 +117,7 @@ def _id_of(value: Any) -> Any:
     if not value.is_integer():
         raise ValueError(f"{value}: ids must be whole numbers or strings")
     if abs(value) >= EXACT:
-        what = "from 2^53 on, a number with a fraction or exponent is not exact"
-        raise ValueError(f"{value:.17g}: {what}; write ids as integers or text")
+        raise ValueError(f"{value:.17g}: {_COARSE}; write ids as integers or text")
     return int(value)
 
 

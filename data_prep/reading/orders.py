@@ -28,7 +28,10 @@ from data_prep.reading.times import is_moment, ticks
 ORDER_TYPES = (pa.int64(), *TIME_TYPES)  # what text that orders may be
 
 EXACT = 2**53  # up to here a float64 holds every whole number
+# Bits of a whole number that a float holds.
+BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _INTEGER = r"^[+-]?[0-9]+$"
+_LONG = r"^[+-]?([0-9]\.?){16}"
 _TOO_LONG = "has too many digits to order by; two float64 hold about 31"
 
 
@@ -85,7 +88,12 @@ def read_order(
     if pa.types.is_floating(kind):
         floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
         infinite = np.isinf(floats)
-        faults.append((infinite, lambda row: f"{floats[row]} is not finite"))
+        coarse = ~infinite & (np.abs(np.nan_to_num(floats)) >= 2.0 ** BITS[kind])
+        why = f"from 2^{BITS[kind]} on, a {kind} does not hold whole numbers exactly"
+        faults += [
+            (infinite, lambda row: f"{floats[row]} is not finite"),
+            (coarse, lambda row: f"{floats[row]:.17g}: {why}; write integers or text"),
+        ]
         return Checked(_of_floats(np.nan_to_num(floats, posinf=0, neginf=0)), faults)
     raise source.error(f"{kind} gives no order; expected numbers or times")
 
@@ -113,9 +121,11 @@ def _of_texts(texts: pa.Array, like: pa.DataType) -> Checked[OrderValues]:
 def _of_number_texts(
     texts: pa.Array, floats: np.ndarray, bad: np.ndarray, faults: list[Marked]
 ) -> Checked[OrderValues]:
-    """Keeps the digits of whole numbers that their floats would lose."""
+    """Keeps the digits that floats would lose."""
+    # More digits than a float64 is sure to hold.
+    long = np.asarray(pc.fill_null(matches(texts, _LONG), False))
     large = np.abs(floats) >= EXACT
-    if not large.any():
+    if not (large | long).any():
         return Checked(_of_floats(floats), faults)
     matched = matches(texts, _INTEGER)
     spelled = np.asarray(pc.fill_null(matched, False)) | bad
@@ -127,7 +137,7 @@ def _of_number_texts(
         except pa.ArrowInvalid:
             pass
     pairs, lost = _of_floats(floats).pairs.copy(), np.zeros(len(texts), bool)
-    exact = np.flatnonzero(large & spelled & ~bad)
+    exact = np.flatnonzero((large & spelled | long) & ~bad)
     numbers = [decimal.Decimal(texts[int(i)].as_py()) for i in exact]
     pairs[exact], lost[exact] = _pairs_of(numbers)
     faults.append((lost, lambda row: f"{texts[row].as_py()} {_TOO_LONG}"))

@@ -21,6 +21,7 @@ from data_prep.reading.public_log import (
     read_id,
     times_in_range,
 )
+from data_prep.reading.texts import is_unicode
 
 
 class OttoLog(PublicLog):
@@ -107,6 +108,8 @@ def _id(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{name} {value!r} is no id")
+    if not is_unicode(str(value)):
+        raise ValueError(f"{name} {value!r} is no Unicode text")
     return read_id(str(value))
 
 

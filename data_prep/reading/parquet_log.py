@@ -101,7 +101,7 @@ class ParquetLog:
             for rows in batches:
                 if len(rows):
                     yield _completed(pa.Table.from_batches([rows]), part)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeError) as error:
             raise _unreadable(part.path, error) from error
 
     def progress(self) -> tuple[str, int, int]:
@@ -124,20 +124,41 @@ class ParquetLog:
 
 
 def _files(path: Path) -> list[Path]:
-    """Lists the parts of a log in raw order; what begins with . or _ is none."""
+    """Lists the parts of a log in raw order, that of their paths."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         what = "a pipe or a device, which cannot be read twice"
         raise UserError(f"{path}: {what}; expected a file or a folder")
     try:
-        # With a schema given, it looks into no file.
-        data = pyarrow.dataset.dataset(path, pa.schema([]), format="parquet")
-    except (pa.ArrowException, OSError) as error:
+        found = sorted(_walk(path, frozenset()))
+    except OSError as error:
         raise _unreadable(path, error) from error
-    if not data.files:
+    if not found:
         raise UserError(f"{path}: the folder holds no Parquet file")
-    return [Path(file) for file in data.files]
+    return [Path(file) for file in found]
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[str]:
+    """Yields the files below a folder, whose real path is one of ``above`` if it loops.
+
+    What begins with . or _ is none, but for a partition by a key with such a name.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        raise UserError(f"{folder}: a link to a folder that it lies in")
+    with os.scandir(folder) as entries:
+        listed = list(entries)
+    for entry in listed:
+        name = entry.name
+        if name.startswith(".") or (name.startswith("_") and "=" not in name):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / name, above | {real})
+        elif not os.path.exists(entry.path):
+            raise UserError(f"{entry.path}: a link to a file that is not there")
+        else:
+            yield str(folder / name)
 
 
 def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
@@ -146,7 +167,7 @@ def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
     parquet = pyarrow.dataset.ParquetFileFormat(read_options=spark)
     try:
         return pyarrow.dataset.dataset(path, format=parquet, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -172,7 +193,7 @@ def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
             for name in names
             if name in judged_as and is_text(types[name])
         }
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _unreadable(path, error) from error
     kinds = Kinds(is_text_id(types[columns.session]), is_text_id(types[columns.item]))
     by_time = None
@@ -231,9 +252,17 @@ def _partition(path: Path) -> dict[str, str | None]:
     for folder in path.parts[:-1]:
         key, equals, value = folder.partition("=")
         if equals:
-            value = urllib.parse.unquote(value)
-            found[urllib.parse.unquote(key)] = None if value == _NO_VALUE else value
+            value = _unquoted(value)
+            found[_unquoted(key)] = None if value == _NO_VALUE else value
     return found
+
+
+def _unquoted(text: str) -> str:
+    """Replaces %20 and the like; text that is then no UTF-8 stays as it is written."""
+    try:
+        return urllib.parse.unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

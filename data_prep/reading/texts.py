@@ -12,9 +12,9 @@ TIME_TYPES = (pa.float64(), pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))
 
 _CHUNK = 1024  # texts that are tried together, before they are tried one by one
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_YEAR = r"(1[7-9][0-9]{2}|2[01][0-9]{2})"  # of those that nanoseconds reach
 _DAY = (  # but for 29 February, which not every year has
-    r"((0[13578]|1[02])-31|(0[13-9]|1[0-2])-(29|30)|(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
-    r"|02-29)"
+    r"((0[13578]|1[02])-31|(0[13-9]|1[0-2])-(29|30)|(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8]))"
 )
 _CLOCK = r"([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?"
 _ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
@@ -23,11 +23,21 @@ _ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
 def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.DataType:
     """Returns the type that most texts can be read as, the first of equals.
 
-    Those of ``NULLS`` do not count.
+    Those of ``NULLS`` do not count, nor do those that are no Unicode.
     """
-    values = [pa.scalar(text.strip()) for text in texts if text not in NULLS]
+    texts = [text for text in texts if text not in NULLS and is_unicode(text)]
+    values = [pa.scalar(text.strip()) for text in texts]
     counts = [sum(_parses(value, one) for value in values) for one in types]
     return types[counts.index(max(counts))]
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be written; JSON can spell half of a character."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -87,7 +97,7 @@ def _looks(to: pa.DataType) -> str:
     """How most texts look that can be read as the type."""
     if not pa.types.is_timestamp(to):
         return _NUMBER
-    return f"^[0-9]{{4}}-{_DAY}([ T]{_CLOCK})?{_ZONE if to.tz else ''}$"
+    return f"^{_YEAR}-{_DAY}([ T]{_CLOCK})?{_ZONE if to.tz else ''}$"
 
 
 def _cast_each(texts: pa.Array, to: pa.DataType) -> pa.Array:

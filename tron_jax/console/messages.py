@@ -28,6 +28,8 @@ def complain(message: str) -> None:
 def _print(message: str, stream: TextIO | None) -> OSError | None:
     if stream is None or stream.closed:  # as a process may be started
         return None
+    # The name of a file may hold bytes that are no text.
+    message = message.encode("utf-8", "backslashreplace").decode("utf-8")
     try:
         print(message, file=stream, flush=True)
     except OSError as error:  # a terminal, a pipe or a disk that is gone or full
