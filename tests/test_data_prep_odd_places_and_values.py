@@ -76,6 +76,24 @@ def test_sixteen_bytes_that_are_text_are_no_uuid(tmp_path):
         assert found[0].startswith(first)
 
 
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.binary(10), pa.large_binary()])
+def test_times_and_orders_are_text_of_any_kind(tmp_path, kind):
+    times = [str(row[2]).encode() for row in ROWS]
+    columns = {"s": [1, 1, 2, 2], "i": [2, 1, 2, 1]}
+    columns |= {"t": pa.array(times, kind), "p": pa.array(times[::-1], kind)}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    args = ("--time=t", "--order=p")
+    assert sessions_of(tmp_path / "log.parquet", tmp_path / "out", *args) == WHOLE
+
+
+def test_a_field_that_is_there_twice_in_two_spellings(tmp_path, capsys):
+    log = write_log(tmp_path / "log.jsonl", ROWS)
+    log.write_text(
+        log.read_text() + '{"s": 1, "i": 1, "\\u0073": 2, "t": 1700000000}\n'
+    )
+    assert "row 5: field 's' is there 2 times" in refused(log, capsys, "--time=t")
+
+
 def test_links_within_a_folder(tmp_path, capsys):
     log = tmp_path / "log"
     part = write_log(log / "a" / "1.parquet", ROWS)

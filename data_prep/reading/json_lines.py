@@ -62,7 +62,8 @@ def read_each(
     for index, line in enumerate(lines):
         try:
             row = parse_line(line)
-            if any(line.count(name) > 1 for name in quoted):
+            # A name may also be spelt by escapes.
+            if rb"\u" in line or any(line.count(name) > 1 for name in quoted):
                 json.loads(line, object_pairs_hook=_refuse_twice)
             values = [
                 _checked(name, row.get(name), check)

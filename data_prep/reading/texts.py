@@ -46,7 +46,8 @@ def is_text(kind: pa.DataType) -> bool:
     if of.is_dictionary(kind):
         kind = kind.value_type
     some = of.is_string(kind) or of.is_large_string(kind) or of.is_string_view(kind)
-    return some or of.is_binary(kind) or of.is_large_binary(kind)
+    some = some or of.is_binary(kind) or of.is_large_binary(kind)
+    return some or of.is_binary_view(kind) or of.is_fixed_size_binary(kind)
 
 
 def plain_texts(column: pa.ChunkedArray) -> pa.Array:
