@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from experiments.assembly import settings
+from experiments.assembly import run_parts, settings
 from tron_jax.data.batches import Batches
 from tron_jax.objectives import candidate_scores
-from tron_jax.sampling.sampler import make_sampler
 from tron_jax.sampling.sources import IN_BATCH, Constants, in_use
 
 
@@ -35,13 +34,7 @@ def warning(
         return None
     dispatch, _ = batches.dispatch_at(0, 1)
     counted = jax.jit(_count, static_argnums=(0, 1))
-    sampler = make_sampler(
-        settings.negative_sampling(config),
-        num_items=num_items,
-        num_sessions=config.train.batch_size,
-        max_session_length=config.model.max_session_length,
-        seed=config.train.seed,
-    )
+    sampler = run_parts.sampler_of(config, num_items)
     mask_hits = config.negatives.mask_hits
     bare, of = jax.device_get(counted(sampler, mask_hits, dispatch, constants))
     if bare == 0:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from test_device_figures import PEAKS
 
 from experiments.device import (
     accuracy,
@@ -20,11 +21,6 @@ from experiments.device import (
     training,
 )
 from experiments.device.report import Report, Setting
-
-PEAKS = {
-    "bytes_per_s": {"copy": 2e12, "negate": 1e12},
-    "flop_per_s": {"float32_default": 3e14, "float32_highest": 5e13},
-}
 
 
 @pytest.fixture

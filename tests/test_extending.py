@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from experiments import checks, entry
-from experiments.assembly import run_parts, settings
+from experiments.assembly import run_parts
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.ways import best
 from tron_jax.data.sessions import Sessions
@@ -21,7 +21,6 @@ from tron_jax.evaluation import metrics
 from tron_jax.objectives import losses
 from tron_jax.reporting import metrics_writer
 from tron_jax.sampling import sources
-from tron_jax.sampling.sampler import make_sampler
 from tron_jax.training.step_programs import compile_steps
 
 NUM_ITEMS, MOST_CLICKED = 3000, 1000
@@ -94,13 +93,7 @@ def make_sessions(num=2000):
 
 def hinge_of_batch(config, parts, state, batch, step):
     """Summed over the events, in NumPy, and the ids drawn by the source."""
-    sample = make_sampler(
-        settings.negative_sampling(config),
-        num_items=NUM_ITEMS,
-        num_sessions=config.train.batch_size,
-        max_session_length=config.model.max_session_length,
-        seed=config.train.seed,
-    )
+    sample = run_parts.sampler_of(config, NUM_ITEMS)
     found = jax.jit(sample)(jnp.int32(step), batch, parts.constants)
     [drawn], keep, positions, in_batch_keep = map(np.asarray, found[:4])
     assert keep.all()

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from tron_jax.errors import UserError
 
 EMPTY = "empty; expected a value"
+# Bits of a whole number that a float holds.
+_FLOAT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 NULLS = ("", "NULL", "null", "\\N", "NaN", "nan")  # as text, in every format
 
 _T = TypeVar("_T")
@@ -66,6 +68,21 @@ def empty_texts(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     blank = compute("equal", bare, pa.scalar(""))
     marked = compute("or_kleene", known, blank)
     return np.asarray(pc.fill_null(marked, True))
+
+
+def coarse_floats(values: np.ndarray, kind: pa.DataType, advice: str) -> Marked:
+    """Marks what a float may have rounded, as it counts no further by ones.
+
+    Args:
+      values: [rows] float64, of any that are finite or not.
+      kind: of the floats as they were read.
+      advice: what to write instead.
+    """
+    bits = _FLOAT_BITS[kind]
+    why = f"from 2^{bits} on, a {kind} does not hold whole numbers exactly"
+    with np.errstate(invalid="ignore"):
+        coarse = np.isfinite(values) & (np.abs(values) >= 2.0**bits)
+    return coarse, lambda row: f"{values[row]:.17g}: {why}; {advice}"
 
 
 def always(problem: str) -> Callable[[int], str]:

@@ -12,12 +12,12 @@ from data_prep.reading.checked import (
     ColumnSource,
     Marked,
     always,
+    coarse_floats,
     compute,
     empty_texts,
     matches,
     nulls,
 )
-from data_prep.reading.orders import BITS
 from tron_jax.errors import UserError
 
 _UUID_BYTES = 16
@@ -118,17 +118,12 @@ def _of_floats(
     numbers: pa.Array, faults: list[Marked]
 ) -> tuple[pa.Array, list[Marked]]:
     """Brings floats to int64, as far as their type can count."""
-    bits = BITS[numbers.type]
     values = numbers.to_numpy(zero_copy_only=False).astype(np.float64)
     with np.errstate(invalid="ignore"):
-        coarse = np.abs(values) >= 2.0**bits
         broken = np.trunc(values) != values
-    coarse &= np.isfinite(values)
-    why = f"from 2^{bits} on, a {numbers.type} does not hold whole numbers exactly"
-    advice = "write ids as integers or text"
     faults += [
         (broken | np.isinf(values), lambda row: f"{values[row]}: {_WHOLE}"),
-        (coarse, lambda row: f"{values[row]:.17g}: {why}; {advice}"),
+        coarse_floats(values, numbers.type, "write ids as integers or text"),
     ]
     bad = np.logical_or.reduce([marked for marked, _ in faults])
     return pa.array(np.where(bad, 0, values).astype(np.int64), mask=bad), faults

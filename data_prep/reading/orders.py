@@ -17,6 +17,7 @@ from data_prep.reading.checked import (
     ColumnSource,
     Marked,
     always,
+    coarse_floats,
     compute,
     matches,
     nulls,
@@ -28,8 +29,6 @@ from data_prep.reading.times import is_moment, ticks
 ORDER_TYPES = (pa.int64(), *TIME_TYPES)  # what text that orders may be
 
 EXACT = 2**53  # up to here a float64 holds every whole number
-# Bits of a whole number that a float holds.
-BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _INTEGER = r"^[+-]?[0-9]+$"
 _LONG = r"^[+-]?([0-9]\.?){16}"
 _TOO_LONG = "has too many digits to order by; two float64 hold about 31"
@@ -88,11 +87,9 @@ def read_order(
     if pa.types.is_floating(kind):
         floats = values.to_numpy(zero_copy_only=False).astype(np.float64)
         infinite = np.isinf(floats)
-        coarse = ~infinite & (np.abs(np.nan_to_num(floats)) >= 2.0 ** BITS[kind])
-        why = f"from 2^{BITS[kind]} on, a {kind} does not hold whole numbers exactly"
         faults += [
             (infinite, lambda row: f"{floats[row]} is not finite"),
-            (coarse, lambda row: f"{floats[row]:.17g}: {why}; write integers or text"),
+            coarse_floats(floats, kind, "write integers or text"),
         ]
         return Checked(_of_floats(np.nan_to_num(floats, posinf=0, neginf=0)), faults)
     raise source.error(f"{kind} gives no order; expected numbers or times")

@@ -30,7 +30,7 @@ from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import Objective, make_objective
 from tron_jax.optimizers.item_table import RowOptimizer
-from tron_jax.sampling.sampler import make_sampler
+from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 
@@ -108,13 +108,7 @@ def build(
     log_q = make_log_q(config.loss.logq, negatives, num_items)
     train_step = make_train_step(
         encoder,
-        make_sampler(
-            negatives,
-            num_items=num_items,
-            num_sessions=config.train.batch_size,
-            max_session_length=config.model.max_session_length,
-            seed=config.train.seed,
-        ),
+        sampler_of(config, num_items),
         _objective(config, num_items, log_q, ways),
         tx,
         item_tx,
@@ -135,6 +129,17 @@ def build(
         model.make_evaluator(
             lambda table, ids, step: item_tx.read(table, ids, step).values, num_items
         ),
+    )
+
+
+def sampler_of(config: ConfigDict, num_items: int) -> Sampler:
+    """The sampler of a run's negatives."""
+    return make_sampler(
+        settings.negative_sampling(config),
+        num_items=num_items,
+        num_sessions=config.train.batch_size,
+        max_session_length=config.model.max_session_length,
+        seed=config.train.seed,
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from jax import lax
 
 from experiments.device.report import Report, one_line
-from experiments.device.step_times import compiled_together
 from experiments.device.timed_calls import queued, summary
 from tron_jax.objectives.selection import in_groups, in_two_stages
+from tron_jax.training.step_programs import compiled_together
 
 Select = Callable[[jax.Array, int], Any]  # (scores [N, C], k) -> values, columns
 

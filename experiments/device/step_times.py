@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +15,10 @@ from experiments.benchmarks.workload import Workload, commonest_shape, dispatch_
 from experiments.device.timed_calls import summary
 from tron_jax import memory
 from tron_jax.console.messages import readable
-from tron_jax.training.step_programs import StepPrograms
+from tron_jax.training.step_programs import StepPrograms, compiled_together
 
 ROUNDS, QUEUED = 20, 5  # 100 dispatches
 TINY_ROUNDS = 2
-COMPILED_TOGETHER = 8  # at most; fewer where there are fewer cores
 
 
 @dataclasses.dataclass
@@ -75,11 +73,6 @@ def compile_run(workload: Workload) -> CompiledRun:
     init = jax.jit(workload.parts.init).lower().compile()
     seconds = time.perf_counter() - start
     return CompiledRun(workload, starts, programs, init, seconds)
-
-
-def compiled_together() -> int:
-    """How many programs are compiled side by side."""
-    return max(2, min(COMPILED_TOGETHER, (os.cpu_count() or 1) // 2))
 
 
 def compile_together(workloads: dict[str, Workload]) -> dict[str, Any]:

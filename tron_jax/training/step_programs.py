@@ -80,12 +80,12 @@ def compile_steps(
         with jax_settings.stated():  # which a thread does not inherit
             return jitted.lower(state, dispatch, constants).compile(options)
 
-    with ThreadPoolExecutor(_at_a_time()) as pool:
+    with ThreadPoolExecutor(compiled_together()) as pool:
         shapes = [dispatch.shape for dispatch in dispatches]
         by_shape = dict(zip(shapes, pool.map(compiled, dispatches), strict=True))
     return StepPrograms(by_shape, constants)
 
 
-def _at_a_time() -> int:
+def compiled_together() -> int:
     """How many programs are compiled side by side; each takes some memory."""
     return min(8, max(2, (os.cpu_count() or 1) // 2))
