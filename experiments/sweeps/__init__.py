@@ -1,0 +1,1 @@
+"""Sweeps that are no product of values: each file has ``sweep(argument)``."""
