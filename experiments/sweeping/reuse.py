@@ -64,12 +64,16 @@ def find(
     return reused
 
 
+def require_folders(folders: Iterable[str]) -> None:
+    """Raises UserError where one of the folders to look in does not exist."""
+    for folder in folders:
+        if not local_path(folder).is_dir():
+            raise UserError(f"--reuse={folder}: no such folder")
+
+
 def _existing(folders: Iterable[str]) -> Iterable[Existing]:
     for folder in folders:
-        root = local_path(folder)
-        if not root.is_dir():
-            raise UserError(f"--reuse={folder}: no such folder")
-        for file in sorted(root.rglob(workdirs.CONFIG)):
+        for file in sorted(local_path(folder).rglob(workdirs.CONFIG)):
             found = _read(file.parent)
             if found is not None:
                 yield found
