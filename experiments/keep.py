@@ -32,6 +32,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -113,7 +114,7 @@ def _keep_ranks(source: Path, target: Path) -> None:
     # Each session has a first prediction, which is of its second click.
     first = np.flatnonzero(exact.pop("event") == 1)
     counts = np.diff(first, append=len(exact["higher"])).astype(np.uint32)
-    kept = exact | {"predictions": counts}
+    kept: dict[str, Any] = exact | {"predictions": counts}
     best = _columns(source, EXACT_AT_BEST, ["higher", "equal"])
     if len(best["higher"]):
         kept |= {f"best_{name}": column for name, column in best.items()}
@@ -121,7 +122,7 @@ def _keep_ranks(source: Path, target: Path) -> None:
 
 
 def _columns(source: Path, protocol: str, names: list[str]) -> dict[str, np.ndarray]:
-    """[predictions] uint32 of ranks.parquet, of one protocol; empty where it has none."""
+    """[predictions] uint32, each, of a protocol in ranks.parquet; empty = not there."""
     filters = [("protocol", "=", protocol)]
     table = pq.read_table(source, columns=names, filters=filters)
     return {name: table[name].to_numpy().astype(np.uint32) for name in names}
