@@ -11,6 +11,7 @@ complete, 1 after a mistake, and 128 + n where signal n stopped it: 130 after Ct
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
+from tron_jax.evaluation.protocols import PROTOCOLS
 from tron_jax.files import local_path
-from tron_jax.reporting import plots
-from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
+from tron_jax.reporting import metrics_writer, plots, tensorboard
+from tron_jax.reporting.metrics_writer import MetricsWriter, Sink, truncate_after
 from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
@@ -105,7 +107,7 @@ def _train(
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
     _check_room(config, needs, checkpoints, plan.saves_after(start), bool(restored))
     with (
-        MetricsWriter(metrics) as writer,
+        MetricsWriter(metrics, _sinks(config, splits, metrics)) as writer,
         Progress(
             "training",
             parts.batches.sessions_before(plan.last),
@@ -137,6 +139,27 @@ def _train(
         say(f"stopped at step {step:,}, saved; the same command goes on from there")
     say(_spent(checkpoints))
     return stop() if stopped else None
+
+
+def _sinks(
+    config: ConfigDict, splits: dict[str, Sessions], metrics: Path
+) -> list[Sink]:
+    """Who follows a run besides its metrics.jsonl: TensorBoard, where it is there."""
+    names = itertools.product(
+        sorted(splits.keys() - {"train"}),
+        PROTOCOLS,
+        evaluating.reported_metrics(config).by_key,
+    )
+    board = tensorboard.follow(
+        metrics.parent,
+        metrics_writer.read(metrics) if metrics.exists() else [],
+        hyperparameters=workdirs.fields(config),
+        results=map("/".join, names),
+    )
+    if board is None:
+        return []
+    say(f"TensorBoard follows: tensorboard --logdir={metrics.parent}")
+    return [board]
 
 
 def _compile(

@@ -1,7 +1,8 @@
 """Where a run's figures are written: ``metrics.jsonl``, one JSON object a line.
 
 All lines of a run, of training and of evaluation, pass through ``MetricsWriter.write``:
-whoever wants them elsewhere too (TensorBoard, a tracking service) adds that there.
+whoever wants them elsewhere too (as ``tensorboard.py`` does, or a tracking service)
+passes a ``Sink``.
 """
 
 import contextlib
@@ -10,9 +11,9 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tron_jax.errors import UserError
 from tron_jax.files import flush, replacing
@@ -20,12 +21,28 @@ from tron_jax.files import flush, replacing
 FIRST_KEYS = ("step", "epoch", "time")
 
 
+class Sink(Protocol):
+    """Who gets each line once it is in the file; a fault of his must not be raised."""
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Takes a line, all of plain Python."""
+
+    def close(self) -> None:
+        """Knows that no more come."""
+
+
 class MetricsWriter:
     """Appends lines to the file of a run; what is written is in it at once."""
 
-    def __init__(self, path: str | os.PathLike[str]):
-        """Opens the file for appending, or makes it."""
+    def __init__(self, path: str | os.PathLike[str], sinks: Sequence[Sink] = ()):
+        """Opens the file for appending, or makes it.
+
+        Args:
+          path: of the file.
+          sinks: get each line as well, and are closed with the file.
+        """
         self.path = Path(path)
+        self._sinks = sinks
         try:
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:
@@ -58,6 +75,8 @@ class MetricsWriter:
             with contextlib.suppress(OSError):
                 self._file.truncate(before)
             raise self._unwritable(error) from error
+        for sink in self._sinks:
+            sink.write(line)
 
     def sync(self) -> None:
         """Forces the lines onto the disk, before a checkpoint relies on them."""
@@ -67,8 +86,10 @@ class MetricsWriter:
             raise self._unwritable(error) from error
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file and the sinks."""
         self._file.close()
+        for sink in self._sinks:
+            sink.close()
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(f"cannot write {self.path}: {error.strerror}")
