@@ -75,15 +75,21 @@ def run(folders: Sequence[str], *, as_json: bool) -> None:
     places = {run.folder.resolve(): run for runs in found.values() for run in runs}
     statuses = [look_at(run) for run in places.values()]
     if as_json:
-        say(json.dumps([status._asdict() for status in statuses], indent=2))
+        _print(json.dumps([status._asdict() for status in statuses], indent=2))
     elif statuses:
-        say(as_table(statuses))
+        _print(as_table(statuses))
     empty = [folder for folder, runs in found.items() if not runs]
     if empty:
         raise UserError(f"no runs in {', '.join(empty)}")
     damaged = [status.run for status in statuses if status.state == DAMAGED]
     if damaged:
         raise UserError(f"cannot be read: {', '.join(damaged)}")
+
+
+def _print(text: str) -> None:
+    error = say(text)
+    if error is not None:  # as of a full disk
+        raise error
 
 
 def as_table(statuses: Sequence[Status]) -> str:

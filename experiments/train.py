@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def _sinks(
     )
     if board is None:
         return []
-    say(f"TensorBoard follows: tensorboard --logdir={metrics.parent}")
+    say(f"TensorBoard follows: tensorboard --logdir={shlex.quote(str(metrics.parent))}")
     return [board]
 
 

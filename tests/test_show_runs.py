@@ -2,75 +2,24 @@
 
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 import threading
 
 import pytest
 import tiny
+from made_up_runs import ALL, EPOCHS, STOPPED, damage_line, make, shown
 
 from experiments import run_files, show, workdirs
 from experiments.showing import status
 from tron_jax.errors import UserError
-from tron_jax.storage import manifest
 from tron_jax.training import log_windows
-
-EPOCHS, STEPS = 4, 10
-
-
-def write_lines(folder, steps, **more):
-    """A log of the end of each of some steps; an epoch's end is evaluated as well."""
-    lines = []
-    for step in steps:
-        about = {"step": step, "epoch": step / STEPS, "time": 2.0 * step}
-        lines.append(about | {"loss": 1.0})
-        if step % STEPS == 0:
-            about["time"] += 0.5
-            split = {"split": "test", "recall@20": 0.3 - (step / STEPS - 2) ** 2 / 100}
-            lines.append(about | {**split, "protocol": "paper"} | more)
-            lines.append(about | {**split, "protocol": "exact", "recall@20": 0.9})
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "metrics.jsonl").write_text(text)
-
-
-def make(folder, steps=(5, 10, 15, 20), saved=20, *, lock=True, info=None, **train):
-    """A run's folder; ``saved`` is the step of its newest checkpoint."""
-    folder.mkdir(parents=True)
-    content = {"train": {"epochs": EPOCHS, **train}, "provenance": {}}
-    (folder / "config.json").write_text(json.dumps(content))
-    if lock:
-        (folder / ".lock").touch()
-    if steps:
-        write_lines(folder, steps)
-    for step in [] if saved is None else [9, saved]:
-        (folder / "checkpoints" / str(step)).mkdir(parents=True)
-        content = {"format": manifest.FORMAT, "info": info or {}}
-        manifest.write(folder / "checkpoints" / str(step), content)
-    return folder
-
-
-def write_failure(path, why="the disk is full"):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"why": why, "step": 20}))
-
-
-def shown(capfd, *arguments):
-    """The table as dictionaries by the header, where all can be read."""
-    assert show.main(["show", *map(str, arguments), "--json"]) == 0
-    out, err = capfd.readouterr()
-    assert err == ""
-    return json.loads(out)
 
 
 def state(capfd, folder):
     [run] = shown(capfd, folder)
     assert run["run"] == str(folder)
     return run["state"]
-
-
-ALL = range(5, EPOCHS * STEPS + 1, 5)
-STOPPED = {"patience": {"best": 0.3, "evaluations_since": 2, "stopped": True}}
 
 
 @pytest.mark.portable
@@ -173,8 +122,9 @@ def test_the_best_is_that_of_validation_in_the_first_protocol(tmp_path, capfd):
         (ALL, 0.0),
     ],
 )
-def test_time_left(tmp_path, capfd, steps, expected):
-    folder = make(tmp_path / "run", steps)
+@pytest.mark.parametrize("every", [{}, {"evaluate_every": 0.5}])
+def test_time_left(tmp_path, capfd, steps, expected, every):
+    folder = make(tmp_path / "run", steps, **every)
     with open(folder / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         [run] = shown(capfd, folder)
@@ -183,6 +133,21 @@ def test_time_left(tmp_path, capfd, steps, expected):
     else:  # the last line was written a moment ago
         left = run["seconds_left"] + min(run["seconds_since"], expected)
         assert left == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_pace_has_an_evaluation_in_it(tmp_path, capfd):
+    folder = make(tmp_path / "run", (), evaluate_every=2)
+    times = [10, 20, 100, 110, 120]  # after half an epoch each; an evaluation at 1
+    lines = [
+        {"step": 5 * i, "epoch": 0.5 * i, "time": seconds}
+        for i, seconds in enumerate(times, start=1)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text)
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        [run] = shown(capfd, folder)
+    assert run["seconds_left"] + run["seconds_since"] == pytest.approx(1.5 * 110 / 2)
 
 
 def test_time_left_is_a_bound_where_patience_may_end(tmp_path, capfd):
@@ -195,116 +160,6 @@ def test_time_left_is_a_bound_where_patience_may_end(tmp_path, capfd):
     assert row.split()[:3] == [str(folder), "running", "2/4"]
     assert row.split()[3:6] == ["0.3000", "2", "test"]
     assert row.split()[6].startswith("<0:00:")
-
-
-def write_sweep(folder, names):
-    runs = {name: {"folder": name, "seed": 0, "fields": {}} for name in names}
-    content = {"format": "tron-sweep", "version": 1, "argv": [], "runs": runs}
-    folder.mkdir(exist_ok=True)
-    (folder / "sweep.json").write_text(json.dumps(content))
-
-
-@pytest.mark.portable
-def test_finds_what_lies_below(tmp_path, capfd):
-    sweep = tmp_path / "a_sweep"
-    names = [f"topk={k}/seed={seed}" for k in (100, 10) for seed in (0, 1)]
-    write_sweep(sweep, names)
-    make(sweep / names[0], ALL, 40)
-    make(sweep / names[2])
-    write_failure(sweep / "failed" / "topk=10__seed=0.json", "killed by signal 9")
-    write_failure(sweep / "failed" / "topk=10__seed=1.json")
-    make(sweep / "by_hand")
-    (sweep / "logs").mkdir()
-    for name in ("run10", "run9"):
-        make(tmp_path / "more" / "of" / name)
-    make(tmp_path / ".hidden" / "run")
-    make(tmp_path / "more" / "of" / "run9" / "nested")
-    (tmp_path / "more" / "loop").symlink_to(tmp_path)
-    (tmp_path / "more" / "config.json").write_text("{}")  # of something else
-    (tmp_path / "none").mkdir()
-    runs = shown(capfd, tmp_path, sweep / names[0])
-    assert [
-        (os.path.relpath(run["run"], tmp_path), run["state"], run["why"])
-        for run in runs
-    ] == [
-        ("a_sweep/topk=100/seed=0", "finished", None),
-        ("a_sweep/topk=100/seed=1", "waiting", None),
-        ("a_sweep/topk=10/seed=0", "failed", "killed by signal 9"),
-        ("a_sweep/topk=10/seed=1", "failed", "the disk is full"),
-        ("a_sweep/by_hand", "interrupted", None),
-        ("more/of/run9", "interrupted", None),
-        ("more/of/run10", "interrupted", None),
-    ]
-
-
-def test_what_is_done_by_hand_counts_more_than_what_the_sweep_said(tmp_path, capfd):
-    sweep = tmp_path / "sweep"
-    write_sweep(sweep, ["a"])
-    folder = make(sweep / "a", ALL, 40)
-    record = sweep / "failed" / "a.json"
-    write_failure(record)
-    assert shown(capfd, sweep)[0]["state"] == "failed"
-    now = record.stat().st_mtime
-    os.utime(folder / "config.json", (now + 5, now + 5))
-    assert shown(capfd, sweep)[0]["state"] == "finished"
-
-
-def damage_line(folder):
-    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    lines[2] = lines[2][:10] + b"\n"
-    (folder / "metrics.jsonl").write_bytes(b"".join(lines))
-
-
-def damage_manifest(folder):
-    (folder / "checkpoints" / "20" / "manifest.json").write_text("{")
-
-
-DAMAGES = {
-    "metrics.jsonl, line 3: not a line of metrics": damage_line,
-    "manifest.json is cut or garbled": damage_manifest,
-    "config.json is damaged": lambda folder: (folder / "config.json").write_text("{"),
-    "config.json is damaged: no train": lambda folder: (
-        folder / "config.json"
-    ).write_text("{}"),
-    "config.json: Is a directory": lambda folder: (
-        (folder / "config.json").unlink(),
-        (folder / "config.json").mkdir(),
-    ),
-}
-
-
-@pytest.mark.portable
-@pytest.mark.parametrize("why", DAMAGES)
-def test_what_cannot_be_read_does_not_hide_the_others(tmp_path, capfd, why):
-    for name in "abc":
-        make(tmp_path / name, stop_after=2, info=STOPPED)
-    DAMAGES[why](tmp_path / "b")
-    assert show.main(["show", str(tmp_path)]) == 1
-    out, err = capfd.readouterr()
-    assert err == f"error: cannot be read: {tmp_path / 'b'}\n"
-    rows = out.splitlines()
-    assert len(rows) == 4
-    assert "stopped early" in rows[1]
-    assert "stopped early" in rows[3]
-    assert rows[2].split()[:2] == [str(tmp_path / "b"), "damaged"]
-    assert why in rows[2]
-
-
-def test_a_damaged_sweep_or_record(tmp_path, capfd):
-    write_sweep(tmp_path, ["a"])
-    make(tmp_path / "a")
-    (tmp_path / "a" / "failed.json").write_text("{")
-    [run] = shown(capfd, tmp_path)
-    assert run["state"] == "failed"
-    assert "failed.json cannot be read" in run["why"]
-    for text in ("{", "[]", '{"format": "tron-sweep", "runs": {"a": 1}}'):
-        (tmp_path / "sweep.json").write_text(text)
-        assert show.main(["show", str(tmp_path)]) == 1
-        out, _ = capfd.readouterr()
-        assert f"{tmp_path / 'sweep.json'} is damaged" in out
-        assert len(out.splitlines()) == 3
-    (tmp_path / "sweep.json").write_text('{"format": "of another tool"}')
-    assert len(shown(capfd, tmp_path)) == 1
 
 
 def test_a_line_that_is_being_written(tmp_path, capfd):
@@ -321,19 +176,6 @@ def test_a_damaged_line_keeps_a_run_from_going_on(stopped, train):
     before = (stopped / "metrics.jsonl").read_bytes()
     tiny.assert_refused(train(stopped), "metrics.jsonl, line 3: ", "remove or repair")
     assert (stopped / "metrics.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize("words", [["folder"], [], ["--nosuch", "."], ["gs://b/run"]])
-def test_nothing_to_show(tmp_path, capfd, monkeypatch, words):
-    monkeypatch.chdir(tmp_path)
-    status = show.main(["show", *words])
-    tiny.assert_refused((status, *capfd.readouterr()))
-    (tmp_path / "empty").mkdir()
-    make(tmp_path / "run")
-    assert show.main(["show", "empty", "run"]) == 1
-    out, err = capfd.readouterr()
-    assert err == "error: no runs in empty\n"
-    assert out.splitlines()[1].startswith("run  interrupted")
 
 
 def test_a_file_system_without_locks(tmp_path, capfd, monkeypatch):

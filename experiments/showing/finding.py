@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,9 +57,7 @@ def _below(folder: Path, seen: set[Path]) -> Iterator[Found]:
         if is_run(folder):
             yield Found(folder)
             return
-        children = sorted(
-            (path for path in folder.iterdir() if _is_open(path)), key=_in_natural_order
-        )
+        children = _folders_in(folder)
         listed = _of_sweep(folder) if (folder / SWEEP).exists() else []
     except OSError as error:
         yield Found(folder, fault=f"cannot be listed: {error.strerror}")
@@ -72,14 +71,16 @@ def _below(folder: Path, seen: set[Path]) -> Iterator[Found]:
         yield from _below(child, seen)
 
 
-def _is_open(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _folders_in(folder: Path) -> list[Path]:
+    """Those that are not hidden; numbers by value, so topk=10 comes before topk=100."""
 
+    def parts(name: str) -> list[tuple[int, str]]:
+        texts = re.split(r"(\d+)", name)
+        return [(int(text) if text.isdecimal() else -1, text) for text in texts]
 
-def _in_natural_order(path: Path) -> list[tuple[int, str]]:
-    """Sorts numbers by value, so that topk=10 comes before topk=100."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+    return [folder / name for name in sorted(names, key=parts)]
 
 
 def _of_sweep(folder: Path) -> list[Found]:
@@ -91,7 +92,8 @@ def _of_sweep(folder: Path) -> list[Found]:
             return []  # of somebody else
         return [
             Found(
-                folder / run["folder"],
+                # What is reused may lie beside the sweep.
+                Path(os.path.normpath(folder / run["folder"])),
                 folder / FAILURES / f"{name.replace('/', '__')}.json",
             )
             for name, run in content["runs"].items()

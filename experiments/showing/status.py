@@ -80,26 +80,34 @@ def look_at(found: Found) -> Status:
         run=str(folder),
         state=state,
         epoch=lines[-1]["epoch"] if lines else 0,
-        epochs=settings["epochs"],
+        epochs=settings.epochs,
         best=best and best[0],
         best_epoch=best and best[1],
         best_split=best and best[2],
-        stop_after=settings["stop_after"],
-        seconds_left=_left(lines, settings["epochs"], since) if held else None,
+        stop_after=settings.stop_after,
+        seconds_left=_left(lines, settings, since or 0.0) if held else None,
         seconds_since=since,
         why=failure,
     )
 
 
-def _settings(folder: Path) -> dict[str, int]:
+class _Settings(NamedTuple):
     """What a run's config says of its length, of whatever version it is."""
+
+    epochs: int
+    stop_after: int
+    evaluate_every: float
+
+
+def _settings(folder: Path) -> _Settings:
     path = folder / CONFIG
     try:
         train = json.loads(path.read_text())["train"]
-        return {
-            "epochs": int(train["epochs"]),
-            "stop_after": int(train.get("stop_after", 0)),
-        }
+        return _Settings(
+            int(train["epochs"]),
+            int(train.get("stop_after", 0)),
+            float(train.get("evaluate_every", 1)),
+        )
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -134,7 +142,7 @@ def _modified(path: Path) -> float:
 
 
 def _state(
-    folder: Path, held: bool | None, settings: dict[str, int], lines: list[Line]
+    folder: Path, held: bool | None, settings: _Settings, lines: list[Line]
 ) -> str:
     """What a run does that has not failed."""
     if held:
@@ -145,10 +153,10 @@ def _state(
     # The lines at a checkpoint are written before it, so that a kill between the two
     # leaves a log that is ahead.
     if newest is not None and any(
-        line["step"] == newest and line["epoch"] >= settings["epochs"] for line in lines
+        line["step"] == newest and line["epoch"] >= settings.epochs for line in lines
     ):
         return "finished"
-    if newest is not None and _lost_patience(folder, newest, settings["stop_after"]):
+    if newest is not None and _lost_patience(folder, newest, settings.stop_after):
         return "stopped early"
     return "unknown" if held is None else "interrupted"
 
@@ -189,17 +197,18 @@ def _seconds_since(path: Path) -> float | None:
     return max(0.0, time.time() - modified) if modified else None
 
 
-def _left(lines: list[Line], epochs: int, since: float | None) -> float | None:
+def _left(lines: list[Line], settings: _Settings, since: float) -> float | None:
     """Seconds until all epochs are trained, at the pace of the last one.
 
-    The last lines that span an epoch hold an evaluation too, and its share of saves.
+    Or of as many as it takes to have an evaluation among them.
     """
+    span = max(1.0, settings.evaluate_every)
     points = [(0.0, 0.0), *((line["epoch"], line["time"]) for line in lines)]
     epoch, seconds = points[-1]
     begun, at = next(
-        (point for point in reversed(points) if point[0] <= epoch - 1), points[0]
+        (point for point in reversed(points) if point[0] <= epoch - span), points[0]
     )
     if epoch <= begun or seconds <= at:
         return None
     pace = (seconds - at) / (epoch - begun)
-    return max(0.0, (epochs - epoch) * pace - (since or 0.0))
+    return max(0.0, (settings.epochs - epoch) * pace - since)
