@@ -12,6 +12,8 @@ signal n stopped it: 130 after Ctrl-C.
 from __future__ import annotations
 
 import functools
+import itertools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,9 +36,10 @@ from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY, title
+from tron_jax.evaluation.protocols import PROTOCOLS
 from tron_jax.files import local_path
-from tron_jax.reporting import plots
-from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
+from tron_jax.reporting import metrics_writer, plots, tensorboard
+from tron_jax.reporting.metrics_writer import MetricsWriter, Sink, truncate_after
 from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
@@ -141,7 +144,7 @@ def _train(
     saves = plan.saves_after(start, checkpoints.keep_last + 2)
     _check_room(config, needs, checkpoints, saves, bool(restored))
     with (
-        MetricsWriter(metrics) as writer,
+        MetricsWriter(metrics, _sinks(config, splits, metrics)) as writer,
         Progress(
             "training",
             parts.batches.sessions_before(plan.last),
@@ -187,6 +190,27 @@ def _early(config: ConfigDict, step: int) -> str:
         f"{title(BEST_KEY)} on {evaluating.judge(config)} in {times}; "
         "a higher train.stop_after goes on"
     )
+
+
+def _sinks(
+    config: ConfigDict, splits: dict[str, Sessions], metrics: Path
+) -> list[Sink]:
+    """Who follows a run besides its metrics.jsonl: TensorBoard, where it is there."""
+    names = itertools.product(
+        sorted(splits.keys() - {"train"}),
+        PROTOCOLS,
+        evaluating.reported_metrics(config).by_key,
+    )
+    board = tensorboard.follow(
+        metrics.parent,
+        metrics_writer.read(metrics) if metrics.exists() else [],
+        hyperparameters=workdirs.fields(config),
+        results=map("/".join, names),
+    )
+    if board is None:
+        return []
+    say(f"TensorBoard follows: tensorboard --logdir={shlex.quote(str(metrics.parent))}")
+    return [board]
 
 
 def _compile(
