@@ -1,0 +1,174 @@
+"""A comparison as one page that needs no network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+
+from experiments.comparing import tables, wording
+from experiments.comparing.comparison import Comparison
+from experiments.comparing.page_parts import SCRIPT, STYLE
+from experiments.comparing.pictures.picture import Picture
+from experiments.comparing.tables import Cell, Column, Table
+from tron_jax.evaluation.metrics import title
+
+# Nothing is fetched, whatever a name in the page may hold.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'"
+)
+
+
+def render(
+    comparison: Comparison, pictures: Mapping[Picture, str], remark: str | None
+) -> str:
+    """Returns the text of an HTML file.
+
+    Args:
+      comparison: to be shown; ``wording.cleaned``.
+      pictures: each with its SVG element.
+      remark: why there are no pictures; None where there are.
+    """
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<link rel="icon" href="data:,">',
+            f"<title>{html.escape(comparison.title)}</title>",
+            f"<style>{STYLE}</style>\n</head>\n<body>\n<main>",
+            *_body(comparison, pictures, remark),
+            f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def _body(
+    comparison: Comparison, pictures: Mapping[Picture, str], remark: str | None
+) -> Iterator[str]:
+    yield _head(comparison)
+    yield from _answer(comparison)
+    yield "<h2>Settings</h2>"
+    at_20 = [key for key in comparison.keys if key.endswith("@20")]
+    content = tables.settings(comparison, at_20 or list(comparison.keys[:3]))
+    yield table(content, "Settings")
+    yield _list(wording.rules(comparison) + wording.remarks(comparison), "notes")
+    if pictures or remark:
+        yield "<h2>Pictures</h2>"
+    if remark:
+        yield f"<p>{html.escape(remark)}</p>"
+    if pictures:
+        yield '<div class="pictures">'
+        yield from (_figure(picture, svg) for picture, svg in pictures.items())
+        yield "</div>"
+    yield from _details(comparison)
+    if comparison.commands:
+        yield "<h2>Repeat it</h2>"
+        yield _code("\n".join(comparison.commands))
+
+
+def _head(comparison: Comparison) -> str:
+    data = f"<p>{html.escape(comparison.data)}</p>" if comparison.data else ""
+    warnings = _list(comparison.warnings, "warnings")
+    return f"<header><h1>{html.escape(comparison.title)}</h1>{data}</header>{warnings}"
+
+
+def _answer(comparison: Comparison) -> Iterator[str]:
+    """Yields the differences, and before them what they show."""
+    if not comparison.differences:
+        return
+    yield "<h2>What the differences show</h2>"
+    yield _list(wording.conclusions(comparison), "answer")
+    for key in wording.main_keys(comparison):
+        heading = f"{title(key)}, {wording.compared(comparison)}"
+        yield f"<h3>{html.escape(heading)}</h3>"
+        yield table(tables.differences(comparison, key), heading)
+    yield f"<p>{html.escape(wording.READING)}</p>"
+
+
+def _details(comparison: Comparison) -> Iterator[str]:
+    """Yields what is looked up rather than read, folded."""
+    yield "<h2>In full</h2>"
+    yield _folded("All metrics", tables.metrics(comparison))
+    others = tables.other_differences(comparison)
+    if others.rows:
+        heading = f"Other metrics, {wording.compared(comparison)}"
+        yield _folded(heading, others)
+    for by in tables.kinds_of_slices(comparison):
+        key = next(part.key for part in comparison.slices if part.by == by)
+        heading = f"{title(key)} by {by}"
+        yield _folded(heading, tables.slices(comparison, by))
+
+
+def _folded(heading: str, content: Table) -> str:
+    summary = f"<summary>{html.escape(heading)}</summary>"
+    return f"<details>{summary}{table(content, heading)}</details>"
+
+
+def table(content: Table, label: str) -> str:
+    """Returns a table in a box that scrolls; the script makes its heads sort it."""
+    named = f'aria-label="{html.escape(label)}"'
+    box = f'<div class="box" role="region" tabindex="0" {named}>'
+    head = _groups(content.columns) + _row(_head_cell(c) for c in content.columns)
+    body = "\n".join(
+        _row(_cell(*pair) for pair in zip(row, content.columns, strict=True))
+        for row in content.rows
+    )
+    return f"{box}<table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>"
+
+
+def _groups(columns: list[Column]) -> str:
+    """Returns a row that heads neighbouring columns together, where any are."""
+    if not any(column.group for column in columns):
+        return ""
+    spans: list[tuple[str, int]] = []
+    for column in columns:
+        if spans and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1] + 1)
+        else:
+            spans.append((column.group, 1))
+    return _row(
+        f'<th class="group" colspan="{n}" scope="colgroup">{html.escape(name)}</th>'
+        if name
+        else f'<td colspan="{n}"></td>'
+        for name, n in spans
+    )
+
+
+def _row(cells: Iterator[str]) -> str:
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _head_cell(column: Column) -> str:
+    kind = ' class="number"' if column.number else ""
+    meaning = f' title="{html.escape(column.meaning)}"' if column.meaning else ""
+    return f'<th scope="col"{kind}{meaning}>{html.escape(column.heading)}</th>'
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    kind = ' class="number"' if column.number else ""
+    value = (
+        "" if cell.value is None else f' data-value="{html.escape(str(cell.value))}"'
+    )
+    return f"<td{kind}{value}>{html.escape(cell.text)}</td>"
+
+
+def _figure(picture: Picture, svg: str) -> str:
+    heading, caption = html.escape(picture.heading), html.escape(picture.caption)
+    return (
+        f'<figure role="group" aria-label="{heading}"><h3>{heading}</h3>'
+        f'<div class="picture" role="img" aria-label="{html.escape(picture.alt)}">{svg}'
+        f"</div><figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _list(lines: tuple[str, ...] | list[str], kind: str) -> str:
+    if not lines:
+        return ""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<ul class="{kind}">{items}</ul>'
+
+
+def _code(text: str) -> str:
+    return f'<pre class="box" tabindex="0"><code>{html.escape(text)}</code></pre>'

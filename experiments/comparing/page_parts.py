@@ -1,0 +1,6 @@
+"""How the page looks and what it does."""
+
+STYLE = """
+"""
+SCRIPT = """
+"""
