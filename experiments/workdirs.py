@@ -7,13 +7,15 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_collections import ConfigDict
 
 from experiments import checks, provenance
+from experiments.run_files import CHECKPOINTS, CONFIG, FAILED, LOCK, newest_step
 from tron_jax.console.messages import say, warn
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
@@ -61,9 +63,7 @@ RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
         {"eventwise": "event", "sessionwise": "session", "batchwise": "batch"},
     ),
 }
-CONFIG = "config.json"
-LOCK = ".lock"
-CHECKPOINTS = "checkpoints"
+LOOKS = 10  # by others, at whether a lock is held, that do not keep a run from starting
 
 
 @contextlib.contextmanager
@@ -104,7 +104,8 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
                 say(f"resuming with {changes}")
             made_with = provenance.resumed(before, made_with)
         write_json(path / CONFIG, config.to_dict() | {"provenance": made_with})
-        yield path
+        with _saying_why(path):
+            yield path
 
 
 def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
@@ -187,7 +188,7 @@ def _locked(path: Path) -> Generator[None]:
         raise UserError(f"cannot write workdir {path}: {error.strerror}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except BlockingIOError as error:
             raise UserError(f"workdir {path} is in use by another process") from error
         except OSError as error:  # a cluster's file system may have no locks
@@ -196,6 +197,37 @@ def _locked(path: Path) -> Generator[None]:
                 "keeps another process out of this workdir"
             )
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Takes the lock; tries again, as who only looks at it has it for an instant."""
+    for look in range(LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if look == LOOKS - 1:
+                raise
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _saying_why(path: Path) -> Generator[None]:
+    """Leaves a record in the workdir where a fault ends the run, until the next start.
+
+    A signal is no fault, and what kills a process leaves nothing.
+    """
+    record = path / FAILED
+    record.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        if not isinstance(error, UserError):
+            why = f"{type(error).__name__}: {why}"
+        with contextlib.suppress(UserError):  # the disk may be full, which is said
+            write_json(record, {"why": why, "step": newest_step(path)})
+        raise
 
 
 def _check_same_run(

@@ -104,14 +104,27 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            if not isinstance(record["step"], int):
-                raise TypeError("step is no integer")
+            _check(record)
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines):
                 break  # torn, or the nothing after the last newline
-            raise UserError(f"{path}, line {number}: not a line of metrics") from error
+            raise UserError(
+                f"{path}, line {number}: not a line of metrics; remove or repair it"
+            ) from error
         records.append(record)
     return records
+
+
+def _check(record: Any) -> None:
+    """Raises unless a line says of which state it is."""
+    if type(record["step"]) is not int:
+        raise TypeError("step is no integer")
+    for key, value in record.items():
+        if isinstance(value, numbers.Real) and not math.isfinite(value):
+            raise ValueError(f"{key} is not finite")
+    for key in FIRST_KEYS:
+        if not isinstance(record[key], numbers.Real):
+            raise TypeError(f"{key} is no number")
 
 
 def truncate_after(path: str | os.PathLike[str], step: int) -> int:
