@@ -12,6 +12,7 @@ from experiments import run_files
 from experiments.comparing import runs
 from experiments.comparing.runs import Run
 from experiments.showing import finding
+from experiments.showing.finding import Found
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 
@@ -75,7 +76,7 @@ def _typed(command: Sequence[str]) -> str:
 def _load_named(path: str) -> Run:
     training = run_files.is_held(Path(path))  # before its files are read
     run = runs.load(path)
-    if run is not None and (run.finished or training):
+    if run is not None and (run.finished or training is not False):
         return run
     if training:
         raise UserError(f"{path} is in training, and no epoch of it was evaluated yet")
@@ -93,11 +94,11 @@ def _add_below(argument: str, gathered: Gathered, seen: set[Path]) -> None:
             f"{argument}: no run in it; expected a workdir, a sweep's folder, or "
             "results that were kept"
         )
-    names = dict(_names_of_settings(Path(argument), gathered))
+    for fault in (run.fault for run in found if run.fault):
+        raise UserError(fault)
+    names = dict(_names_of_settings(found, gathered))
     left_out = 0
-    for folder, fault in ((run.folder, run.fault) for run in found):
-        if fault is not None:
-            raise UserError(fault)
+    for folder in (run.folder for run in found):
         place = folder.resolve()
         if place in seen:
             continue
@@ -116,10 +117,11 @@ def _add_below(argument: str, gathered: Gathered, seen: set[Path]) -> None:
 
 
 def _names_of_settings(
-    folder: Path, gathered: Gathered
+    found: Sequence[Found], gathered: Gathered
 ) -> Iterator[tuple[Path, str]]:
-    """Yields what sweeps in a folder call the settings of their runs."""
-    for path in sorted(folder.rglob(finding.SWEEP)):
+    """Yields what sweeps call the settings of their runs."""
+    folders = dict.fromkeys(run.failure.parent.parent for run in found if run.failure)
+    for path in (folder / finding.SWEEP for folder in folders):
         try:
             sweep = json.loads(path.read_text())
             gathered.commands.append(_typed(sweep["argv"]))

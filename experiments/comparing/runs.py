@@ -128,5 +128,7 @@ def _latest_of(log: list[Record]) -> dict[str, Record]:
     """The lines of the latest evaluation on test."""
     tests = [line for line in log if line.get("split") == "test"]
     return {
-        str(line["protocol"]): line for line in tests if line["step"] == tests[-1]["step"]
+        str(line["protocol"]): line
+        for line in tests
+        if line["step"] == tests[-1]["step"]
     }
