@@ -151,6 +151,8 @@ def _train(values: flags.FlagValues) -> None:
         _plot(values, charts.draw_breakdown, report, 3)
         return
     report = train_step.measure(workload, values.repeats)
+    # By its fields experiments.compare finds the setting that the speed is of.
+    report |= {"fields": workdirs.fields_of(workload.config)}
     _report(values, "train", report, train_step.table(report))
 
 

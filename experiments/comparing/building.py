@@ -72,7 +72,7 @@ def build(
         warnings=(
             *gathered.warnings,
             *pooling,
-            *missing,
+            *(missing if shared is not None else ()),
             *unmatched,
             *_disturbed(pools, speeds),
         ),

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from experiments import run_files, workdirs
 from tron_jax.errors import UserError
 from tron_jax.reporting import metrics_writer
-from tron_jax.sampling.sources import SOURCES
 
 Record = dict[str, Any]
 
@@ -71,12 +70,6 @@ def load(path: str, named: str = "") -> Run | None:
     """
     folder = Path(path)
     config, made_with = workdirs.read_config(folder)
-    counts = {f"negatives.num_{source}": 0 for source in SOURCES}
-    fields = counts | {
-        f"{group}.{name}": value
-        for group, of_group in config.to_dict().items()
-        for name, value in of_group.items()
-    }
     metrics = folder / run_files.METRICS
     log = metrics_writer.read(metrics) if metrics.is_file() else []
     finished = (folder / EVALUATION).is_file()
@@ -86,6 +79,7 @@ def load(path: str, named: str = "") -> Run | None:
         evaluations = _latest_of(log)
     if "exact" not in evaluations:
         return None
+    fields = workdirs.fields_of(config)
     return Run(path, named, fields, made_with, log, evaluations, finished)
 
 

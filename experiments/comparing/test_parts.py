@@ -17,6 +17,7 @@ from tron_jax.files import local_path
 
 LEAST_SHARED = 0.5  # of the predictions, or else the test parts are not the same log's
 PATH = "data.path"
+MOST_NAMED = 3  # runs in a message
 
 
 class Shared(NamedTuple):
@@ -93,18 +94,23 @@ def refuse_different(runs: Sequence[Run], sets: Mapping[str, PreparedData]) -> N
     Raises:
       UserError: naming a run of each.
     """
-    first, *others = {run.fingerprint: run for run in runs}.values()
+    first, *others = dict.fromkeys(run.fingerprint for run in runs)
     for other in others:
-        if not {first.fingerprint, other.fingerprint} <= sets.keys():
+        if not {first, other} <= sets.keys():
             raise UserError(
-                f"{_differ(first, other)}; to compare what both have of one log, both "
-                f"prepared sets must be at their {PATH}"
+                f"{_differ(runs, first, other)}; to compare what both have of one log, "
+                f"both prepared sets must be at the runs' {PATH}"
             )
 
 
-def _differ(first: Run, other: Run) -> str:
-    named = (f"{run.path} ({run.fingerprint[:12]})" for run in (first, other))
-    return f"the test parts differ: {' and '.join(named)}"
+def _differ(runs: Sequence[Run], *fingerprints: str) -> str:
+    """Names the runs on two sets."""
+    named = []
+    for fingerprint in fingerprints:
+        paths = [run.path for run in runs if run.fingerprint == fingerprint]
+        more = f" and {len(paths) - MOST_NAMED} more" * (len(paths) > MOST_NAMED)
+        named.append(f"{', '.join(paths[:MOST_NAMED])}{more} (data {fingerprint[:12]})")
+    return f"the test parts differ: {' / '.join(named)}"
 
 
 def shared_predictions(
@@ -124,11 +130,11 @@ def shared_predictions(
       UserError: where test parts have little in common, or a run's ranks are not of its
         test part.
     """
-    by_data = {run.fingerprint: run for run in reversed(runs)}
-    first = runs[0]
-    known = {name: _counts(name, runs, sets) for name in by_data}
+    first = runs[0].fingerprint
+    fingerprints = dict.fromkeys(run.fingerprint for run in runs)
+    known = {name: _counts(name, runs, sets) for name in fingerprints}
     counts = {name: count for name, count in known.items() if count is not None}
-    count = counts.get(first.fingerprint)
+    count = counts.get(first)
     if count is None:
         if not any(ranks.path_of(run) for run in runs):
             return None, []
@@ -138,17 +144,17 @@ def shared_predictions(
         ]
     for run in runs:
         _check_count(run, int(counts[run.fingerprint].sum()))
-    kept, rows, warnings = count, {first.fingerprint: np.arange(len(count))}, []
-    for name, run in by_data.items():
-        if name == first.fingerprint:
+    kept, rows, warnings = count, {first: np.arange(len(count))}, []
+    for name in fingerprints:
+        if name == first:
             continue
-        row, same = same_clicks.match(sets[first.fingerprint], sets[name])
+        row, same = same_clicks.match(sets[first], sets[name])
         kept, rows[name] = np.minimum(kept, np.maximum(same - 1, 0)), row
         least = int(min(count.sum(), counts[name].sum()) * LEAST_SHARED)
         if kept.sum() <= least:
             raise UserError(
-                f"{_differ(first, run)}: {kept.sum():,} of {count.sum():,} predictions "
-                "are in both"
+                f"{_differ(runs, first, name)}: {kept.sum():,} of {count.sum():,} "
+                "predictions are in both"
             )
     if len(rows) > 1:
         warnings.append(
@@ -156,7 +162,7 @@ def shared_predictions(
             f"over the {kept.sum():,} of {count.sum():,} predictions that all have, "
             "matched by raw ids"
         )
-    return _laid_out(kept, rows, counts, sets.get(first.fingerprint)), warnings
+    return _laid_out(kept, rows, counts, sets.get(first)), warnings
 
 
 def _counts(
