@@ -175,6 +175,8 @@ def _counts(
         path = ranks.path_of(run)
         if run.fingerprint == fingerprint and path is not None:
             found = ranks.predictions_per_session(path)
+            if found is not None and found.sum() != run.evaluations["exact"]["events"]:
+                raise UserError(f"{path} is damaged: it lacks predictions or has more")
             if found is not None:
                 return found
     return None
