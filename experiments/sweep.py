@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,13 +34,21 @@ from ml_collections import config_flags
 
 from experiments import entry
 from experiments.assembly import run_parts
-from experiments.sweeping import definition, runner
+from experiments.sweeping import definition, estimates, refit, reuse, runner
 from experiments.sweeping.definition import Run, Setting
-from experiments.sweeping.folder import locked, open_folder
+from experiments.sweeping.folder import (
+    Folder,
+    entry_of,
+    is_done,
+    locked,
+    open_folder,
+    update_runs,
+)
 from experiments.sweeping.runner import Failure
-from experiments.sweeping.shards import WHOLE, Shard, of_slurm, parse_shard
+from experiments.sweeping.shards import WHOLE, of_slurm, parse_shard
 from tron_jax.console import signals
 from tron_jax.console.messages import say
+from tron_jax.data.sessions import Sessions, hold_out
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 
@@ -78,7 +86,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )
     text("shard", None, "I/N: make the I-th of N parts of the runs.")
+    flags.DEFINE_multi_string(
+        "reuse",
+        [],
+        "Folder in which runs may lie that need not be made again.",
+        flag_values=flag_values,
+    )
     truth("skip_refused", False, "Make the rest where some combinations are refused.")
+    truth("dry_run", False, "Print what would be made, and what it would take.")
+    truth("refit", False, "Train what is best on validation again, on all of train.")
 
 
 def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
@@ -91,6 +107,36 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     Returns:
       The exit status: 0, 1 where a run failed, or 128 + the signal that stopped it.
     """
+    runs = _runs(flag_values)
+    shard = (
+        parse_shard(flag_values.shard) if flag_values.shard else of_slurm(os.environ)
+    )
+    data = run_parts.open_data(runs[0].config)
+    workdir = local_path(flag_values.workdir)
+    if flag_values.dry_run:
+        _print_estimate(workdir, shard.of(runs))
+        return 0
+    folder = open_folder(workdir, runs, fingerprint=data.fingerprint, argv=command)
+    if shard != WHOLE:
+        say(
+            f"part {shard.index} of {shard.count}: {len(shard.of(runs))} of {len(runs)}"
+        )
+    lock = workdir / f".lock-{shard.index}-of-{shard.count}"
+    with _asked_to_stop() as received:
+        make = functools.partial(runner.make_runs, signals=lambda: received)
+        with locked(lock, waiting_for=f"the sweep in {workdir}"):
+            folder = _reuse(folder, runs, data.fingerprint, flag_values.reuse)
+            failures = make(folder, shard.of(runs))
+            if flag_values.refit and not received:
+                failures += _refit(folder, runs, data.train, make)
+        if received:
+            say("stopped; the same command goes on from there")
+            return 128 + received[0]
+    return _conclude(folder, shard.of(runs), failures)
+
+
+def _runs(flag_values: flags.FlagValues) -> list[Run]:
+    """The runs of the command line, once what is refused has been listed."""
     settings = _settings(flag_values)
     runs, refused = definition.runs_of(settings)
     for setting in refused:
@@ -100,21 +146,54 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
             f"{len(refused)} of {len(settings)} settings are refused; expected others, "
             "or --skip_refused to make the rest"
         )
-    data = run_parts.open_data(runs[0].config)
-    shard = _shard(flag_values.shard)
-    workdir = local_path(flag_values.workdir)
-    folder = open_folder(workdir, runs, fingerprint=data.fingerprint, argv=command)
-    mine = shard.of(runs)
-    if shard != WHOLE:
-        say(f"part {shard.index} of {shard.count}: {len(mine)} of {len(runs)} runs")
-    lock = workdir / f".lock-{shard.index}-of-{shard.count}"
-    with _asked_to_stop() as received:
-        with locked(lock, waiting_for=f"the sweep in {workdir}"):
-            failures = runner.make_runs(folder, mine, signals=lambda: received)
-        if received:
-            say("stopped; the same command goes on from there")
-            return 128 + received[0]
-    return _conclude(workdir, mine, failures)
+    if flag_values.refit:
+        refit.require_validation(runs)
+    return runs
+
+
+def _print_estimate(workdir: Path, runs: Sequence[Run]) -> None:
+    """Prints what is still to be made, and writes nothing."""
+    left = [run for run in runs if not is_done(Folder(workdir), run)]
+    measured = estimates.measure_settings(left, timed=True)
+    for line in estimates.estimate(left, measured, workdir):
+        say(line)
+
+
+def _reuse(
+    folder: Folder, runs: Sequence[Run], fingerprint: str, where: Sequence[str]
+) -> Folder:
+    """Takes the runs that exist elsewhere into the sweep."""
+    left = [run for run in runs if not is_done(folder, run)]
+    if not where or not left:
+        return folder
+    measured = estimates.measure_settings(left, timed=False)
+    found = reuse.find(
+        left, measured, fingerprint=fingerprint, folders=where, sweep=folder.path
+    )
+    return update_runs(folder, found)
+
+
+def _refit(
+    folder: Folder,
+    runs: Sequence[Run],
+    train: Sessions,
+    make: Callable[..., list[Failure]],
+) -> list[Failure]:
+    """Trains the best setting again, on what was held out too, once all are done."""
+    left = [run.name for run in runs if not is_done(folder, run)]
+    if left:
+        say(f"no refit yet: {len(left)} of {len(runs)} runs are not done")
+        return []
+    chosen = refit.choose(folder, runs)
+    say(chosen.rule)
+    kept, _ = hold_out(train, runs[0].config.data.validation)
+    growth = train.num_sessions / kept.num_sessions
+    again = refit.runs_of(chosen, runs, growth)
+    folder = update_runs(
+        folder, {run.name: entry_of(run) | {"chosen": chosen.rule} for run in again}
+    )
+    # The best on test must not decide: the last state alone counts.
+    return make(folder, again, evaluate_at={run.name: "latest" for run in again})
 
 
 def _settings(flag_values: flags.FlagValues) -> list[Setting]:
@@ -140,10 +219,6 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
     return settings
 
 
-def _shard(text: str | None) -> Shard:
-    return parse_shard(text) if text else of_slurm(os.environ)
-
-
 @contextmanager
 def _asked_to_stop() -> Generator[list[int]]:
     """Yields the list of the signals received, which the handler adds to."""
@@ -156,12 +231,12 @@ def _asked_to_stop() -> Generator[list[int]]:
         yield received
 
 
-def _conclude(workdir: Path, runs: Sequence[Run], failures: list[Failure]) -> int:
+def _conclude(folder: Folder, runs: Sequence[Run], failures: list[Failure]) -> int:
     for run, why in failures:
-        say(f"failed: {run.name}: {why}")
-    done = len(runs) - len(failures)
-    say(f"{done} of {len(runs)} runs done in {workdir}")
-    say(f"compare them: python -m experiments.compare {workdir} --out=DIR")
+        say(f"failed: {run.name}: {why} (all of it: {folder.log(run)})")
+    done = sum(is_done(folder, run) for run in runs)
+    say(f"{done} of {len(runs)} runs done in {folder.path}")
+    say(f"compare them: python -m experiments.compare {folder.path} --out=DIR")
     return 1 if failures else 0
 
 

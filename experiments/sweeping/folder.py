@@ -35,9 +35,11 @@ class Folder(NamedTuple):
 
     Attributes:
       path: of the sweep.
+      reused: names of runs that lie elsewhere, finished.
     """
 
     path: Path
+    reused: frozenset[str] = frozenset()
 
     def workdir(self, run: Run) -> Path:
         """Its workdir."""
@@ -99,10 +101,10 @@ def open_folder(
         )
     with locked(path / LOCK, waiting_for=f"the list of runs in {path}"):
         stored = read(path) if NAME in found else None
-        entries = {run.name: _entry(run) for run in runs}
+        entries = {run.name: entry_of(run) for run in runs}
         if stored is not None:
             _check_same_sweep(path, stored, entries, fingerprint)
-            entries = stored["runs"] | entries
+            entries = stored["runs"] | _keep_reused(path, stored["runs"], entries)
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -111,7 +113,8 @@ def open_folder(
             "runs": entries,
         }
         workdirs.write_json(path / NAME, content)
-    folder = Folder(path)
+    reused = {name for name, entry in entries.items() if entry.get("reused")}
+    folder = Folder(path, frozenset(reused))
     for run in runs:
         workdirs.refuse_unwritable(folder.workdir(run))
     return folder
@@ -137,15 +140,45 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{file} is damaged: {error}") from error
 
 
-def add_runs(path: Path, entries: Mapping[str, dict[str, Any]]) -> None:
-    """Adds runs to ``sweep.json``, or replaces what it says of them."""
+def update_runs(folder: Folder, changes: Mapping[str, Mapping[str, Any]]) -> Folder:
+    """Changes what ``sweep.json`` says of runs, or adds some.
+
+    Args:
+      folder: of the sweep.
+      changes: to the entry of each run, by its name.
+
+    Returns:
+      The folder, which knows what of it is reused.
+    """
+    path = folder.path
     with locked(path / LOCK, waiting_for=f"the list of runs in {path}"):
         content = read(path)
-        content["runs"] |= entries
+        for name, change in changes.items():
+            content["runs"].setdefault(name, {}).update(change)
         workdirs.write_json(path / NAME, content)
+    reused = {name for name, change in changes.items() if change.get("reused")}
+    return folder._replace(reused=folder.reused | reused)
 
 
-def _entry(run: Run) -> dict[str, Any]:
+def _keep_reused(
+    path: Path, before: Mapping[str, Any], now: dict[str, Any]
+) -> dict[str, Any]:
+    """Leaves what is reused as it is, if that is still there and still the result."""
+
+    def holds(name: str) -> bool:
+        old = before.get(name, {})
+        same = all(
+            old.get("fields", {}).get(field) == value
+            for field, value in now[name]["fields"].items()
+            if field not in without_effect()
+        )
+        return bool(old.get("reused")) and same and (path / old["folder"]).is_dir()
+
+    return {name: before[name] if holds(name) else entry for name, entry in now.items()}
+
+
+def entry_of(run: Run) -> dict[str, Any]:
+    """What ``sweep.json`` says of a run."""
     return {
         "folder": run.name,
         "seed": run.seed,
@@ -216,6 +249,8 @@ def locked(
 
 def is_done(folder: Folder, run: Run) -> bool:
     """Whether a run was trained as its config says, and evaluated."""
+    if run.name in folder.reused:
+        return True
     try:
         content = json.loads(folder.done(run).read_text())
     except (OSError, ValueError):
