@@ -96,7 +96,7 @@ def escaped(text: str) -> str:
     """
     text = re.sub(r"([\\`*|~$]|\](?=[(\[]))", r"\\\1", text)
     text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-    text = re.sub(r"^(?=[#>+-]|\d+[.)] )", r"\\", text)
+    text = re.sub(r"^(?=[#>]|[+-] )", r"\\", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 

@@ -25,10 +25,17 @@ _COSTS = (
 
 
 class Cell(NamedTuple):
-    """What is shown, and what rows are sorted by; None sorts last."""
+    """What is shown.
+
+    Attributes:
+      text: as it is read.
+      value: what rows are sorted by; None sorts last.
+      strong: whether it should catch the eye.
+    """
 
     text: str
     value: float | str | None = None
+    strong: bool = False
 
 
 class Column(NamedTuple):
@@ -256,7 +263,7 @@ def _row_of_difference(comparison: Comparison, d: Difference) -> list[Cell]:
         Cell(wording.number(d.value, "+.4f"), d.value),
         Cell(wording.interval(d), d.low),
         Cell(wording.p_value(p), p),
-        Cell(said, said),
+        Cell(said, said, strong=wording.differs(d)),
     ]
 
 
