@@ -33,15 +33,19 @@ def _blocks(
     yield from _listed([f"**{escaped(line)}**" for line in comparison.warnings])
     if comparison.differences:
         yield "## What the differences show"
-        yield from _listed([escaped(line) for line in wording.conclusions(comparison)])
+        said = wording.conclusions(comparison)
+        yield from _listed([f"**{name}**: {escaped(words)}" for name, words in said])
         yield wording.READING
     for key in wording.main_keys(comparison):
         yield f"### {title(key)}, {escaped(wording.compared(comparison))}"
         yield table(tables.differences(comparison, key))
     yield "## Settings"
-    yield table(tables.settings(comparison, _at_20(comparison)))
+    yield table(tables.settings(comparison, tables.at_20(comparison)))
+    yield wording.SPREAD
     notes = wording.rules(comparison) + wording.remarks(comparison)
     yield from _listed([escaped(line) for line in notes])
+    yield "### Cost"
+    yield table(tables.costs(comparison))
     if pictures or remark:
         yield "## Pictures"
         yield from filter(None, [remark])
@@ -67,11 +71,6 @@ def _details(comparison: Comparison) -> Iterator[str]:
         key = next(part.key for part in comparison.slices if part.by == by)
         yield f"## {title(key)} by {escaped(by)}"
         yield table(tables.slices(comparison, by))
-
-
-def _at_20(comparison: Comparison) -> list[str]:
-    keys = list(comparison.keys)
-    return [key for key in keys if key.endswith("@20")] or keys[:3]
 
 
 def _listed(lines: list[str]) -> list[str]:

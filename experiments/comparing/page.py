@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from experiments.comparing import tables, wording
@@ -18,7 +19,6 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "img-src data:; base-uri 'none'; form-action 'none'"
 )
-SPREAD = "± is the standard deviation of one run."
 
 
 def render(
@@ -52,12 +52,12 @@ def _body(
     yield _head(comparison)
     yield from _answer(comparison, pictures)
     yield "<h2>Settings</h2>"
-    at_20 = [key for key in comparison.keys if key.endswith("@20")]
-    content = tables.settings(comparison, at_20 or list(comparison.keys[:3]))
+    content = tables.settings(comparison, tables.at_20(comparison))
     yield table(content, "Settings")
-    yield _list(
-        [SPREAD, *wording.rules(comparison), *wording.remarks(comparison)], "notes"
-    )
+    notes = [wording.SPREAD, *wording.rules(comparison), *wording.remarks(comparison)]
+    yield _list(notes, "notes")
+    yield "<h3>Cost</h3>"
+    yield table(tables.costs(comparison), "Cost")
     others = [_figure(p, svg) for p, svg in pictures.items() if not p.differences_in]
     if others or remark:
         yield "<h2>Pictures</h2>"
@@ -68,7 +68,7 @@ def _body(
     yield from _details(comparison)
     if comparison.commands:
         yield "<h2>Repeat it</h2>"
-        commands = html.escape("\n".join(comparison.commands))
+        commands = "\n".join(map(_command, comparison.commands))
         yield f"<pre><code>{commands}</code></pre>"
 
 
@@ -84,7 +84,9 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
         return
     drawn = {p.differences_in: _figure(p, svg) for p, svg in pictures.items()}
     yield "<h2>What the differences show</h2>"
-    yield _list(wording.conclusions(comparison), "answer")
+    said = wording.conclusions(comparison)
+    lines = [f"<strong>{name}</strong>: {html.escape(words)}" for name, words in said]
+    yield f'<ul class="answer"><li>{"</li><li>".join(lines)}</li></ul>'
     for key in wording.main_keys(comparison):
         heading = f"{title(key)}, {wording.compared(comparison)}"
         yield f'<h3>{html.escape(heading)}</h3><div class="pair">'
@@ -154,7 +156,8 @@ def _cells(row: list[Cell], columns: list[Column]) -> Iterator[str]:
     for n, (cell, column) in enumerate(zip(row, columns, strict=True)):
         name, scope = ("td", "") if n else ("th", ' scope="row"')
         kind = ' class="number"' if column.number else ""
-        yield f"<{name}{scope}{kind}{_sorted_by(cell)}>{_shown(cell)}</{name}>"
+        text = _shown(cell) if n else _breakable(cell.text)
+        yield f"<{name}{scope}{kind}{_sorted_by(cell)}>{text}</{name}>"
 
 
 def _sorted_by(cell: Cell) -> str:
@@ -172,6 +175,17 @@ def _shown(cell: Cell) -> str:
     mean, sign, deviation = text.partition(" ± ")
     soft = f' <span class="soft">± {deviation}</span>' if sign else ""
     return mean + soft
+
+
+def _command(command: str) -> str:
+    """Returns a command whose lines break between its words alone."""
+    words = (f"<span>{html.escape(word)}</span>" for word in command.split(" "))
+    return " ".join(words)
+
+
+def _breakable(text: str) -> str:
+    """Returns a name that may go on in a new line after each of its parts."""
+    return re.sub(r"([,/ ])", r"\1<wbr>", html.escape(text))
 
 
 def _figure(picture: Picture, svg: str) -> str:

@@ -11,7 +11,8 @@ _RULES = """
 * { box-sizing: border-box; }
 body {
   margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif;
+  font: 16px/1.55 -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans",
+    "Liberation Sans", Arial, sans-serif;
   -webkit-text-size-adjust: 100%;
 }
 main { max-width: 76rem; margin: 0 auto; padding: 2.5rem 2rem 4rem; }
@@ -24,7 +25,8 @@ p, ul { max-width: 46rem; }
 header p { margin: 0.3rem 0 0; }
 header p, .notes, figcaption, .reading { color: var(--soft); font-size: 0.875rem; }
 ul { margin: 0.8rem 0; padding-left: 1.2rem; }
-.answer { list-style: none; padding: 0; font-size: 1.0625rem; }
+.answer, .notes { list-style: none; padding: 0; }
+.answer { font-size: 1.0625rem; }
 .answer li { margin: 0.5rem 0; }
 .warnings {
   list-style: none; margin: 1.2rem 0 0; padding: 0.6rem 1rem;
@@ -37,7 +39,7 @@ table {
   font-variant-numeric: tabular-nums;
 }
 th, td {
-  padding: 0.36rem 0.75rem; text-align: left; vertical-align: baseline;
+  padding: 0.36rem 0.7rem; text-align: left; vertical-align: baseline;
   border-bottom: 1px solid var(--faint); white-space: nowrap; font-weight: 400;
 }
 thead th, thead td { border-bottom-color: var(--soft); vertical-align: bottom; }
@@ -45,12 +47,14 @@ thead th { font-weight: 600; }
 thead tr:first-child:not(:last-child) > * { border-bottom: 0; padding-bottom: 0; }
 .group { color: var(--soft); }
 .number { text-align: right; }
+td:last-child:not(.number) { white-space: normal; min-width: 10rem; }
 .soft { color: var(--soft); }
 th:first-child, thead td:first-child {
   position: sticky; left: 0; z-index: 1; background: var(--ground); padding-left: 0;
 }
-tbody th { min-width: 8rem; max-width: 20rem; white-space: normal;
-  overflow-wrap: anywhere; }
+tbody th {
+  min-width: 8rem; max-width: 20rem; white-space: normal; overflow-wrap: break-word;
+}
 tbody tr:hover > * { background: color-mix(in srgb, var(--faint) 45%, var(--ground)); }
 th button {
   all: unset; cursor: pointer; position: relative; white-space: nowrap;
@@ -81,8 +85,9 @@ pre {
   border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 0.8125rem/1.6 ui-monospace, "Liberation Mono", monospace;
 }
+pre span { display: inline-block; max-width: 100%; }
 @media (min-width: 60rem) {
-  .pair { grid-template-columns: minmax(0, 1fr) minmax(0, 30rem); }
+  .pair { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); }
   .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media (max-width: 40rem) {
@@ -90,7 +95,7 @@ pre {
   h1 { font-size: 1.5rem; }
   h2 { margin-top: 2.2rem; }
   th, td { padding: 0.36rem 0.5rem; }
-  tbody th { min-width: 7.5rem; max-width: 9rem; }
+  tbody th { min-width: 7.5rem; max-width: 10rem; }
 }
 @media print { .box { overflow: visible; } }
 """

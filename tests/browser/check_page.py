@@ -209,7 +209,9 @@ def _look(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> N
     )
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.call("Emulation.setEmulatedMedia", features=[feature])
-    browser.call("Page.navigate", url=page.resolve().as_uri())
+    opened = browser.call("Page.navigate", url=page.resolve().as_uri())
+    if "errorText" in opened:
+        raise Wrong(f"cannot be opened: {opened['errorText']}")
     browser.wait_for("Page.loadEventFired")
     colours = browser.evaluate(
         "['color', 'backgroundColor'].map((of) => getComputedStyle(document.body)[of])"
@@ -240,6 +242,8 @@ def _sort_all(browser: Browser) -> dict[str, int]:
         "document.querySelectorAll('details').forEach((d) => d.open = true)"
     )
     tables = browser.evaluate(TABLES)
+    if not tables:
+        raise Wrong("no table")
     for number, table in enumerate(tables):
         for column, head in enumerate(table["heads"]):
             element = HEAD.format(table=number, column=column)

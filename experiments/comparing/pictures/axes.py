@@ -40,9 +40,9 @@ def legend(figure: Any, entries: Sequence[tuple[Any, str]]) -> None:
         ncols=columns,
         frameon=False,
         borderpad=0.2,
-        handlelength=2.4,
+        handlelength=2.2,
         labelspacing=0.25,
-        columnspacing=1.2,
+        columnspacing=0.9,
     )
 
 
@@ -53,7 +53,7 @@ def legend_height(names: Sequence[str]) -> float:
 
 def _columns(names: Sequence[str]) -> int:
     longest = max(len(name) for name in names)
-    return max(1, min(len(names), 3 if longest <= 15 else 2 if longest <= 29 else 1))
+    return max(1, min(len(names), 3 if longest <= 14 else 2 if longest <= 27 else 1))
 
 
 def line(axes: Any, x: Sequence[float], y: Sequence[float], style: Style) -> Any:

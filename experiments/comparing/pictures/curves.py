@@ -45,11 +45,9 @@ def by_time(comparison: Comparison) -> list[Picture]:
         for name, found in lines.items()
     }
     ends = _told(lines, lambda line: f"{line.y[-1]:.4f} at {line.x[-1]:.3g} {unit}")
-    shared_by = [
-        s.name for s in comparison.settings if s.name in lines and not s.sessions_per_s
-    ]
+    drawn = [s for s in comparison.settings if s.name in lines]
     caption = "Training time as logged, evaluation and saving not counted."
-    if shared_by:
+    if any(setting.sessions_per_s is None for setting in drawn):
         caption += (
             " The machine may have been busy with other work in runs whose speed the "
             "table leaves out: their times prove nothing about speed."

@@ -66,6 +66,7 @@ def _draw(figure: Any, comparison: Comparison, shown: list[Difference]) -> None:
             transform=axes.get_yaxis_transform(),
             va="bottom",
             color=LIGHT["ink"],
+            bbox={"facecolor": LIGHT["ground"], "lw": 0, "pad": 0.6},
         )
     axes.set_ylim(-0.5, len(shown) - 0.1)
     axes.set_yticks([])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from experiments.comparing.comparison import Curve
 
-MOST_POINTS = 150  # of a line; what a page shows of more is only its size
+MOST_POINTS = 100  # of a line; what a page shows of more is only its size
 
 
 class Line(NamedTuple):

@@ -16,8 +16,8 @@ SETTINGS = {
     "font.size": 9,
     "axes.labelsize": 9,
     "legend.fontsize": 8.5,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
     "text.color": LIGHT["ink"],
     "axes.labelcolor": LIGHT["soft"],
     "axes.edgecolor": LIGHT["soft"],
@@ -43,8 +43,14 @@ def available() -> bool:
 
 
 def png(picture: Picture) -> bytes:
-    """Returns a picture on white, as a file."""
-    return _saved(picture, format="png", dpi=130, facecolor="white")
+    """Returns a picture on white, as a file; in few colours, which makes it small."""
+    from PIL import Image  # of which matplotlib makes use itself
+
+    drawn = _saved(picture, format="png", dpi=130, facecolor="white")
+    held = io.BytesIO()
+    with Image.open(io.BytesIO(drawn)) as image:
+        image.convert("RGB").quantize(64).save(held, format="png", optimize=True)
+    return held.getvalue()
 
 
 def svg(picture: Picture) -> str:
@@ -106,6 +112,7 @@ def _attribute(key: str, value: str, picture: str) -> str:
         return value.replace("#", f"#{picture}-")
     if key == "style":
         value = re.sub(r"font: (?:\w+ )*?([\d.]+px)[^;]*", r"font-size: \1", value)
+        value = re.sub(r"font-family: [^;]*(; )?", "", value)
         return re.sub(r"#[0-9a-f]{6}", lambda m: VARIABLES.get(m[0], m[0]), value)
     if key == "clip-path":
         return value.replace("url(#", f"url(#{picture}-")

@@ -8,7 +8,7 @@ from experiments.comparing import tables
 from experiments.comparing.comparison import Comparison, Slice, SliceValue
 from experiments.comparing.pictures import axes as shared
 from experiments.comparing.pictures import inks
-from experiments.comparing.pictures.picture import Picture
+from experiments.comparing.pictures.picture import WIDTH, Picture
 from tron_jax.evaluation.metrics import title
 
 MOST = 5  # settings whose intervals can be told apart
@@ -74,7 +74,8 @@ def _told(parts: list[Slice], setting: str) -> str:
 
 
 def _rotated(names: list[str]) -> bool:
-    return sum(len(name) + 2 for name in names) > 60
+    """Whether names are wider than what each has of the axis."""
+    return max(map(len, names)) * 0.075 * len(names) > 0.85 * WIDTH
 
 
 def _room(names: list[str]) -> float:
@@ -120,7 +121,7 @@ def _draw_setting(
         [value.value for _, value in points],
         color=style.colour,
         marker=style.marker,
-        ms=4.5,
+        ms=5.5,
         markeredgewidth=0,
         linestyle="",
     )[0]

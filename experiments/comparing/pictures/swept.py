@@ -43,7 +43,7 @@ def _picture(comparison: Comparison, field: str) -> Picture | None:
     if any(p.figure.deviation for points in lines.values() for p in points):
         caption.append("Bars: standard deviation of one run.")
     if geometric(values):
-        zero = " and 0 beside it" if 0 in values else ""
+        zero = ", with 0 beside it" if 0 in values else ""
         caption.append(f"The axis is logarithmic{zero}.")
     return Picture(
         name=f"swept_{''.join(c if c.isalnum() else '_' for c in field)}",
