@@ -33,15 +33,19 @@ def _blocks(
     yield from _listed([f"**{escaped(line)}**" for line in comparison.warnings])
     if comparison.differences:
         yield "## What the differences show"
-        yield from _listed([escaped(line) for line in wording.conclusions(comparison)])
+        said = wording.conclusions(comparison)
+        yield from _listed([f"**{name}**: {escaped(words)}" for name, words in said])
         yield wording.READING
     for key in wording.main_keys(comparison):
         yield f"### {title(key)}, {escaped(wording.compared(comparison))}"
         yield table(tables.differences(comparison, key))
     yield "## Settings"
-    yield table(tables.settings(comparison, _at_20(comparison)))
+    yield table(tables.settings(comparison, tables.at_20(comparison)))
+    yield wording.SPREAD
     notes = wording.rules(comparison) + wording.remarks(comparison)
     yield from _listed([escaped(line) for line in notes])
+    yield "### Cost"
+    yield table(tables.costs(comparison))
     if pictures or remark:
         yield "## Pictures"
         yield from filter(None, [remark])
@@ -69,11 +73,6 @@ def _details(comparison: Comparison) -> Iterator[str]:
         yield table(tables.slices(comparison, by))
 
 
-def _at_20(comparison: Comparison) -> list[str]:
-    keys = list(comparison.keys)
-    return [key for key in keys if key.endswith("@20")] or keys[:3]
-
-
 def _listed(lines: list[str]) -> list[str]:
     return ["\n".join(f"- {line}" for line in lines)] if lines else []
 
@@ -96,7 +95,7 @@ def escaped(text: str) -> str:
     """
     text = re.sub(r"([\\`*|~$]|\](?=[(\[]))", r"\\\1", text)
     text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-    text = re.sub(r"^(?=[#>+-]|\d+[.)] )", r"\\", text)
+    text = re.sub(r"^(?=[#>]|[+-] )", r"\\", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from experiments.comparing import tables, wording
 from experiments.comparing.comparison import Comparison
@@ -48,24 +50,26 @@ def _body(
     comparison: Comparison, pictures: Mapping[Picture, str], remark: str | None
 ) -> Iterator[str]:
     yield _head(comparison)
-    yield from _answer(comparison)
+    yield from _answer(comparison, pictures)
     yield "<h2>Settings</h2>"
-    at_20 = [key for key in comparison.keys if key.endswith("@20")]
-    content = tables.settings(comparison, at_20 or list(comparison.keys[:3]))
+    content = tables.settings(comparison, tables.at_20(comparison))
     yield table(content, "Settings")
-    yield _list(wording.rules(comparison) + wording.remarks(comparison), "notes")
-    if pictures or remark:
+    notes = [wording.SPREAD, *wording.rules(comparison), *wording.remarks(comparison)]
+    yield _list(notes, "notes")
+    yield "<h3>Cost</h3>"
+    yield table(tables.costs(comparison), "Cost")
+    others = [_figure(p, svg) for p, svg in pictures.items() if not p.differences_in]
+    if others or remark:
         yield "<h2>Pictures</h2>"
     if remark:
         yield f"<p>{html.escape(remark)}</p>"
-    if pictures:
-        yield '<div class="pictures">'
-        yield from (_figure(picture, svg) for picture, svg in pictures.items())
-        yield "</div>"
+    if others:
+        yield f'<div class="pictures">{"".join(others)}</div>'
     yield from _details(comparison)
     if comparison.commands:
         yield "<h2>Repeat it</h2>"
-        yield _code("\n".join(comparison.commands))
+        commands = "\n".join(map(_command, comparison.commands))
+        yield f"<pre><code>{commands}</code></pre>"
 
 
 def _head(comparison: Comparison) -> str:
@@ -74,17 +78,21 @@ def _head(comparison: Comparison) -> str:
     return f"<header><h1>{html.escape(comparison.title)}</h1>{data}</header>{warnings}"
 
 
-def _answer(comparison: Comparison) -> Iterator[str]:
+def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator[str]:
     """Yields the differences, and before them what they show."""
     if not comparison.differences:
         return
+    drawn = {p.differences_in: _figure(p, svg) for p, svg in pictures.items()}
     yield "<h2>What the differences show</h2>"
-    yield _list(wording.conclusions(comparison), "answer")
+    said = wording.conclusions(comparison)
+    lines = [f"<strong>{name}</strong>: {html.escape(words)}" for name, words in said]
+    yield f'<ul class="answer"><li>{"</li><li>".join(lines)}</li></ul>'
     for key in wording.main_keys(comparison):
         heading = f"{title(key)}, {wording.compared(comparison)}"
-        yield f"<h3>{html.escape(heading)}</h3>"
+        yield f'<h3>{html.escape(heading)}</h3><div class="pair">'
         yield table(tables.differences(comparison, key), heading)
-    yield f"<p>{html.escape(wording.READING)}</p>"
+        yield f"{drawn.get(key, '')}</div>"
+    yield f'<p class="reading">{html.escape(wording.READING)}</p>'
 
 
 def _details(comparison: Comparison) -> Iterator[str]:
@@ -111,10 +119,7 @@ def table(content: Table, label: str) -> str:
     named = f'aria-label="{html.escape(label)}"'
     box = f'<div class="box" role="region" tabindex="0" {named}>'
     head = _groups(content.columns) + _row(_head_cell(c) for c in content.columns)
-    body = "\n".join(
-        _row(_cell(*pair) for pair in zip(row, content.columns, strict=True))
-        for row in content.rows
-    )
+    body = "\n".join(_row(_cells(row, content.columns)) for row in content.rows)
     return f"{box}<table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>"
 
 
@@ -136,7 +141,7 @@ def _groups(columns: list[Column]) -> str:
     )
 
 
-def _row(cells: Iterator[str]) -> str:
+def _row(cells: Iterable[str]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -146,20 +151,51 @@ def _head_cell(column: Column) -> str:
     return f'<th scope="col"{kind}{meaning}>{html.escape(column.heading)}</th>'
 
 
-def _cell(cell: Cell, column: Column) -> str:
-    kind = ' class="number"' if column.number else ""
-    value = (
-        "" if cell.value is None else f' data-value="{html.escape(str(cell.value))}"'
-    )
-    return f"<td{kind}{value}>{html.escape(cell.text)}</td>"
+def _cells(row: list[Cell], columns: list[Column]) -> Iterator[str]:
+    """Yields the cells of a row, of which the first names it."""
+    for n, (cell, column) in enumerate(zip(row, columns, strict=True)):
+        name, scope = ("td", "") if n else ("th", ' scope="row"')
+        kind = ' class="number"' if column.number else ""
+        text = _shown(cell) if n else _breakable(cell.text)
+        yield f"<{name}{scope}{kind}{_sorted_by(cell)}>{text}</{name}>"
+
+
+def _sorted_by(cell: Cell) -> str:
+    value = cell.value
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f' data-value="{html.escape(str(value))}"'
+
+
+def _shown(cell: Cell) -> str:
+    """Returns the text of a cell, with less ink for what a mean may deviate by."""
+    text = html.escape(cell.text)
+    if cell.strong:
+        return f"<strong>{text}</strong>"
+    mean, sign, deviation = text.partition(" ± ")
+    soft = f' <span class="soft">± {deviation}</span>' if sign else ""
+    return mean + soft
+
+
+def _command(command: str) -> str:
+    """Returns a command whose lines break between its words alone."""
+    words = (f"<span>{html.escape(word)}</span>" for word in command.split(" "))
+    return " ".join(words)
+
+
+def _breakable(text: str) -> str:
+    """Returns a name that may go on in a new line after each of its parts."""
+    return re.sub(r"([,/ ])", r"\1<wbr>", html.escape(text))
 
 
 def _figure(picture: Picture, svg: str) -> str:
-    heading, caption = html.escape(picture.heading), html.escape(picture.caption)
+    """Returns a picture with its words; one of differences stands below its heading."""
+    heading = f"<h3>{html.escape(picture.heading)}</h3>"
+    caption = html.escape(picture.caption)
     return (
-        f'<figure role="group" aria-label="{heading}"><h3>{heading}</h3>'
-        f'<div class="picture" role="img" aria-label="{html.escape(picture.alt)}">{svg}'
-        f"</div><figcaption>{caption}</figcaption></figure>"
+        f"<figure>{'' if picture.differences_in else heading}"
+        f'<div class="picture" role="img" aria-label="{html.escape(picture.alt)}">'
+        f"{svg}</div><figcaption>{caption}</figcaption></figure>"
     )
 
 
@@ -168,7 +204,3 @@ def _list(lines: tuple[str, ...] | list[str], kind: str) -> str:
         return ""
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return f'<ul class="{kind}">{items}</ul>'
-
-
-def _code(text: str) -> str:
-    return f'<pre class="box" tabindex="0"><code>{html.escape(text)}</code></pre>'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,18 +32,20 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
       UserError: where they cannot be written.
     """
     contents = _contents(wording.cleaned(comparison))
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    new_pictures = not (folder / PICTURES).exists()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    if not (folder / PICTURES).exists():
+        missing.insert(0, folder / PICTURES)
     try:
         (folder / PICTURES).mkdir(parents=True, exist_ok=True)
         _replace({folder / name: content for name, content in contents.items()})
-    except OSError as error:
-        if new_pictures:
-            shutil.rmtree(folder / PICTURES, ignore_errors=True)
-        for path in made:
+    except BaseException as error:
+        for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+        if isinstance(error, OSError):
+            why = error.strerror or str(error)
+            raise UserError(f"{folder}: cannot be written: {why}") from error
+        raise
     _remove_old(folder, contents)
     return [folder / name for name in contents]
 
@@ -71,6 +72,8 @@ def _contents(comparison: Comparison) -> dict[str, bytes]:
 
 def _replace(contents: Mapping[Path, bytes]) -> None:
     """Gives files their new contents once all of those are on disk."""
+    for path in contents:
+        files.require_writable(path)
     with contextlib.ExitStack() as stack:
         for path, content in contents.items():
             new = stack.enter_context(files.replacing(path))

@@ -25,10 +25,17 @@ _COSTS = (
 
 
 class Cell(NamedTuple):
-    """What is shown, and what rows are sorted by; None sorts last."""
+    """What is shown.
+
+    Attributes:
+      text: as it is read.
+      value: what rows are sorted by; None sorts last.
+      strong: whether it should catch the eye.
+    """
 
     text: str
     value: float | str | None = None
+    strong: bool = False
 
 
 class Column(NamedTuple):
@@ -54,8 +61,14 @@ class Table(NamedTuple):
     rows: list[list[Cell]]
 
 
+def at_20(comparison: Comparison) -> list[str]:
+    """Returns the metrics that are shown where there is no room for all."""
+    keys = list(comparison.keys)
+    return [key for key in keys if key.endswith("@20")] or keys[:3]
+
+
 def settings(comparison: Comparison, keys: list[str], *, fields: bool = True) -> Table:
-    """A row for each setting: fields, metrics, steps, costs.
+    """A row for each setting: fields, metrics, and the steps they were taken at.
 
     Args:
       comparison: to be shown.
@@ -69,8 +82,23 @@ def settings(comparison: Comparison, keys: list[str], *, fields: bool = True) ->
         own = keys if protocol == "exact" else [k for k in keys if k in wording.MAIN]
         columns += [_metric(protocol, key) for key in own]
         columns.append(_steps(protocol))
-    columns += _costs(comparison)
     return _filled(comparison, columns)
+
+
+def costs(comparison: Comparison) -> Table:
+    """A row for each setting: speed, time, memory and size."""
+    columns = [
+        (Column("setting", number=False), _name),
+        *(_cost(comparison, *cost) for cost in _COSTS),
+        (Column("parameters"), _parameters),
+    ]
+    return _filled(comparison, columns)
+
+
+def beside(left: Table, right: Table) -> Table:
+    """One table of two with the same rows, named once."""
+    rows = [a + b[1:] for a, b in zip(left.rows, right.rows, strict=True)]
+    return Table(left.columns + right.columns[1:], rows)
 
 
 def metrics(comparison: Comparison) -> Table:
@@ -194,14 +222,8 @@ def _steps(protocol: str) -> tuple:
     return Column("step", group=wording.protocol_title(protocol)), cell
 
 
-def _costs(comparison: Comparison) -> list:
-    return [
-        *(_cost(comparison, *cost) for cost in _COSTS),
-        (
-            Column("parameters"),
-            lambda s: _of_span((s.parameters,) if s.parameters else ()),
-        ),
-    ]
+def _parameters(setting: Setting) -> Cell:
+    return _of_span(() if setting.parameters is None else (setting.parameters,))
 
 
 def _cost(
@@ -256,7 +278,7 @@ def _row_of_difference(comparison: Comparison, d: Difference) -> list[Cell]:
         Cell(wording.number(d.value, "+.4f"), d.value),
         Cell(wording.interval(d), d.low),
         Cell(wording.p_value(p), p),
-        Cell(said, said),
+        Cell(said, said, strong=wording.differs(d)),
     ]
 
 

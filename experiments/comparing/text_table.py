@@ -40,11 +40,11 @@ def format_comparison(comparison: Comparison, width: int | None = None) -> str:
 
 def _settings(comparison: Comparison, width: int) -> list[str]:
     """The table with as much in it as fits, or what matters most, folded."""
-    at_20 = [key for key in comparison.keys if key.endswith("@20")]
-    least = at_20 or list(comparison.keys[:3])
-    named = _names_say_all(comparison)
-    for keys in (list(comparison.keys), least):
-        lines = _folded(tables.settings(comparison, keys, fields=not named), width)
+    fields = not _names_say_all(comparison)
+    costs = tables.costs(comparison)
+    for keys in (list(comparison.keys), tables.at_20(comparison)):
+        metrics = tables.settings(comparison, keys, fields=fields)
+        lines = _folded(tables.beside(metrics, costs), width)
         if len(lines) <= len(comparison.settings) + 2:
             break
     return lines

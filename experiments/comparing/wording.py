@@ -15,6 +15,7 @@ LEVEL = 0.05  # of the tests: what is below it is called a difference
 MAIN = ("recall@20", "mrr@20")  # the metrics of the paper's Table 2
 SESSIONS_ONLY = "sessions only: training noise not covered"
 
+SPREAD = "± is the standard deviation of one run."
 READING = (
     "Differences are those of the exact protocol, over the same predictions. Intervals "
     "cover 95 % and, where both sides have two runs or more, the draw of test sessions "
@@ -153,10 +154,10 @@ def shortened(fields: Sequence[str]) -> dict[str, str]:
     }
 
 
-def conclusions(comparison: Comparison) -> list[str]:
-    """Says for each of the main metrics what the differences show, a line each."""
+def conclusions(comparison: Comparison) -> list[tuple[str, str]]:
+    """Says for each of the main metrics, in words, what its differences show."""
     return [
-        f"{title(key)}: {_conclusion(comparison, found)}"
+        (title(key), _conclusion(comparison, found))
         for key in main_keys(comparison)
         for found in [[d for d in comparison.differences if d.key == key]]
     ]
@@ -169,13 +170,8 @@ def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
     for word, sign in (("higher", 1), ("lower", -1)):
         shown = [d for d in tested if differs(d) and d.value * sign > 0]
         if shown:
-            shown.sort(key=lambda d: -abs(d.value))
-            named = (
-                f"{contrast(comparison, d)} ({number(d.value, '+.4f')})" for d in shown
-            )
-            parts.append(
-                f"{len(shown)} of {len(tested)} {word}{to}: {', '.join(named)}"
-            )
+            count = f"{len(shown)} of {len(tested)} {word}{to}"
+            parts.append(f"{count}, {_by_how_much(comparison, shown)}")
     if undecided := sum(not differs(d) for d in tested):
         parts.append(f"no difference shown for {undecided} of {len(tested)}")
     if uncovered := sum(not d.covers_seeds for d in found):
@@ -184,6 +180,19 @@ def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
             "their intervals cover the draw of sessions, not training noise"
         )
     return "; ".join(parts) or "not tested"
+
+
+def _by_how_much(comparison: Comparison, found: list[Difference]) -> str:
+    """Names a few differences, and of many the range."""
+    found = sorted(found, key=lambda d: abs(d.value))
+    if len(found) <= 2:
+        named = (f"{contrast(comparison, d)} by {_size(d)}" for d in found)
+        return " and ".join(named)
+    return f"by {_size(found[0])} to {_size(found[-1])}"
+
+
+def _size(difference: Difference) -> str:
+    return number(abs(difference.value))
 
 
 def rules(comparison: Comparison) -> list[str]:

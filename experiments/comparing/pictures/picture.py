@@ -16,6 +16,7 @@ class Picture(NamedTuple):
       alt: what it shows, with the key figures, for who cannot see it.
       height: in inches; all are ``WIDTH`` wide.
       draw: fills a matplotlib figure with it.
+      differences_in: the metric whose differences it shows; "" of other pictures.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Picture(NamedTuple):
     alt: str
     height: float
     draw: Callable[[Any], None]
+    differences_in: str = ""
 
 
 WIDTH = 4.8  # inches: at a phone's width its text is as large as that around it
