@@ -11,8 +11,8 @@ import scipy.stats
 import tiny
 from made_up_runs import KEYS, QUIET, drawn_ranks, write_run, write_sweep
 
+from experiments import benchmark, keep
 from experiments import compare as program
-from experiments import keep
 from experiments.comparing import building, differences, statistics
 from experiments.comparing.statistics import REPLICATES
 from tron_jax.data.sessions import open_prepared
@@ -402,6 +402,22 @@ def test_speed_of_a_benchmark_finds_its_setting(tmp_path, tiny_data):
     first, second = build(tmp_path, speed=[str(speed)]).settings
     assert first.sessions_per_s is None
     assert second.sessions_per_s == (123.0, None, 1)
+
+
+def test_a_speed_is_what_the_benchmark_writes(tmp_path, tiny_data, compilations):
+    speed = tmp_path / "speed.json"
+    _, *arguments = tiny.command("none", tiny_data, loss__topk=5, train__epochs=9)
+    arguments = [a for a in arguments if not a.startswith("--workdir")]
+    with tiny.compiled_once(compilations):
+        argv = ["benchmark", "train", *arguments, "--repeats=3", f"--json={speed}"]
+        assert benchmark.main(argv) == 0
+    report = json.loads(speed.read_text())
+    for topk in (4, 5):
+        write_run(tmp_path / f"{topk}", tiny_data, seed=3, loss__topk=topk)
+    first, second = build(tmp_path, speed=[str(speed)]).settings
+    assert first.sessions_per_s.mean == pytest.approx(75)
+    # 300 train sessions in 25 steps
+    assert second.sessions_per_s.mean == pytest.approx(12 / report["seconds"])
 
 
 def test_a_run_that_was_trained_and_evaluated(

@@ -175,8 +175,10 @@ def _names(
 
 def unfinished(run: Run) -> str:
     """How far a run is that still trains."""
-    epoch = run.evaluations["exact"].get("epoch", 0)
-    return f"not finished: {epoch:g} of {run.fields['train.epochs']:g} epochs"
+    epoch, epochs = run.evaluations["exact"].get("epoch", 0), run.fields["train.epochs"]
+    if epoch >= epochs:
+        return "trained, but not evaluated yet"
+    return f"not finished: {epoch:g} of {epochs:g} epochs"
 
 
 def _folder_name(run: Run, several: bool) -> str:
