@@ -237,7 +237,7 @@ def _check_same_run(
 ) -> dict[str, Any]:
     """Refuses what may not change; returns what the run was made with before."""
     stored, made_with = read_config(path)
-    before, now = fields_of(stored), fields_of(config)
+    before, now = _fields(stored), _fields(config)
     for field in sorted({*before, *now} - {*MAY_CHANGE}):
         if before.get(field) != now.get(field):
             raise UserError(
@@ -254,7 +254,7 @@ def _check_same_run(
     return made_with
 
 
-def fields_of(config: ConfigDict) -> dict[str, Any]:
+def _fields(config: ConfigDict) -> dict[str, Any]:
     """All fields by their paths; a source without a count has one of 0."""
     counts = {f"negatives.num_{source}": 0 for source in SOURCES}
     return counts | {

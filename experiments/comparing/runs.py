@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import run_files, workdirs
+from experiments.sweeping.folder import fields_of
 from tron_jax.errors import UserError
 from tron_jax.reporting import metrics_writer
+from tron_jax.sampling.sources import SOURCES
 
 Record = dict[str, Any]
 
@@ -79,7 +81,8 @@ def load(path: str, named: str = "") -> Run | None:
         evaluations = _latest_of(log)
     if "exact" not in evaluations:
         return None
-    fields = workdirs.fields_of(config)
+    counts = {f"negatives.num_{source}": 0 for source in SOURCES}
+    fields = counts | fields_of(config)
     return Run(path, named, fields, made_with, log, evaluations, finished)
 
 

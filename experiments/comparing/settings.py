@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments import workdirs
 from experiments.comparing import runs as runs_
 from experiments.comparing.runs import SEED, Run
+from experiments.sweeping.folder import without_effect
 
-# How long a run trained is part of what it is, though it may change.
-ENDS = ("train.epochs", "train.stop_after")
-MAY_DIFFER = {SEED, *workdirs.MAY_CHANGE} - {*ENDS}
+MAY_DIFFER = {SEED, *without_effect()}
 DATA, COMMIT = "data", "commit"  # no fields of a config, but runs may differ by them
 MOST_IN_NAME = 3  # fields; of settings that differ in more, folders say it better
 

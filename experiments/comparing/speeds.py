@@ -6,12 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments import workdirs
 from experiments.comparing.comparison import Figure
-from experiments.comparing.settings import ENDS, MAY_DIFFER, Pool
+from experiments.comparing.runs import SEED
+from experiments.comparing.settings import Pool
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 
 Speed = Figure
+# A step is the same whatever these are.
+BESIDE = {SEED, "train.evaluate_every", *workdirs.MAY_CHANGE}
 
 
 def speeds_of(pools: Sequence[Pool], paths: Sequence[str]) -> dict[str, Speed]:
@@ -60,5 +64,5 @@ def _fits(pool: Pool, fields: Mapping[str, object]) -> bool:
     return all(
         fields.get(field) == value
         for field, value in own.items()
-        if field not in MAY_DIFFER | {*ENDS} and (value or field in fields)
+        if field not in BESIDE and (value or field in fields)
     )
