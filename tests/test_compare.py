@@ -217,6 +217,22 @@ def test_holm_counts_the_tests_of_a_metric(tmp_path, tiny_data):
     assert all(by_key(pairs)[name][:7] == found[:7] for name, found in alone.items())
 
 
+def test_the_best_step_is_a_protocol_of_its_own(tmp_path, tiny_data):
+    """``evaluate`` writes no line for it where the latest step is the best."""
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), tiny_data, seed=seed)
+    path = tmp_path / "0" / "evaluation.json"
+    paper, exact = json.loads(path.read_text())
+    best = exact | {"protocol": "exact_at_best", "step": 25, "recall@20": 0.9}
+    path.write_text(json.dumps([paper, exact, best]))
+    (setting,) = build(tmp_path).settings
+    assert setting.chosen["exact_at_best"].steps == (25, 50)
+    last = json.loads((tmp_path / "1" / "evaluation.json").read_text())[1]["recall@20"]
+    figure = setting.figures["exact_at_best"]["recall@20"]
+    assert figure.mean == pytest.approx((0.9 + last) / 2)
+    assert figure.runs == setting.figures["exact"]["recall@20"].runs == 2
+
+
 def test_what_is_pooled_and_what_not(tmp_path, tiny_data):
     write_run(tmp_path / "first", tiny_data, seed=0)
     write_run(tmp_path / "second", tiny_data, seed=1, train__log_every_steps=9)
@@ -317,6 +333,21 @@ def test_a_sweep_as_far_as_it_is(tmp_path, tiny_data):
     assert any("1 of 4 runs are left out" in line for line in comparison.warnings)
     assert comparison.commands[0].startswith("python -m experiments.sweep --workdir=")
     assert comparison.commands[1:] == ("again",)
+
+
+def test_the_baseline_is_the_first_setting_that_has_ranks(tmp_path, tiny_data):
+    write_run(tmp_path / "a", tiny_data, loss__topk=4, evaluated=False, epochs=1, of=2)
+    write_run(tmp_path / "b", tiny_data, loss__topk=5)
+    write_run(tmp_path / "c", tiny_data, loss__topk=6)
+    comparison = build(tmp_path)
+    running, *finished = (setting.name for setting in comparison.settings)
+    assert {(d.baseline, d.setting) for d in comparison.differences} == {(*finished,)}
+    assert comparison.baseline == finished[0]
+    comparison = build(tmp_path, baseline=running)
+    assert comparison.differences == ()
+    assert comparison.warnings == (
+        f"no differences to {running}, as none of its runs has ranks",
+    )
 
 
 def test_commands_of_single_runs(tmp_path, tiny_data):

@@ -10,7 +10,6 @@ import numpy as np
 from experiments.comparing import differences, figures, gathering, ranks, settings
 from experiments.comparing.comparison import Comparison, Setting
 from experiments.comparing.differences import Outcome
-from experiments.comparing.ranks import Ranks
 from experiments.comparing.runs import Run
 from experiments.comparing.settings import Pool
 from experiments.comparing.slices import Division, divide
@@ -23,6 +22,7 @@ from experiments.comparing.test_parts import (
 )
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
+from tron_jax.evaluation.metrics import METRICS
 
 
 def build(
@@ -48,7 +48,7 @@ def build(
       UserError: where anything of that is not as it should be.
     """
     gathered = gathering.gather(arguments)
-    runs = gathered.runs
+    runs = figures.at_best(gathered.runs)
     sets, missing = open_sets(runs, data)
     refuse_different(runs, sets)
     pools, pooling = settings.pool(runs)
@@ -59,7 +59,8 @@ def build(
     keys = figures.keys_of(kept)
     outcome = Outcome((), ())
     if shared is not None:
-        outcome = _outcome(pools, shared, None if pairs else base, keys)
+        known = [key for key in keys if key.partition("@")[0] in METRICS]
+        outcome = _outcome(pools, shared, None if pairs else base, known)
     return Comparison(
         title=_title(arguments),
         data=_of_data(kept, sets, shared),
@@ -74,6 +75,7 @@ def build(
             *pooling,
             *(missing if shared is not None else ()),
             *unmatched,
+            *([] if pairs else _without_baseline(pools, base)),
             *_disturbed(pools, speeds),
         ),
         commands=(*dict.fromkeys(gathered.commands), command),
@@ -83,7 +85,7 @@ def build(
 def _baseline(pools: Sequence[Pool], asked: str | None) -> str:
     """The name of the baseline, which may be typed without blanks, in any order."""
     if asked is None:
-        return pools[0].name
+        return next((pool for pool in pools if _has_ranks(pool)), pools[0]).name
 
     def parts(name: str) -> list[str]:
         return sorted(part.strip() for part in name.split(","))
@@ -97,10 +99,17 @@ def _baseline(pools: Sequence[Pool], asked: str | None) -> str:
     raise UserError(f"--baseline={asked}: no such setting; expected one of: {names}")
 
 
+def _has_ranks(pool: Pool) -> bool:
+    return any(ranks.path_of(run) for run in pool.runs)
+
+
 def _outcome(
     pools: Sequence[Pool], shared: Shared, base: str | None, keys: Sequence[str]
 ) -> Outcome:
-    """Differences and slices of the settings whose runs have ranks."""
+    """Differences and slices of the settings whose runs have ranks.
+
+    Ranks are read one run at a time, and again: those of all may not fit into memory.
+    """
     with_ranks = {
         pool.name: [(run, path) for run in pool.runs if (path := ranks.path_of(run))]
         for pool in pools
@@ -111,14 +120,14 @@ def _outcome(
     if shared.data is not None:
         tied = np.zeros(len(shared.session), bool)
         for run, path in files:
-            tied |= _read(run, path).tied[shared.index[run.fingerprint]]
+            tied |= ranks.read(run, path).tied[shared.index[run.fingerprint]]
         divisions = divide(shared, shared.data, tied)
     grouped = differences.groups(shared, divisions)
     samples = []
     for name, found in with_ranks.items():
         sums = [
             differences.add_up(
-                _read(run, path),
+                ranks.read(run, path),
                 shared.index[run.fingerprint],
                 grouped,
                 keys,
@@ -128,11 +137,6 @@ def _outcome(
         ]
         samples.append(differences.sample(name, sums, grouped))
     return differences.compare(samples, base, keys, grouped, divisions)
-
-
-def _read(run: Run, path: Path) -> Ranks:
-    """One run's ranks at a time: those of all need not fit into memory."""
-    return ranks.read(run, path)
 
 
 def _setting(pool: Pool, keys: Sequence[str], speed: Speed | None) -> Setting:
@@ -208,6 +212,14 @@ def _swept(pools: Sequence[Pool]) -> dict[str, tuple[float, ...]]:
     return {
         field: tuple(sorted(found)) for field, found in values.items() if len(found) > 1
     }
+
+
+def _without_baseline(pools: Sequence[Pool], base: str) -> list[str]:
+    """Says why nothing can be compared with the baseline that was asked for."""
+    found = next(pool for pool in pools if pool.name == base)
+    if _has_ranks(found) or not any(map(_has_ranks, pools)):
+        return []
+    return [f"no differences to {base}, as none of its runs has ranks"]
 
 
 def _disturbed(pools: Sequence[Pool], speeds: Mapping[str, Speed]) -> list[str]:

@@ -11,7 +11,8 @@ from experiments.comparing.comparison import Choice, Curve, Figure
 from experiments.comparing.runs import Record, Run
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
 
-PROTOCOLS = ("paper", "exact", "exact_at_best")
+EXACT_AT_BEST = "exact_at_best"
+PROTOCOLS = ("paper", "exact", EXACT_AT_BEST)
 BEST = f"best, the highest {title(BEST_KEY)}"
 
 
@@ -36,6 +37,23 @@ def figure(values: Iterable[float | None]) -> Figure | None:
         return None
     deviation = statistics.stdev(known) if len(known) > 1 else None
     return Figure(statistics.fmean(known), deviation, len(known))
+
+
+def at_best(runs: Sequence[Run]) -> list[Run]:
+    """Gives runs whose latest state is the best one its figures under that name too.
+
+    ``evaluate`` leaves out what would be there twice, but a mean over seeds needs it.
+    """
+    if not any(EXACT_AT_BEST in run.evaluations for run in runs):
+        return list(runs)
+    completed = []
+    for run in runs:
+        exact, best = run.evaluations["exact"], best_of(run)[0]
+        if run.finished and exact["step"] == best:
+            both = {EXACT_AT_BEST: exact} | run.evaluations
+            run = run._replace(evaluations=both)
+        completed.append(run)
+    return completed
 
 
 def keys_of(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -63,7 +81,7 @@ def of_protocols(
     found: dict[str, dict[str, Figure]] = {}
     for protocol in PROTOCOLS:
         lines = [r.evaluations[protocol] for r in runs if protocol in r.evaluations]
-        for key in keys if lines else ():
+        for key in keys:
             mean = figure(line.get(key) for line in lines)
             if mean is not None:
                 found.setdefault(protocol, {})[key] = mean
@@ -115,6 +133,9 @@ def best_of(run: Run) -> tuple[int | None, str]:
 
 
 def _epoch(run: Run, line: Record) -> float:
+    """Passes over the train sessions by a line; NaN where no log tells it."""
+    if "epoch" in line:
+        return float(line["epoch"])
     per_epoch = runs_.steps_per_epoch(run)
     return float("nan") if per_epoch is None else line["step"] / per_epoch
 
