@@ -33,6 +33,9 @@ MAY_CHANGE = (
     "train.log_every_steps",
     "train.stop_after",  # and only to a higher value, or to 0
 )
+# Of these, what the end of a run follows from.
+DECIDE = ("train.epochs", "train.stop_after")
+WITHOUT_EFFECT = tuple(field for field in MAY_CHANGE if field not in DECIDE)
 # Fields that runs of older versions lack, and the value that they went by. The count of
 # a source of negatives needs no line here: a run that lacks it had none of them.
 ADDED = {

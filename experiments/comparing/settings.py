@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from experiments.comparing import runs as runs_
 from experiments.comparing.runs import SEED, Run
-from experiments.sweeping.folder import without_effect
+from experiments.workdirs import WITHOUT_EFFECT
 
-MAY_DIFFER = {SEED, *without_effect()}
+MAY_DIFFER = {SEED, *WITHOUT_EFFECT}
 DATA, COMMIT = "data", "commit"  # no fields of a config, but runs may differ by them
 MOST_IN_NAME = 3  # fields; of settings that differ in more, folders say it better
 
