@@ -14,6 +14,7 @@ from made_up_results import KEYS, QUIET, drawn_ranks, write_run, write_sweep
 from experiments import benchmark, keep
 from experiments import compare as program
 from experiments.comparing import building, differences, statistics
+from experiments.comparing.settings import short_names
 from experiments.comparing.statistics import REPLICATES
 from tron_jax.data.sessions import open_prepared
 
@@ -240,11 +241,15 @@ def test_what_is_pooled_and_what_not(tmp_path, tiny_data):
     write_run(tmp_path / "third", tiny_data, seed=2, **other)
     write_run(tmp_path / "longer", tiny_data, seed=3, epochs=3)
     shutil.copytree(tmp_path / "first", tmp_path / "twin")
+    going = {"epochs": 2, "of": 2, "evaluated": False}
+    write_run(tmp_path / "going", tiny_data, seed=4, **going)
     names = ("first", "second", "third", "longer", "twin")
-    comparison = build(*(tmp_path / name for name in names))
-    assert [s.seeds for s in comparison.settings] == [(0, 1), (2,), (3,)]
-    assert len({s.name for s in comparison.settings}) == 3
-    assert [s.fields["train.epochs"] for s in comparison.settings] == ["2", "2", "3"]
+    comparison = build(*(tmp_path / name for name in names), tmp_path)
+    assert [s.seeds for s in comparison.settings] == [(0, 1), (2,), (3,), (4,)]
+    assert len({s.name for s in comparison.settings}) == 4
+    assert [s.fields["train.epochs"] for s in comparison.settings] == [*"2232"]
+    assert "trained, but not evaluated yet" in comparison.settings[-1].name
+    assert len(comparison.warnings) == 2
     warned = "\n".join(comparison.warnings)
     assert re.search(r"third and .*first have the same fields but other pro", warned)
     assert re.search(r"twin is left out: .*first is of the same setting and", warned)
@@ -308,6 +313,16 @@ def test_settings_are_named_by_what_differs(tmp_path, tiny_data, fields, names):
     assert sorted_name(last.baseline) == names[-1]
 
 
+def test_fields_are_named_in_short_where_that_leaves_no_doubt():
+    assert short_names(["a.x", "b.x", "a.y", "model.name", "loss.name"]) == {
+        "a.x": "a.x",
+        "b.x": "b.x",
+        "a.y": "y",
+        "model.name": "model",
+        "loss.name": "loss",
+    }
+
+
 def sorted_name(name):
     return ", ".join(sorted(name.split(", ")))
 
@@ -325,7 +340,9 @@ def test_a_sweep_as_far_as_it_is(tmp_path, tiny_data):
     plain, hard = comparison.settings
     assert (plain.name, plain.seeds) == ("plain", (0, 1))
     assert hard.name == "hard (not finished: 1 of 2 epochs)"
-    assert "not finished: 1 of 2 epochs" in hard.remarks[0]
+    assert plain.remarks == ()
+    assert hard.remarks[0] == "chosen on validation"
+    assert "not finished: 1 of 2 epochs" in hard.remarks[1]
     assert hard.figures["exact"]["recall@20"].mean == pytest.approx(0.41)
     assert hard.chosen["exact"].epochs == (1.0,)
     assert comparison.differences == ()
@@ -358,6 +375,18 @@ def test_commands_of_single_runs(tmp_path, tiny_data):
         f"python -m experiments.evaluate --workdir={tmp_path / 'a'}",
         "again",
     )
+
+
+def test_ranks_alone_tell_predictions_per_session(tmp_path):
+    data = tiny.write_data(tmp_path / "data")
+    for topk in (4, 8):
+        write_run(tmp_path / "runs" / str(topk), data, seed=topk, loss__topk=topk)
+    before = build(tmp_path / "runs")
+    assert before.slices
+    shutil.rmtree(data)
+    after = build(tmp_path / "runs")
+    assert after.differences == before.differences
+    assert not after.slices
 
 
 def test_kept_results_compare_as_their_runs_do(tmp_path, tiny_data):
@@ -531,17 +560,19 @@ def test_an_unknown_baseline_lists_the_names(tmp_path, tiny_data, one, run):
     tiny.assert_refused(outcome, "--baseline=topk=7", "topk=5; topk=6")
 
 
-DAMAGE = {
-    "evaluation.json": '[{"protocol": "exact", "step": 50}]',
-    "ranks.parquet": "no Parquet",
-    "metrics.jsonl": '{"step": 1, "epo\n{"step": 2}\n',
-    "config.json": "{}",
-}
+NAN = '[{"protocol": "exact", "step": 50, "events": 803, "recall@20": NaN}]'
+DAMAGE = [
+    ("evaluation.json", '[{"protocol": "exact", "step": 50}]'),
+    ("evaluation.json", NAN),
+    ("ranks.parquet", "no Parquet"),
+    ("metrics.jsonl", '{"step": 1, "epo\n{"step": 2}\n'),
+    ("config.json", "{}"),
+]
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_file_is_named(tmp_path, tiny_data, one, run, name):
-    (one / name).write_text(DAMAGE[name])
+@pytest.mark.parametrize(("name", "content"), DAMAGE)
+def test_a_damaged_file_is_named(tmp_path, one, run, name, content):
+    (one / name).write_text(content)
     words = ["line 1"] if name == "metrics.jsonl" else []
     tiny.assert_refused(run(one), name, *words)
     tiny.assert_refused(run(tmp_path), name, *words)
@@ -562,6 +593,15 @@ def test_ranks_of_another_evaluation_are_refused(one, tmp_path, tiny_data, run):
     other = write_run(tmp_path / "other", tiny_data, seed=1)
     shutil.copy(other / "ranks.parquet", one / "ranks.parquet")
     tiny.assert_refused(run(one), "ranks.parquet", "evaluation.json")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_ranks_of_too_few_predictions_are_refused(tmp_path, tiny_data, run, kept):
+    ranks = drawn_ranks(open_prepared(tiny_data), 0)
+    fewer = type(ranks)(*(column[:-4] for column in ranks))
+    short = write_run(tmp_path / "short", tiny_data, kept=kept, ranks=fewer)
+    outcome = run(short, f"--data={tiny_data}")
+    tiny.assert_refused(outcome, "short has 799 predictions", "its data have 803")
 
 
 def test_what_is_no_run_is_refused(tmp_path, one, run):

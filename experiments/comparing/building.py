@@ -161,7 +161,7 @@ def _setting(pool: Pool, keys: Sequence[str], speed: Speed | None) -> Setting:
 
 def _remarks(pool: Pool) -> list[str]:
     """What a reader must know of a setting."""
-    found = []
+    found = list(dict.fromkeys(run.chosen for run in pool.runs if run.chosen))
     for run in pool.runs:
         named = f"{run.path}: " if len(pool.runs) > 1 else ""
         if not run.finished:

@@ -10,8 +10,8 @@ from experiments.comparing import runs as runs_
 from experiments.comparing.comparison import Choice, Curve, Figure
 from experiments.comparing.runs import Record, Run
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
+from tron_jax.evaluation.protocols import EXACT_AT_BEST
 
-EXACT_AT_BEST = "exact_at_best"
 PROTOCOLS = ("paper", "exact", EXACT_AT_BEST)
 BEST = f"best, the highest {title(BEST_KEY)}"
 
