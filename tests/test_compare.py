@@ -234,6 +234,26 @@ def test_the_best_step_is_a_protocol_of_its_own(tmp_path, tiny_data):
     assert figure.runs == setting.figures["exact"]["recall@20"].runs == 2
 
 
+def test_a_metric_that_an_older_evaluation_lacks_is_that_of_its_ranks(
+    tmp_path, tiny_data
+):
+    for topk in (4, 8):
+        write_run(tmp_path / str(topk), tiny_data, seed=topk, loss__topk=topk)
+    before = build(tmp_path)
+    path = tmp_path / "8" / "evaluation.json"
+    lines = json.loads(path.read_text())
+    older = [{k: v for k, v in x.items() if "ndcg" not in k} for x in lines]
+    path.write_text(json.dumps(older))
+    after = build(tmp_path)
+    assert after.keys == before.keys
+    exact = [c.settings[1].figures["exact"] for c in (before, after)]
+    assert [f.mean for f in exact[1].values()] == pytest.approx(
+        [f.mean for f in exact[0].values()]
+    )
+    assert not any("ndcg" in key for key in after.settings[1].figures["paper"])
+    assert after.differences == before.differences
+
+
 def test_what_is_pooled_and_what_not(tmp_path, tiny_data):
     write_run(tmp_path / "first", tiny_data, seed=0)
     write_run(tmp_path / "second", tiny_data, seed=1, train__log_every_steps=9)
@@ -460,8 +480,10 @@ def test_speed_of_a_benchmark_finds_its_setting(tmp_path, tiny_data):
     speed = tmp_path / "speed.json"
     speed.write_text(json.dumps({"fields": fields, "sessions_per_s": 123.0}))
     first, second = build(tmp_path, speed=[str(speed)]).settings
-    assert first.sessions_per_s is None
+    assert (first.sessions_per_s, first.seconds_to_best) == (None, None)
     assert second.sessions_per_s == (123.0, None, 1)
+    assert second.seconds_to_best.mean == pytest.approx(600 / 123)
+    assert second.curves[0].seconds == pytest.approx((300 / 123, 600 / 123))
 
 
 def test_a_speed_is_what_the_benchmark_writes(tmp_path, tiny_data, compilations):
