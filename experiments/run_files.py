@@ -9,6 +9,8 @@ CONFIG = "config.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
+SWEEP = "sweep.json"  # of a folder of runs: which they are
+SWEEP_FORMAT = "tron-sweep"
 FAILED = "failed.json"  # why the run ended last, if it was by a fault
 
 

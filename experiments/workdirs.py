@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Generator
@@ -30,7 +31,11 @@ MAY_CHANGE = (
     "eval.metrics",
     "train.epochs",
     "train.log_every_steps",
+    "train.stop_after",  # and only to a higher value, or to 0
 )
+# Of these, what the end of a run follows from.
+DECIDE = ("train.epochs", "train.stop_after")
+WITHOUT_EFFECT = tuple(field for field in MAY_CHANGE if field not in DECIDE)
 # Fields that runs of older versions lack, and the value that they went by. The count of
 # a source of negatives needs no line here: a run that lacks it had none of them.
 ADDED = {
@@ -53,6 +58,8 @@ ADDED = {
     "train.steps_per_call": 100,
     "train.steps_per_group": 1,
     "train.deterministic": False,
+    "train.evaluate_every": 1.0,
+    "train.stop_after": 0,
     "eval.cutoffs": (5, 10, 20),
     "eval.metrics": ("recall", "mrr", "ndcg"),
 }
@@ -245,6 +252,7 @@ def _check_same_run(
                 f"{now.get(field)}; expected the same or a new workdir "
                 f"(only {', '.join(MAY_CHANGE)} may change)"
             )
+    _check_stop_after(path, stored.train.stop_after, config.train.stop_after)
     if made_with["fingerprint"] != data.fingerprint:
         raise UserError(
             f"workdir {path} was trained on other data than data.path={data.path}; "
@@ -252,6 +260,16 @@ def _check_same_run(
             f"found {data.fingerprint[:12]}"
         )
     return made_with
+
+
+def _check_stop_after(path: Path, before: int, now: int) -> None:
+    """Lowered, it might have stopped the run at a step that is long past."""
+    if (now or math.inf) < (before or math.inf):
+        expected = f"{before} or more, 0 (never)" if before else "0"
+        raise UserError(
+            f"workdir {path} was trained with train.stop_after={before}, not {now}; "
+            f"expected {expected} or a new workdir"
+        )
 
 
 def fields(config: ConfigDict) -> dict[str, Any]:

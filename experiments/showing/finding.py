@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.run_files import CHECKPOINTS, CONFIG, LOCK, METRICS
+from experiments.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    LOCK,
+    METRICS,
+    SWEEP,
+    SWEEP_FORMAT,
+)
 
-SWEEP = "sweep.json"
-FORMAT = "tron-sweep"
 FAILURES = "failed"  # folder of a sweep: why each of its runs failed that did
 
 
@@ -88,7 +93,7 @@ def _of_sweep(folder: Path) -> list[Found]:
     path = folder / SWEEP
     try:
         content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
+        if content["format"] != SWEEP_FORMAT:
             return []  # of somebody else
         return [
             Found(

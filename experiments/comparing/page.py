@@ -1,0 +1,206 @@
+"""A comparison as one page that needs no network."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from experiments.comparing import tables, wording
+from experiments.comparing.comparison import Comparison
+from experiments.comparing.page_parts import SCRIPT, STYLE
+from experiments.comparing.pictures.picture import Picture
+from experiments.comparing.tables import Cell, Column, Table
+from tron_jax.evaluation.metrics import title
+
+# Nothing is fetched, whatever a name in the page may hold.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'"
+)
+
+
+def render(
+    comparison: Comparison, pictures: Mapping[Picture, str], remark: str | None
+) -> str:
+    """Returns the text of an HTML file.
+
+    Args:
+      comparison: to be shown; ``wording.cleaned``.
+      pictures: each with its SVG element.
+      remark: why there are no pictures; None where there are.
+    """
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<link rel="icon" href="data:,">',
+            f"<title>{html.escape(comparison.title)}</title>",
+            f"<style>{STYLE}</style>\n</head>\n<body>\n<main>",
+            *_body(comparison, pictures, remark),
+            f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def _body(
+    comparison: Comparison, pictures: Mapping[Picture, str], remark: str | None
+) -> Iterator[str]:
+    yield _head(comparison)
+    yield from _answer(comparison, pictures)
+    yield "<h2>Settings</h2>"
+    content = tables.settings(comparison, tables.at_20(comparison))
+    yield table(content, "Settings")
+    notes = [wording.SPREAD, *wording.rules(comparison), *wording.remarks(comparison)]
+    yield _list(notes, "notes")
+    yield "<h3>Cost</h3>"
+    yield table(tables.costs(comparison), "Cost")
+    others = [_figure(p, svg) for p, svg in pictures.items() if not p.differences_in]
+    if others or remark:
+        yield "<h2>Pictures</h2>"
+    if remark:
+        yield f"<p>{html.escape(remark)}</p>"
+    if others:
+        yield f'<div class="pictures">{"".join(others)}</div>'
+    yield from _details(comparison)
+    if comparison.commands:
+        yield "<h2>Repeat it</h2>"
+        commands = "\n".join(map(_command, comparison.commands))
+        yield f"<pre><code>{commands}</code></pre>"
+
+
+def _head(comparison: Comparison) -> str:
+    data = f"<p>{html.escape(comparison.data)}</p>" if comparison.data else ""
+    warnings = _list(comparison.warnings, "warnings")
+    return f"<header><h1>{html.escape(comparison.title)}</h1>{data}</header>{warnings}"
+
+
+def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator[str]:
+    """Yields the differences, and before them what they show."""
+    if not comparison.differences:
+        return
+    drawn = {p.differences_in: _figure(p, svg) for p, svg in pictures.items()}
+    yield "<h2>What the differences show</h2>"
+    said = wording.conclusions(comparison)
+    lines = [f"<strong>{name}</strong>: {html.escape(words)}" for name, words in said]
+    yield f'<ul class="answer"><li>{"</li><li>".join(lines)}</li></ul>'
+    for key in wording.main_keys(comparison):
+        heading = f"{title(key)}, {wording.compared(comparison)}"
+        yield f'<h3>{html.escape(heading)}</h3><div class="pair">'
+        yield table(tables.differences(comparison, key), heading)
+        yield f"{drawn.get(key, '')}</div>"
+    yield f'<p class="reading">{html.escape(wording.READING)}</p>'
+
+
+def _details(comparison: Comparison) -> Iterator[str]:
+    """Yields what is looked up rather than read, folded."""
+    yield "<h2>In full</h2>"
+    yield _folded("All metrics", tables.metrics(comparison))
+    others = tables.other_differences(comparison)
+    if others.rows:
+        heading = f"Other metrics, {wording.compared(comparison)}"
+        yield _folded(heading, others)
+    for by in tables.kinds_of_slices(comparison):
+        key = next(part.key for part in comparison.slices if part.by == by)
+        heading = f"{title(key)} by {by}"
+        yield _folded(heading, tables.slices(comparison, by))
+
+
+def _folded(heading: str, content: Table) -> str:
+    summary = f"<summary>{html.escape(heading)}</summary>"
+    return f"<details>{summary}{table(content, heading)}</details>"
+
+
+def table(content: Table, label: str) -> str:
+    """Returns a table in a box that scrolls; the script makes its heads sort it."""
+    named = f'aria-label="{html.escape(label)}"'
+    box = f'<div class="box" role="region" tabindex="0" {named}>'
+    head = _groups(content.columns) + _row(_head_cell(c) for c in content.columns)
+    body = "\n".join(_row(_cells(row, content.columns)) for row in content.rows)
+    return f"{box}<table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>"
+
+
+def _groups(columns: list[Column]) -> str:
+    """Returns a row that heads neighbouring columns together, where any are."""
+    if not any(column.group for column in columns):
+        return ""
+    spans: list[tuple[str, int]] = []
+    for column in columns:
+        if spans and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1] + 1)
+        else:
+            spans.append((column.group, 1))
+    return _row(
+        f'<th class="group" colspan="{n}" scope="colgroup">{html.escape(name)}</th>'
+        if name
+        else f'<td colspan="{n}"></td>'
+        for name, n in spans
+    )
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _head_cell(column: Column) -> str:
+    kind = ' class="number"' if column.number else ""
+    meaning = f' title="{html.escape(column.meaning)}"' if column.meaning else ""
+    return f'<th scope="col"{kind}{meaning}>{html.escape(column.heading)}</th>'
+
+
+def _cells(row: list[Cell], columns: list[Column]) -> Iterator[str]:
+    """Yields the cells of a row, of which the first names it."""
+    for n, (cell, column) in enumerate(zip(row, columns, strict=True)):
+        name, scope = ("td", "") if n else ("th", ' scope="row"')
+        kind = ' class="number"' if column.number else ""
+        text = _shown(cell) if n else _breakable(cell.text)
+        yield f"<{name}{scope}{kind}{_sorted_by(cell)}>{text}</{name}>"
+
+
+def _sorted_by(cell: Cell) -> str:
+    value = cell.value
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f' data-value="{html.escape(str(value))}"'
+
+
+def _shown(cell: Cell) -> str:
+    """Returns the text of a cell, with less ink for what a mean may deviate by."""
+    text = html.escape(cell.text)
+    if cell.strong:
+        return f"<strong>{text}</strong>"
+    mean, sign, deviation = text.partition(" ± ")
+    soft = f' <span class="soft">± {deviation}</span>' if sign else ""
+    return mean + soft
+
+
+def _command(command: str) -> str:
+    """Returns a command whose lines break between its words alone."""
+    words = (f"<span>{html.escape(word)}</span>" for word in command.split(" "))
+    return " ".join(words)
+
+
+def _breakable(text: str) -> str:
+    """Returns a name that may go on in a new line after each of its parts."""
+    return re.sub(r"([,/ ])", r"\1<wbr>", html.escape(text))
+
+
+def _figure(picture: Picture, svg: str) -> str:
+    """Returns a picture with its words; one of differences stands below its heading."""
+    heading = f"<h3>{html.escape(picture.heading)}</h3>"
+    caption = html.escape(picture.caption)
+    return (
+        f"<figure>{'' if picture.differences_in else heading}"
+        f'<div class="picture" role="img" aria-label="{html.escape(picture.alt)}">'
+        f"{svg}</div><figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _list(lines: tuple[str, ...] | list[str], kind: str) -> str:
+    if not lines:
+        return ""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<ul class="{kind}">{items}</ul>'

@@ -1,0 +1,139 @@
+"""A comparison for the terminal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from unicodedata import east_asian_width
+
+from experiments.comparing import tables, wording
+from experiments.comparing.comparison import Comparison
+from experiments.comparing.tables import Cell, Column, Table
+from tron_jax.evaluation.metrics import title
+
+GAP = "  "
+
+
+def format_comparison(comparison: Comparison, width: int | None = None) -> str:
+    """Lays out a comparison as lines of text.
+
+    Args:
+      comparison: to be shown.
+      width: of a line, in characters; that of the terminal where None. A table that is
+        wider goes on below, its settings named again.
+
+    Returns:
+      What holds of the whole, the settings with all metrics where they fit and else
+      those at 20, the rules that chose their steps, and the differences.
+    """
+    comparison = wording.cleaned(comparison)
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    parts = [
+        [line for line in (comparison.title, comparison.data) if line],
+        [f"warning: {line}" for line in comparison.warnings],
+        _settings(comparison, width),
+        wording.rules(comparison) + wording.remarks(comparison),
+        *_differences(comparison, width),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _settings(comparison: Comparison, width: int) -> list[str]:
+    """The table with as much in it as fits, or what matters most, folded."""
+    fields = not _names_say_all(comparison)
+    costs = tables.costs(comparison)
+    for keys in (list(comparison.keys), tables.at_20(comparison)):
+        metrics = tables.settings(comparison, keys, fields=fields)
+        lines = _folded(tables.beside(metrics, costs), width)
+        if len(lines) <= len(comparison.settings) + 2:
+            break
+    return lines
+
+
+def _names_say_all(comparison: Comparison) -> bool:
+    """Whether each setting's name spells its fields, so that columns only repeat."""
+    fields = list({field for s in comparison.settings for field in s.fields})
+    names = wording.shortened(fields)
+    return all(
+        f"{names[field]}={value}" in setting.name
+        for setting in comparison.settings
+        for field, value in setting.fields.items()
+    )
+
+
+def _differences(comparison: Comparison, width: int) -> Iterator[list[str]]:
+    """A part for each of the main metrics."""
+    for key in wording.main_keys(comparison):
+        heading = f"{title(key)}, exact, {wording.compared(comparison)}:"
+        yield [heading, *_folded(tables.differences(comparison, key), width)]
+
+
+def _folded(table: Table, width: int) -> list[str]:
+    """Lays out a table in as many blocks as it takes, the first column in each."""
+    if not table.rows:
+        return []
+    widths = [
+        max(
+            _width(cell)
+            for cell in (column.heading, *(row[n].text for row in table.rows))
+        )
+        for n, column in enumerate(table.columns)
+    ]
+    lines: list[str] = []
+    for block in _blocks(widths, width):
+        if lines:
+            lines.append("")
+        lines += _laid_out(table, [0, *block], widths)
+    return lines
+
+
+def _blocks(widths: list[int], width: int) -> list[list[int]]:
+    """Divides all columns but the first among lines of a width."""
+    blocks: list[list[int]] = [[]]
+    room = width - widths[0]
+    left = room
+    for n, needed in enumerate(widths[1:], start=1):
+        if blocks[-1] and left < needed + len(GAP):
+            blocks.append([])
+            left = room
+        blocks[-1].append(n)
+        left -= needed + len(GAP)
+    return blocks
+
+
+def _laid_out(table: Table, chosen: list[int], widths: list[int]) -> list[str]:
+    columns = [table.columns[n] for n in chosen]
+    sizes = [widths[n] for n in chosen]
+    lines = [_groups(columns, sizes)] if any(c.group for c in columns) else []
+    rows = [[Cell(column.heading) for column in columns]]
+    rows += [[row[n] for n in chosen] for row in table.rows]
+    for row in rows:
+        cells = [
+            _padded(cell.text, size, right=column.number)
+            for cell, column, size in zip(row, columns, sizes, strict=True)
+        ]
+        lines.append(GAP.join(cells).rstrip())
+    return lines
+
+
+def _groups(columns: list[Column], sizes: list[int]) -> str:
+    """Names each group above the first of its columns."""
+    line, at, before = "", 0, ""
+    for column, size in zip(columns, sizes, strict=True):
+        if column.group != before:
+            name = _padded(
+                column.group, size, right=column.number and len(column.group) < size
+            )
+            line = f"{line:<{at}}" + name
+            before = column.group
+        at += size + len(GAP)
+    return line.rstrip()
+
+
+def _width(text: str) -> int:
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _padded(text: str, size: int, *, right: bool) -> str:
+    spaces = " " * (size - _width(text))
+    return spaces + text if right else text + spaces

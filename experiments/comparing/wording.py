@@ -1,0 +1,229 @@
+"""How figures and differences are put into words, the same in every output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.comparing.comparison import Comparison, Difference, Figure
+from tron_jax.evaluation.metrics import title
+
+UNKNOWN = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+LEVEL = 0.05  # of the tests: what is below it is called a difference
+MAIN = ("recall@20", "mrr@20")  # the metrics of the paper's Table 2
+SESSIONS_ONLY = "sessions only: training noise not covered"
+
+SPREAD = "± is the standard deviation of one run."
+READING = (
+    "Differences are those of the exact protocol, over the same predictions. Intervals "
+    "cover 95 % and, where both sides have two runs or more, the draw of test sessions "
+    "and training noise. That no difference is shown does not show that there is none."
+)
+
+
+def cleaned(value: Any) -> Any:
+    """Returns a comparison whose every text can be written in any format.
+
+    A folder may be named by bytes that are no text, and by control characters that
+    XML cannot hold.
+    """
+    if isinstance(value, str):
+        text = value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return "".join(c if c.isprintable() else " " for c in text)
+    if isinstance(value, dict):
+        return {cleaned(key): cleaned(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        items = [cleaned(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    """Returns a number with a minus that is as wide as a plus."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    text = format(value, form)
+    if not text.strip("+-0.,%"):  # what rounds to nothing has no sign
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def spread(figure: Figure | None, form: str = ".4f") -> str:
+    """Returns a mean, and what one run deviates from it where that is known."""
+    if figure is None:
+        return UNKNOWN
+    if figure.deviation is None:
+        return number(figure.mean, form)
+    return f"{number(figure.mean, form)} ± {number(figure.deviation, form)}"
+
+
+def span(values: Sequence[float], form: str = ",.6g") -> str:
+    """Returns the one value that all are, or the smallest and the largest."""
+    if not values:
+        return UNKNOWN
+    low, high = number(min(values), form), number(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def interval(difference: Difference) -> str:
+    return f"[{number(difference.low, '+.4f')}, {number(difference.high, '+.4f')}]"
+
+
+def p_value(p: float | None) -> str:
+    """Returns p with three digits, or as many as keep it on its side of the level."""
+    if p is None or not math.isfinite(p):
+        return UNKNOWN
+    if p < 0.001:
+        return "< .001"
+    digits = 3
+    while (round(p, digits) < LEVEL) != (p < LEVEL):
+        digits += 1
+    return format(p, f".{digits}f").removeprefix("0") if p < 0.9995 else "1"
+
+
+def differs(difference: Difference) -> bool:
+    """Whether a difference may be called one: tested, with training noise covered."""
+    tested = difference.covers_seeds and difference.p_holm is not None
+    return tested and difference.p_holm < LEVEL and difference.value != 0
+
+
+def outcome(difference: Difference) -> str:
+    """Says what can be concluded from a difference, and no more."""
+    if not difference.covers_seeds:
+        return SESSIONS_ONLY
+    if difference.p_holm is None:
+        return "interval only: not tested"
+    if not differs(difference):
+        return "no difference shown"
+    return "higher" if difference.value > 0 else "lower"
+
+
+def verdict(difference: Difference) -> str:
+    """Returns the outcome with its p, where it has one."""
+    p = adjusted(difference)
+    if p is None:
+        return outcome(difference)
+    equals = "p " if p < 0.001 else "p = "
+    return f"{outcome(difference)}, {equals}{p_value(p)} after Holm"
+
+
+def adjusted(difference: Difference) -> float | None:
+    """Returns the p that a verdict may go by; None where training noise is left out."""
+    return difference.p_holm if difference.covers_seeds else None
+
+
+def main_keys(comparison: Comparison) -> list[str]:
+    """Which metrics' differences are told first: those tested, or of Table 2."""
+    found = [d.key for d in comparison.differences]
+    tested = {d.key for d in comparison.differences if d.p_holm is not None}
+    keys = [key for key in comparison.keys if key in found]
+    return (
+        [key for key in keys if key in tested]
+        or [key for key in keys if key in MAIN]
+        or keys[:1]
+    )
+
+
+def one_baseline(comparison: Comparison) -> bool:
+    """Whether every difference is to the same setting, rather than of all pairs."""
+    return len({d.baseline for d in comparison.differences}) <= 1
+
+
+def contrast(comparison: Comparison, difference: Difference) -> str:
+    """Names what is compared; the baseline too where there are several."""
+    if one_baseline(comparison):
+        return difference.setting
+    return f"{difference.setting} {MINUS} {difference.baseline}"
+
+
+def compared(comparison: Comparison) -> str:
+    """Says what differences are to."""
+    if one_baseline(comparison):
+        return f"difference to {comparison.differences[0].baseline}"
+    return "differences of all pairs"
+
+
+def shortened(fields: Sequence[str]) -> dict[str, str]:
+    """Returns each field without its group, where that leaves no doubt."""
+    last = [field.rpartition(".")[2] for field in fields]
+    return {
+        field: name if last.count(name) == 1 else field
+        for field, name in zip(fields, last, strict=True)
+    }
+
+
+def conclusions(comparison: Comparison) -> list[tuple[str, str]]:
+    """Says for each of the main metrics, in words, what its differences show."""
+    return [
+        (title(key), _conclusion(comparison, found))
+        for key in main_keys(comparison)
+        for found in [[d for d in comparison.differences if d.key == key]]
+    ]
+
+
+def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
+    to = f" than {found[0].baseline}" if one_baseline(comparison) else ""
+    tested = [d for d in found if adjusted(d) is not None]
+    parts = []
+    for word, sign in (("higher", 1), ("lower", -1)):
+        shown = [d for d in tested if differs(d) and d.value * sign > 0]
+        if shown:
+            count = f"{len(shown)} of {len(tested)} {word}{to}"
+            parts.append(f"{count}, {_by_how_much(comparison, shown)}")
+    if undecided := sum(not differs(d) for d in tested):
+        parts.append(f"no difference shown for {undecided} of {len(tested)}")
+    if uncovered := sum(not d.covers_seeds for d in found):
+        parts.append(
+            f"no verdict on {uncovered} of {len(found)}, which have one run on a side: "
+            "their intervals cover the draw of sessions, not training noise"
+        )
+    return "; ".join(parts) or "not tested"
+
+
+def _by_how_much(comparison: Comparison, found: list[Difference]) -> str:
+    """Names a few differences, and of many the range."""
+    found = sorted(found, key=lambda d: abs(d.value))
+    if len(found) <= 2:
+        named = (f"{contrast(comparison, d)} by {_size(d)}" for d in found)
+        return " and ".join(named)
+    return f"by {_size(found[0])} to {_size(found[-1])}"
+
+
+def _size(difference: Difference) -> str:
+    return number(abs(difference.value))
+
+
+def rules(comparison: Comparison) -> list[str]:
+    """Says for each protocol which rule chose the state that was evaluated."""
+    lines = []
+    for protocol in protocols(comparison):
+        chosen: dict[str, list[str]] = {}
+        for setting in comparison.settings:
+            if choice := setting.chosen.get(protocol):
+                chosen.setdefault(choice.rule, []).append(setting.name)
+        if len(chosen) == 1:
+            lines.append(f"{protocol_title(protocol)}: {next(iter(chosen))}")
+        lines += [
+            f"{protocol_title(protocol)}: {rule} ({', '.join(names)})"
+            for rule, names in chosen.items()
+            if len(chosen) > 1
+        ]
+    return lines
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """Returns what a reader must know of single settings, a line each."""
+    return [f"{s.name}: {remark}" for s in comparison.settings for remark in s.remarks]
+
+
+def protocols(comparison: Comparison) -> list[str]:
+    """Which protocols any setting has, ``exact`` first."""
+    known = ("exact", "exact_at_best", "paper")
+    found = {name for setting in comparison.settings for name in setting.figures}
+    return [name for name in known if name in found] + sorted(found - {*known})
+
+
+def protocol_title(protocol: str) -> str:
+    return protocol.replace("_", " ")

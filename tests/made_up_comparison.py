@@ -1,0 +1,175 @@
+"""Comparisons out of thin air, of any size and with anything missing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from experiments.comparing.comparison import (
+    Choice,
+    Comparison,
+    Curve,
+    Difference,
+    Figure,
+    Setting,
+    Slice,
+    SliceValue,
+)
+
+KEYS = tuple(f"{m}@{k}" for k in (5, 10, 20) for m in ("recall", "mrr", "ndcg"))
+SCOPES = ("event", "session", "batch")
+SLICES = {
+    "position in the session": (["1", "2", "3", "4", "5", "6 to 10", "11 and more"]),
+    "popularity of the label": [f"tenth {n}" for n in range(1, 11)],
+    "label in the session": ["already", "new"],
+}
+
+
+def figure(mean: float, seeds: int) -> Figure:
+    return Figure(mean, None if seeds == 1 else mean / 300, seeds)
+
+
+def metric(key: str, at: float) -> float:
+    name, _, cutoff = key.partition("@")
+    share = {"recall": 1.0, "mrr": 0.36, "ndcg": 0.5}[name]
+    return at * share * math.log(1 + int(cutoff)) / math.log(21)
+
+
+def curve(seed: int, at: float, epochs: int, seconds: float) -> Curve:
+    ends = tuple(float(epoch) for epoch in range(1, epochs + 1))
+    windows = tuple(n / 20 for n in range(1, 20 * epochs + 1))
+    wave = 0.002 * (seed - 1)
+    return Curve(
+        seed=seed,
+        epochs=ends,
+        seconds=tuple(seconds * end * (1 + seed / 50) for end in ends),
+        recall=tuple(at * (1 - 0.4 * math.exp(-end)) + wave for end in ends),
+        loss_epochs=windows,
+        losses=tuple(
+            4 + 3 * math.exp(-w * at * 3) + 0.05 * math.sin(w * 40) for w in windows
+        ),
+    )
+
+
+def setting(
+    scope: str, topk: int, *, seeds: int, epochs: int = 5, timed: bool = True
+) -> Setting:
+    at = 0.5 + 0.012 * SCOPES.index(scope) + 0.004 * math.log1p(topk)
+    steps, numbers = tuple(1808 * epochs for _ in range(seeds)), range(seeds)
+    figures = {key: figure(metric(key, at), seeds) for key in KEYS}
+    paper = {key: figure(metric(key, at + 0.004), seeds) for key in KEYS}
+    name = f"drawn_per={scope},topk={topk}"
+    return Setting(
+        name=name,
+        fields={"negatives.drawn_per": scope, "loss.topk": str(topk)},
+        seeds=tuple(numbers),
+        paths=tuple(f"runs/sweep/{name}/seed={n}" for n in numbers),
+        figures={"paper": paper, "exact": figures},
+        chosen={
+            "paper": Choice(
+                tuple(1808 * (2 + n % 2) for n in numbers),
+                tuple(2.0 + n % 2 for n in numbers),
+                "best, the highest Recall@20 on test",
+            ),
+            "exact": Choice(steps, tuple(float(epochs) for _ in numbers), "latest"),
+        },
+        sessions_per_s=figure(900.0 + 400 * SCOPES.index(scope) - topk / 2, seeds)
+        if timed
+        else None,
+        seconds_to_best=figure(400.0 - 40 * SCOPES.index(scope), seeds),
+        peak_memory_gb=figure(1.2 + topk / 1000, seeds),
+        parameters=5_556_200,
+        curves=tuple(
+            curve(n, at, epochs, 200 - 40 * SCOPES.index(scope)) for n in numbers
+        ),
+        remarks=(),
+    )
+
+
+def difference(base: Setting, other: Setting, key: str, *, tested: bool) -> Difference:
+    value = other.figures["exact"][key].mean - base.figures["exact"][key].mean
+    covers = len(base.seeds) > 1 and len(other.seeds) > 1
+    half = 0.006 if covers else 0.003
+    p = math.exp(-abs(value) * 500) if covers else None
+    return Difference(
+        baseline=base.name,
+        setting=other.name,
+        key=key,
+        value=value,
+        low=value - half,
+        high=value + half,
+        p=p,
+        p_holm=min(1.0, 3 * p) if p is not None and tested else None,
+        covers_seeds=covers,
+    )
+
+
+def slices(settings: tuple[Setting, ...]) -> tuple[Slice, ...]:
+    made = []
+    for by, names in SLICES.items():
+        for n, name in enumerate(names):
+            values = [
+                SliceValue(s.name, at, at - 0.004 * (1 + n), at + 0.004 * (1 + n))
+                for s in settings
+                for at in [s.figures["exact"]["recall@20"].mean - 0.03 * n]
+            ]
+            made.append(
+                Slice(by, name, 60_858 // 2 ** (n + 1), "recall@20", tuple(values))
+            )
+    return tuple(made)
+
+
+def comparison(
+    *,
+    scopes: tuple[str, ...] = SCOPES,
+    topks: tuple[int, ...] = (0, 100),
+    seeds: int = 3,
+    pairs: bool = False,
+    **made,
+) -> Comparison:
+    """Of the settings ``scopes`` x ``topks``; the first is the baseline."""
+    settings = tuple(
+        setting(scope, topk, seeds=seeds) for topk in topks for scope in scopes
+    )
+    base, *others = settings
+    compared = (
+        list(itertools.combinations(settings, 2))
+        if pairs
+        else [(base, o) for o in others]
+    )
+    whole = Comparison(
+        title="sampler_sweep",
+        data="diginetica, test: 15,963 sessions, 60,858 predictions",
+        keys=KEYS,
+        settings=settings,
+        baseline=base.name if others else None,
+        differences=tuple(
+            difference(a, b, key, tested=key in ("recall@20", "mrr@20"))
+            for a, b in compared
+            for key in KEYS
+        ),
+        slices=slices(settings),
+        swept={"loss.topk": tuple(float(k) for k in sorted(topks))}
+        if len(topks) > 1
+        else {},
+        warnings=(),
+        commands=(
+            "python -m experiments.sweep --workdir=runs/sweep"
+            " --config=experiments/configs/tron_xl.py:diginetica"
+            " --over=negatives.drawn_per=event,session,batch"
+            " --over=loss.topk=0,100 --seeds=3",
+            "python -m experiments.compare runs/sweep --out=report",
+        ),
+    )
+    return whole._replace(**made)
+
+
+def bare(name: str) -> Setting:
+    """A setting of which little more than a name is known, as of an old kept result."""
+    return Setting(
+        name, {}, (0,), (name,), {}, {}, None, None, None, None, (), ("means only",)
+    )
+
+
+TWELVE = {"topks": (0, 10, 100, 500)}
+HOSTILE = '<b>&"|`$x$ _y_ \x07\udcff</script>'
