@@ -58,7 +58,7 @@ WHERE = """
 TOO_WIDE = """
 [...document.querySelectorAll("body *")].filter((element) =>
   !element.closest(".box > *") && !element.closest("svg *") &&
-  element.getBoundingClientRect().right > innerWidth + 0.5)
+  element.getBoundingClientRect().right > %d + 0.5)
   .map((element) => element.outerHTML.slice(0, 120))
 """
 
@@ -180,11 +180,11 @@ def check(program: str, page: Path, out: Path | None = None) -> dict[str, int]:
             for domain in ("Page", "Runtime", "Log", "Network"):
                 browser.call(f"{domain}.enable")
             _look(browser, page, PHONE, "light")
-            _refuse_overflow(browser)
+            _refuse_overflow(browser, PHONE[0])
             if out:
                 _screenshot(browser, out / "phone.png")
             _look(browser, page, DESKTOP, "dark")
-            _refuse_overflow(browser)
+            _refuse_overflow(browser, DESKTOP[0])
             if out:
                 _screenshot(browser, out / "desktop.png")
             counts = _sort_all(browser)
@@ -225,14 +225,18 @@ def _brightness(colour: str) -> float:
     return sum(float(part) for part in colour.strip("rgba()").split(",")[:3])
 
 
-def _refuse_overflow(browser: Browser) -> None:
-    """Looks for what is wider than the screen, with everything unfolded."""
+def _refuse_overflow(browser: Browser, width: int) -> None:
+    """Looks for what is wider than the screen, with everything unfolded.
+
+    A phone zooms out of a page that is too wide, so that the page's own measure of the
+    screen grows with it.
+    """
     unfold = "document.querySelectorAll('details').forEach((d) => { d.open = %s; })"
     browser.evaluate(unfold % "true")
-    scrolls = browser.evaluate("document.documentElement.scrollWidth - innerWidth")
-    wide = browser.evaluate(TOO_WIDE)
-    if scrolls > 0 or wide:
-        raise Wrong(f"wider than the screen by {scrolls} px: {wide}")
+    needed = browser.evaluate("document.documentElement.scrollWidth")
+    wide = browser.evaluate(TOO_WIDE % width)
+    if needed > width or wide:
+        raise Wrong(f"wider than the screen, {needed} of {width} px: {wide}")
     browser.evaluate(unfold % "false")
 
 
