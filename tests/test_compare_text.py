@@ -1,7 +1,7 @@
 import made_up_comparison as made_up
 import pytest
 
-from experiments.comparing import wording
+from experiments.comparing import settings_tables, wording
 from experiments.comparing.comparison import Difference, Figure
 from experiments.comparing.text_table import format_comparison
 
@@ -124,3 +124,18 @@ def test_names_of_any_bytes_are_text():
     comparison = whole._replace(title=made_up.HOSTILE)
     first = format_comparison(comparison, 100).splitlines()[0]
     assert first == '<b>&"|`$x$ _y_  \\udcff</script>'
+
+
+def test_many_fields_are_named_rather_than_columns():
+    whole = made_up.comparison(topks=(0,), differences=())
+    many = {f"model.field_{n}": str(n) for n in range(8)}
+    settings = tuple(
+        s._replace(name=f"run{n}", fields=many) for n, s in enumerate(whole.settings)
+    )
+    comparison = whole._replace(settings=settings)
+    text = format_comparison(comparison, 200)
+    assert "setting  runs  " in text
+    assert f"they differ in 8 fields: {', '.join(many)}" in text
+    table = settings_tables.fields(comparison)
+    assert [row[0].text for row in table.rows] == list(many)
+    assert [cell.text for cell in table.rows[3][1:]] == ["3"] * 3

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from experiments.comparing import tables, wording
+from experiments.comparing import (
+    difference_tables,
+    settings_tables,
+    slice_tables,
+    wording,
+)
 from experiments.comparing.comparison import Comparison
 from experiments.comparing.pictures.picture import Picture
-from experiments.comparing.tables import Table
+from experiments.comparing.table import Table
 from tron_jax.evaluation.metrics import title
 
 
@@ -38,14 +43,14 @@ def _blocks(
         yield wording.READING
     for key in wording.main_keys(comparison):
         yield f"### {title(key)}, {escaped(wording.compared(comparison))}"
-        yield table(tables.differences(comparison, key))
+        yield table(difference_tables.differences(comparison, key))
     yield "## Settings"
-    yield table(tables.settings(comparison, tables.at_20(comparison)))
+    yield table(settings_tables.settings(comparison, settings_tables.at_20(comparison)))
     yield wording.SPREAD
     notes = wording.rules(comparison) + wording.remarks(comparison)
     yield from _listed([escaped(line) for line in notes])
     yield "### Cost"
-    yield table(tables.costs(comparison))
+    yield table(settings_tables.costs(comparison))
     if pictures or remark:
         yield "## Pictures"
         yield from filter(None, [remark])
@@ -61,16 +66,19 @@ def _blocks(
 
 def _details(comparison: Comparison) -> Iterator[str]:
     """Yields what is looked up rather than read."""
+    if settings_tables.many_fields(comparison):
+        yield "## Fields that differ"
+        yield table(settings_tables.fields(comparison))
     yield "## All metrics"
-    yield table(tables.metrics(comparison))
-    others = tables.other_differences(comparison)
+    yield table(settings_tables.metrics(comparison))
+    others = difference_tables.other_differences(comparison)
     if others.rows:
         yield f"### Other metrics, {escaped(wording.compared(comparison))}"
         yield table(others)
-    for by in tables.kinds_of_slices(comparison):
+    for by in slice_tables.kinds(comparison):
         key = next(part.key for part in comparison.slices if part.by == by)
         yield f"## {title(key)} by {escaped(by)}"
-        yield table(tables.slices(comparison, by))
+        yield table(slice_tables.of_kind(comparison, by))
 
 
 def _listed(lines: list[str]) -> list[str]:

@@ -7,11 +7,16 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from experiments.comparing import tables, wording
+from experiments.comparing import (
+    difference_tables,
+    settings_tables,
+    slice_tables,
+    wording,
+)
 from experiments.comparing.comparison import Comparison
 from experiments.comparing.page_parts import SCRIPT, STYLE
 from experiments.comparing.pictures.picture import Picture
-from experiments.comparing.tables import Cell, Column, Table
+from experiments.comparing.table import Cell, Column, Table
 from tron_jax.evaluation.metrics import title
 
 # Nothing is fetched, whatever a name in the page may hold.
@@ -52,12 +57,12 @@ def _body(
     yield _head(comparison)
     yield from _answer(comparison, pictures)
     yield "<h2>Settings</h2>"
-    content = tables.settings(comparison, tables.at_20(comparison))
+    content = settings_tables.settings(comparison, settings_tables.at_20(comparison))
     yield table(content, "Settings")
     notes = [wording.SPREAD, *wording.rules(comparison), *wording.remarks(comparison)]
     yield _list(notes, "notes")
     yield "<h3>Cost</h3>"
-    yield table(tables.costs(comparison), "Cost")
+    yield table(settings_tables.costs(comparison), "Cost")
     others = [_figure(p, svg) for p, svg in pictures.items() if not p.differences_in]
     if others or remark:
         yield "<h2>Pictures</h2>"
@@ -90,7 +95,7 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
     for key in wording.main_keys(comparison):
         heading = f"{title(key)}, {wording.compared(comparison)}"
         yield f'<h3>{html.escape(heading)}</h3><div class="pair">'
-        yield table(tables.differences(comparison, key), heading)
+        yield table(difference_tables.differences(comparison, key), heading)
         yield f"{drawn.get(key, '')}</div>"
     yield f'<p class="reading">{html.escape(wording.READING)}</p>'
 
@@ -98,15 +103,17 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
 def _details(comparison: Comparison) -> Iterator[str]:
     """Yields what is looked up rather than read, folded."""
     yield "<h2>In full</h2>"
-    yield _folded("All metrics", tables.metrics(comparison))
-    others = tables.other_differences(comparison)
+    if settings_tables.many_fields(comparison):
+        yield _folded("Fields that differ", settings_tables.fields(comparison))
+    yield _folded("All metrics", settings_tables.metrics(comparison))
+    others = difference_tables.other_differences(comparison)
     if others.rows:
         heading = f"Other metrics, {wording.compared(comparison)}"
         yield _folded(heading, others)
-    for by in tables.kinds_of_slices(comparison):
+    for by in slice_tables.kinds(comparison):
         key = next(part.key for part in comparison.slices if part.by == by)
         heading = f"{title(key)} by {by}"
-        yield _folded(heading, tables.slices(comparison, by))
+        yield _folded(heading, slice_tables.of_kind(comparison, by))
 
 
 def _folded(heading: str, content: Table) -> str:

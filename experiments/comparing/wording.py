@@ -85,8 +85,8 @@ def p_value(p: float | None) -> str:
 
 def differs(difference: Difference) -> bool:
     """Whether a difference may be called one: tested, with training noise covered."""
-    tested = difference.covers_seeds and difference.p_holm is not None
-    return tested and difference.p_holm < LEVEL and difference.value != 0
+    p = adjusted(difference)
+    return p is not None and p < LEVEL and difference.value != 0
 
 
 def outcome(difference: Difference) -> str:
@@ -152,6 +152,12 @@ def shortened(fields: Sequence[str]) -> dict[str, str]:
         field: name if last.count(name) == 1 else field
         for field, name in zip(fields, last, strict=True)
     }
+
+
+def cut(name: str, most: int = 56) -> str:
+    """Returns a name, or both its ends where a picture has no room for more."""
+    half = most // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half + 1 :]}"
 
 
 def conclusions(comparison: Comparison) -> list[tuple[str, str]]:

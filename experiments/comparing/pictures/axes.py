@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.comparing import wording
 from experiments.comparing.pictures.inks import LIGHT, Style
 
 ROW = 0.17  # inches of a legend's line
@@ -29,7 +30,8 @@ def legend(figure: Any, entries: Sequence[tuple[Any, str]]) -> None:
     """
     if not entries:
         return
-    handles, names = zip(*entries, strict=True)
+    handles = [handle for handle, _ in entries]
+    names = [wording.cut(name) for _, name in entries]
     columns = _columns(names)
     # matplotlib fills columns downwards; to be read in lines, they are dealt out.
     dealt = [n for column in range(columns) for n in range(column, len(names), columns)]
@@ -48,7 +50,8 @@ def legend(figure: Any, entries: Sequence[tuple[Any, str]]) -> None:
 
 def legend_height(names: Sequence[str]) -> float:
     """Returns the inches that a legend takes."""
-    return ROW * math.ceil(len(names) / _columns(names)) if names else 0.0
+    shown = [wording.cut(name) for name in names]
+    return ROW * math.ceil(len(shown) / _columns(shown)) if shown else 0.0
 
 
 def _columns(names: Sequence[str]) -> int:

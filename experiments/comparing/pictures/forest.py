@@ -62,7 +62,7 @@ def _draw(figure: Any, comparison: Comparison, shown: list[Difference]) -> None:
         axes.text(
             0,
             row + 0.27,
-            wording.contrast(comparison, d),
+            wording.cut(wording.contrast(comparison, d), 64),
             transform=axes.get_yaxis_transform(),
             va="bottom",
             color=LIGHT["ink"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.comparing import tables
+from experiments.comparing import slice_tables
 from experiments.comparing.comparison import Comparison, Slice, SliceValue
 from experiments.comparing.pictures import axes as shared
 from experiments.comparing.pictures import inks
@@ -16,7 +16,7 @@ MOST = 5  # settings whose intervals can be told apart
 
 def by_kind(comparison: Comparison) -> list[Picture]:
     """Returns a picture for each kind of slices."""
-    kinds = tables.kinds_of_slices(comparison)
+    kinds = slice_tables.kinds(comparison)
     pictures = [
         _picture(
             comparison, n, by, [part for part in comparison.slices if part.by == by]
