@@ -6,12 +6,14 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from tron_jax import jax_settings
+from experiments.assembly.program import Program
+from tron_jax import devices, jax_settings
 from tron_jax.data.sessions import PreparedData
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -19,19 +21,41 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 OF_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 
 
-def describe(data: PreparedData) -> dict[str, str]:
-    """Data, code, packages and machine."""
+# What says how a run was started, not what it computes by.
+CIRCUMSTANCES = ("argv", "cores", "nice", "load")
+
+
+def describe(
+    data: PreparedData, program: Program, argv: Sequence[str]
+) -> dict[str, Any]:
+    """Data, program, code, packages, machine, and how it was started.
+
+    Args:
+      data: of the run.
+      program: what it computes.
+      argv: the command after ``python -m``.
+
+    Returns:
+      Values that JSON can hold; ``load`` is that of the last minute.
+    """
     return {
         "fingerprint": data.fingerprint,
+        "num_items": data.num_items,
         "git": _git_commit(),
+        "parameters": program.parameters,
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         **jax_settings.describe(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "program": program.hash,
+        "argv": list(argv),
+        "cores": devices.cores(),
+        "nice": os.nice(0),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
-def resumed(before: dict[str, Any], now: dict[str, str]) -> dict[str, Any]:
+def resumed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """What a run was first made with, and each change since under ``resumed_with``."""
     latest = _latest(before)
     changed = {key: value for key, value in now.items() if latest.get(key) != value}
@@ -40,13 +64,15 @@ def resumed(before: dict[str, Any], now: dict[str, str]) -> dict[str, Any]:
     return before | {"resumed_with": [*before.get("resumed_with", []), changed]}
 
 
-def changes(before: dict[str, Any], now: dict[str, str]) -> str:
+def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     """In words what is not as it was, since results may differ by it; "" = nothing."""
     latest = _latest(before)
     changed = [
-        f"{key} {value or 'unset'}, not {latest[key] or 'unset'}"
+        "another program of the train step"
+        if key == "program"
+        else f"{key} {value or 'unset'}, not {latest[key] or 'unset'}"
         for key, value in now.items()
-        if latest.get(key, value) != value
+        if latest.get(key, value) != value and key not in CIRCUMSTANCES
     ]
     return "; ".join(changed)
 

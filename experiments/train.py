@@ -18,8 +18,15 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import checks, entry, negatives_left, preflight, workdirs
-from experiments.assembly import evaluating, run_parts
+from experiments import (
+    checks,
+    entry,
+    negatives_left,
+    preflight,
+    provenance,
+    workdirs,
+)
+from experiments.assembly import evaluating, program, run_parts
 from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
@@ -42,11 +49,23 @@ def main(argv: Sequence[str]) -> int:
         "workdir", None, "Folder of the run.", required=True, flag_values=flag_values
     )
     flags.mark_flag_as_required("config", flag_values)
-    return entry.run(run, flag_values, argv)
+
+    def by_command(flag_values: flags.FlagValues) -> int:
+        return run(flag_values, ["experiments.train", *argv[1:]])
+
+    return entry.run(by_command, flag_values, argv)
 
 
-def run(flag_values: flags.FlagValues) -> int:
-    """Returns the exit status: 0, or 128 + the signal that stopped it."""
+def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
+    """Trains, or goes on.
+
+    Args:
+      flag_values: parsed.
+      command: what was typed after ``python -m``, to be written down.
+
+    Returns:
+      The exit status: 0, or 128 + the signal that stopped it.
+    """
     config = flag_values.config
     checks.check(config)
     data = run_parts.open_data(config)
@@ -55,13 +74,15 @@ def run(flag_values: flags.FlagValues) -> int:
     config = run_parts.resolve(config, data.num_items)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     splits = run_parts.splits(config, data)
+    parts = run_parts.build(config, data.num_items, splits["train"])
+    described = program.describe(config, data.num_items, splits["train"], parts)
+    made_with = provenance.describe(data, described, command)
     with workdirs.open_workdir(
-        local_path(flag_values.workdir), config, data
+        local_path(flag_values.workdir), config, data, made_with
     ) as workdir:
         run_parts.use_compilation_cache()
         if len(splits) == 1:
             say("warning: no test sessions; training without evaluation")
-        parts = run_parts.build(config, data.num_items, splits["train"])
         metrics, keep_last = workdir / "metrics.jsonl", config.checkpoint.keep_last
         with Checkpoints(
             workdir / workdirs.CHECKPOINTS, keep_last=keep_last

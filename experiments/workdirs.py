@@ -67,13 +67,16 @@ CHECKPOINTS = "checkpoints"
 
 
 @contextlib.contextmanager
-def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generator[Path]:
+def open_workdir(
+    path: Path, config: ConfigDict, data: PreparedData, made_with: dict[str, Any]
+) -> Generator[Path]:
     """Makes or resumes the workdir of a run and keeps others out of it.
 
     Args:
       path: the folder; a new one is made.
       config: checked and resolved; written to config.json.
       data: what the run trains on.
+      made_with: the provenance, written there too.
 
     Yields:
       The path.
@@ -97,7 +100,6 @@ def open_workdir(path: Path, config: ConfigDict, data: PreparedData) -> Generato
         if (path / CONFIG).exists():
             before = _check_same_run(path, config, data)
         refuse_unwritable(path / CHECKPOINTS)
-        made_with = provenance.describe(data)
         if before is not None:
             changes = provenance.changes(before, made_with)
             if changes:

@@ -1,6 +1,7 @@
 """Every config file builds with every data set, and says what the paper says."""
 
 import importlib.util
+import json
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ FOLDER = tiny.ROOT / "experiments" / "configs"
 PUBLISHED = sorted(
     path.stem
     for path in FOLDER.glob("*.py")
-    if path.stem not in ("__init__", "defaults", "smoke")
+    if path.stem not in ("__init__", "defaults", "smoke", "stored")
 )
 NUM_ITEMS = {"diginetica": 43_097, "yoochoose": 37_483, "otto": 1_855_603}
 
@@ -220,3 +221,16 @@ def test_every_config_names_its_command():
         said = (FOLDER / f"{name}.py").read_text()
         assert "python -m experiments.train --" in said, name
         assert f"--config=experiments/configs/{name}.py" in said, name
+
+
+def test_a_stored_config_is_the_one_that_was_stored(tmp_path):
+    config = get_config("gru4rec_original", "yoochoose")
+    config.eval.cutoffs = (1, 7)
+    content = config.to_dict() | {"provenance": {"fingerprint": "0"}}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    stored = get_config("stored", str(tmp_path / "config.json"))
+    assert stored.to_dict() == config.to_dict()
+    assert stored.is_locked
+    (tmp_path / "stats.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"stats\.json: expected a config"):
+        get_config("stored", str(tmp_path / "stats.json"))

@@ -88,8 +88,8 @@ def test_progress_fits_the_terminal(monkeypatch):
     ("seconds", "text"),
     [(0.4, "0:00"), (59.6, "1:00"), (725, "12:05"), (11045, "3:04:05")],
 )
-def test_clock_time(seconds, text):
-    assert progress_module._clock_time(seconds) == text
+def testclock_time(seconds, text):
+    assert progress_module.clock_time(seconds) == text
 
 
 def test_what_a_training_run_shows():

@@ -11,7 +11,7 @@ import tiny
 from tolerances import of_float32
 
 from data_prep import synthetic
-from experiments.assembly import run_parts
+from experiments.assembly import program, run_parts
 from experiments.assembly.ways import Ways
 from experiments.configs import smoke
 from tron_jax import files, memory
@@ -255,3 +255,26 @@ def test_lowers_for_accelerators(tiny_data, mode, group, monkeypatch):
     donated = jax.jit(parts.train_step, donate_argnums=0).lower(state, batch)
     marks = donated.as_text().count("tf.aliasing_output")
     assert marks == len(jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("mode", ["rows", "dense"])
+def test_a_program_is_told_from_others_but_not_by_its_seed(tiny_data, mode):
+    def described(**fields):
+        config = tiny.config(tiny_data, mode, **fields)
+        data = run_parts.open_data(config)
+        train = run_parts.splits(config, data)["train"]
+        parts = run_parts.build(config, data.num_items, train)
+        return program.describe(config, data.num_items, train, parts)
+
+    first = described(train__seed=0)
+    assert described(train__seed=3) == first
+    assert described(loss__topk=4).hash != first.hash
+    assert described(negatives__mask_hits=False).hash != first.hash
+    assert described(model__hidden_size=9).parameters > first.parameters
+
+
+def test_the_number_of_parameters(tiny_runs):
+    content = json.loads((tiny_runs("rows") / "config.json").read_text())
+    state, _ = tiny.saved(tiny_runs("rows"))
+    learnt = [state.items.table, *jax.tree.leaves(state.params)]
+    assert content["provenance"]["parameters"] == sum(x.size for x in learnt)

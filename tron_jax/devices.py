@@ -25,7 +25,7 @@ def describe() -> str:
     first, *others = _devices()
     version = f"jax {jax.__version__}"
     if first.platform == "cpu":
-        return f"device: CPU, {_cores()} cores, {version}"
+        return f"device: CPU, {cores()} cores, {version}"
     named = "cuda" if "cuda" in first.client.platform_version else first.platform
     unused = f", the first of {1 + len(others)}" if others else ""
     return f"device: {first.device_kind} ({named}){unused}, {version}"
@@ -126,7 +126,7 @@ def _likely_cause(platform: str) -> str:
     return "no GPU, no NVIDIA driver, or one too old for the plugin (see nvidia-smi)"
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -123,7 +123,7 @@ class Progress:
         rate = (done - before) / (now - start) if now > start else 0.0
         parts = [f"{done / max(total, 1):4.0%}", f"{done:,}/{total:,} {self.unit}"]
         if rate > 0:
-            parts += [f"{_short(rate)}/s", f"{_clock_time((total - done) / rate)} left"]
+            parts += [f"{_short(rate)}/s", f"{clock_time((total - done) / rate)} left"]
         return parts
 
 
@@ -136,7 +136,7 @@ def _short(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """Returns '0:42', '12:05' or '3:04:05'."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -255,7 +255,7 @@ class Checkpoints:
         if saved["score"] is None and entry["score"] is not None:
             saved |= {"score": entry["score"], "info": entry["info"]}
             manifest.write(path, saved)
-            self._delete_surplus()
+            self.delete_surplus()
         return True
 
     def _start(self, entry: dict[str, Any], state: Any) -> None:
@@ -274,13 +274,13 @@ class Checkpoints:
                 manifest.write(staged, entry | {"files": files})
                 staging.finish(staged)
                 self._damaged.discard(entry["step"])
-                self._delete_surplus()
+                self.delete_surplus()
             seconds = time.perf_counter() - start
             self.saved.append(Saved(entry["step"], num_bytes, seconds))
 
         self._writer.start(finish, name=f"save {entry['step']}")
 
-    def _delete_surplus(self) -> None:
+    def delete_surplus(self) -> None:
         """Deletes all but the newest whole ones and the best."""
         steps = self.steps()
         whole = [step for step in steps if step not in self._damaged]

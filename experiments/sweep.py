@@ -1,0 +1,244 @@
+"""Trains and evaluates a config under every combination of values, seed by seed.
+
+    python -m experiments.sweep --config=FILE[:argument] --workdir=DIR \
+        --over=negatives.mask_hits=false,true --over=loss.topk=0,10,100 --seeds=3 \
+        [--config.field=value …] [--dry_run]
+    python -m experiments.sweep --sweep=experiments/sweeps/FILE.py[:argument] \
+        --workdir=DIR --data=DIR
+
+Each combination, for each seed, is a run with a workdir of its own below --workdir,
+named after what differs. What is no product of values is a file with a function
+`sweep`, which returns `{name: (config, seeds)}`. Each run is a process of its own: one
+that fails is named in the end, and the others go on. The same command again goes on
+where this one was stopped or killed, tries again what failed, and makes what was added:
+values, seeds, epochs. Ctrl-C and SIGTERM stop the run under way once it is saved.
+
+--dry_run prints the runs with their time, memory and disk, estimated from a few steps.
+--shard=2/4 makes every fourth run from the second on, for machines that share a file
+system; a Slurm job array does so by itself. --refit trains, when all runs are done, the
+setting of the highest validation Recall@20 again on train and validation.
+
+Then `python -m experiments.compare DIR --out=DIR` compares them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import entry
+from experiments.assembly import run_parts
+from experiments.sweeping import definition, estimates, refit, reuse, runner
+from experiments.sweeping.definition import Run, Setting
+from experiments.sweeping.folder import (
+    Folder,
+    entry_of,
+    is_done,
+    locked,
+    open_folder,
+    update_runs,
+)
+from experiments.sweeping.runner import Failure
+from experiments.sweeping.shards import WHOLE, of_slurm, parse_shard
+from tron_jax.console import signals
+from tron_jax.console.messages import say
+from tron_jax.data.sessions import Sessions, hold_out
+from tron_jax.errors import UserError
+from tron_jax.files import local_path
+
+
+def main(argv: Sequence[str]) -> int:
+    flag_values = flags.FlagValues()
+    entry.define_config(flag_values, argv)
+    define_flags(flag_values)
+
+    def by_command(flag_values: flags.FlagValues) -> int:
+        return run(flag_values, ["experiments.sweep", *argv[1:]])
+
+    return entry.run(by_command, flag_values, argv)
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Adds all flags but ``--config``."""
+    text = functools.partial(flags.DEFINE_string, flag_values=flag_values)
+    truth = functools.partial(flags.DEFINE_boolean, flag_values=flag_values)
+    text("workdir", None, "Folder of the sweep.", required=True)
+    text("sweep", None, "File with a function sweep, perhaps with :argument.")
+    text("data", None, "Prepared data set, in place of what the configs name.")
+    flags.DEFINE_multi_string(
+        "over",
+        [],
+        "Config field and the values to try, FIELD=VALUE,VALUE; may be given again.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "seeds",
+        None,
+        "Runs of each setting, from train.seed upwards; 1 unless the sweep file says.",
+        lower_bound=1,
+        upper_bound=definition.MOST_SEEDS,
+        flag_values=flag_values,
+    )
+    text("shard", None, "I/N: make the I-th of N parts of the runs.")
+    flags.DEFINE_multi_string(
+        "reuse",
+        [],
+        "Folder in which runs may lie that need not be made again.",
+        flag_values=flag_values,
+    )
+    truth("skip_refused", False, "Make the rest where some combinations are refused.")
+    truth("dry_run", False, "Print what would be made, and what it would take.")
+    truth("refit", False, "Train what is best on validation again, on all of train.")
+
+
+def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
+    """Makes the runs.
+
+    Args:
+      flag_values: parsed.
+      command: what was typed after ``python -m``, to be written down.
+
+    Returns:
+      The exit status: 0, 1 where a run failed, or 128 + the signal that stopped it.
+    """
+    runs = _runs(flag_values)
+    shard = (
+        parse_shard(flag_values.shard) if flag_values.shard else of_slurm(os.environ)
+    )
+    data = run_parts.open_data(runs[0].config)
+    workdir = local_path(flag_values.workdir)
+    if flag_values.dry_run:
+        _print_estimate(workdir, shard.of(runs))
+        return 0
+    folder = open_folder(workdir, runs, fingerprint=data.fingerprint, argv=command)
+    if shard != WHOLE:
+        say(
+            f"part {shard.index} of {shard.count}: {len(shard.of(runs))} of {len(runs)}"
+        )
+    lock = workdir / f".lock-{shard.index}-of-{shard.count}"
+    with _asked_to_stop() as received:
+        make = functools.partial(runner.make_runs, signals=lambda: received)
+        with locked(lock, waiting_for=f"the sweep in {workdir}"):
+            folder = _reuse(folder, runs, data.fingerprint, flag_values.reuse)
+            failures = make(folder, shard.of(runs))
+            if flag_values.refit and not received:
+                failures += _refit(folder, runs, data.train, make)
+        if received:
+            say("stopped; the same command goes on from there")
+            return 128 + received[0]
+    return _conclude(folder, shard.of(runs), failures)
+
+
+def _runs(flag_values: flags.FlagValues) -> list[Run]:
+    """The runs of the command line, once what is refused has been listed."""
+    settings = _settings(flag_values)
+    runs, refused = definition.runs_of(settings)
+    for setting in refused:
+        say(f"refused: {setting.setting}: {setting.why}")
+    if refused and not (flag_values.skip_refused and runs):
+        raise UserError(
+            f"{len(refused)} of {len(settings)} settings are refused; expected others, "
+            "or --skip_refused to make the rest"
+        )
+    if flag_values.refit:
+        refit.require_validation(runs)
+    return runs
+
+
+def _print_estimate(workdir: Path, runs: Sequence[Run]) -> None:
+    """Prints what is still to be made, and writes nothing."""
+    left = [run for run in runs if not is_done(Folder(workdir), run)]
+    measured = estimates.measure_settings(left, timed=True)
+    for line in estimates.estimate(left, measured, workdir):
+        say(line)
+
+
+def _reuse(
+    folder: Folder, runs: Sequence[Run], fingerprint: str, where: Sequence[str]
+) -> Folder:
+    """Takes the runs that exist elsewhere into the sweep."""
+    left = [run for run in runs if not is_done(folder, run)]
+    if not where or not left:
+        return folder
+    measured = estimates.measure_settings(left, timed=False)
+    found = reuse.find(
+        left, measured, fingerprint=fingerprint, folders=where, sweep=folder.path
+    )
+    return update_runs(folder, found)
+
+
+def _refit(
+    folder: Folder,
+    runs: Sequence[Run],
+    train: Sessions,
+    make: Callable[..., list[Failure]],
+) -> list[Failure]:
+    """Trains the best setting again, on what was held out too, once all are done."""
+    left = [run.name for run in runs if not is_done(folder, run)]
+    if left:
+        say(f"no refit yet: {len(left)} of {len(runs)} runs are not done")
+        return []
+    chosen = refit.choose(folder, runs)
+    say(chosen.rule)
+    kept, _ = hold_out(train, runs[0].config.data.validation)
+    growth = train.num_sessions / kept.num_sessions
+    again = refit.runs_of(chosen, runs, growth)
+    folder = update_runs(
+        folder, {run.name: entry_of(run) | {"chosen": chosen.rule} for run in again}
+    )
+    # The best on test must not decide: the last state alone counts.
+    return make(folder, again, evaluate_at={run.name: "latest" for run in again})
+
+
+def _settings(flag_values: flags.FlagValues) -> list[Setting]:
+    """The settings of the command line, with data paths that hold from anywhere."""
+    if bool(flag_values.sweep) == bool(flag_values.config):
+        raise UserError("expected --config=FILE, with --over, or --sweep=FILE")
+    overrides = config_flags.get_override_values(flag_values["config"])
+    if flag_values.sweep:
+        if flag_values.over:
+            raise UserError("--over goes with --config; a --sweep file says all")
+        settings = definition.read_file(flag_values.sweep, flag_values.seeds)
+    else:
+        named = config_flags.get_config_filename(flag_values["config"])
+        settings = definition.product(
+            definition.parse_over(flag_values.over),
+            lambda fields: entry.read_config(named, overrides | dict(fields)),
+            alone=Path(named.partition(":")[0]).stem,
+            seeds=flag_values.seeds or 1,
+        )
+    for setting in settings:
+        if path := flag_values.data or setting.config.data.path:
+            setting.config.data.path = os.path.abspath(path)
+    return settings
+
+
+@contextmanager
+def _asked_to_stop() -> Generator[list[int]]:
+    """Yields the list of the signals received, which the handler adds to."""
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+
+    with signals.handled(signals.STOPPING, handle):
+        yield received
+
+
+def _conclude(folder: Folder, runs: Sequence[Run], failures: list[Failure]) -> int:
+    for run, why in failures:
+        say(f"failed: {run.name}: {why} (all of it: {folder.log(run)})")
+    done = sum(is_done(folder, run) for run in runs)
+    say(f"{done} of {len(runs)} runs done in {folder.path}")
+    say(f"compare them: python -m experiments.compare {folder.path} --out=DIR")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    entry.start(main)

@@ -1,0 +1,191 @@
+"""Which runs a sweep is made of: a product of values, or what a file says."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from experiments import checks
+from tron_jax.errors import UserError
+
+LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
+MOST_SEEDS = 1000
+
+# fields by path -> the config with these
+ReadConfig = Callable[[Mapping[str, str]], ConfigDict]
+
+
+class Run(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+      setting: name of what it shares with runs that differ by their seed.
+      seed: ``train.seed``.
+      config: of the run, its seed set.
+    """
+
+    setting: str
+    seed: int
+    config: ConfigDict
+
+    @property
+    def name(self) -> str:
+        """Its folder in that of the sweep."""
+        return f"{self.setting}/seed={self.seed}"
+
+
+class Refused(NamedTuple):
+    """A setting that makes no sense, and why."""
+
+    setting: str
+    why: str
+
+
+class Setting(NamedTuple):
+    """A config for one seed or more, ``config.train.seed`` being the first."""
+
+    name: str
+    config: ConfigDict
+    seeds: int
+
+
+def parse_over(over: Sequence[str]) -> dict[str, list[str]]:
+    """Reads ``field=value,value``; a comma within brackets is part of a value.
+
+    Raises:
+      UserError: where it is no such thing, or names a field twice.
+    """
+    swept: dict[str, list[str]] = {}
+    for text in over:
+        field, equals, values = text.partition("=")
+        field = field.removeprefix("config.")
+        parts = [part for part in re.split(r",(?![^(\[]*[)\]])", values) if part]
+        if not equals or not parts:
+            raise UserError(f"--over={text}: expected FIELD=VALUE,VALUE,…")
+        if field in swept:
+            raise UserError(f"--over={text}: {field} is swept twice")
+        if field == "train.seed":
+            raise UserError(f"--over={text}: expected --seeds=N instead")
+        if len(set(parts)) < len(parts):
+            raise UserError(f"--over={text}: a value stands there twice")
+        swept[field] = parts
+    return swept
+
+
+def product(
+    swept: Mapping[str, Sequence[str]], read: ReadConfig, *, alone: str, seeds: int
+) -> list[Setting]:
+    """Every combination of values.
+
+    Args:
+      swept: values by field.
+      read: makes the config of a combination.
+      alone: name of the one setting, where nothing is swept.
+      seeds: of each.
+
+    Raises:
+      UserError: if there is no such field, or a value has the wrong type.
+    """
+    leaves = [field.rpartition(".")[2] for field in swept]
+    names = {
+        field: leaf if leaves.count(leaf) == 1 else field
+        for field, leaf in zip(swept, leaves, strict=True)
+    }
+    settings = []
+    for values in itertools.product(*swept.values()):
+        fields = dict(zip(swept, values, strict=True))
+        parts = [f"{names[field]}={value}" for field, value in fields.items()]
+        name = folder_name(",".join(parts) or alone)
+        settings.append(Setting(name, read(fields), seeds))
+    return settings
+
+
+def folder_name(text: str) -> str:
+    """What may be a folder's name of a text."""
+    return re.sub(r"[^\w.,=()+-]+", "_", text)[:LONGEST].strip(".") or "_"
+
+
+def read_file(named: str, seeds: int | None) -> list[Setting]:
+    """Calls ``sweep(argument)`` of a file.
+
+    Args:
+      named: FILE[:argument].
+      seeds: of each setting, instead of what the file says.
+
+    Raises:
+      UserError: whatever is wrong with the file.
+    """
+    path, colon, argument = named.partition(":")
+    if not Path(path).is_file():
+        raise UserError(
+            f"--sweep: no file {path!r}; expected one of experiments/sweeps/"
+        )
+    spec = importlib.util.spec_from_file_location("sweep_file", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--sweep={named}: expected a file of Python, name.py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        found = module.sweep(*([argument] if colon else []))
+        settings = [
+            Setting(folder_name(name), config, seeds or count)
+            for name, (config, count) in found.items()
+        ]
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's file may raise
+        raise UserError(f"--sweep={named}: {type(error).__name__}: {error}") from error
+    for setting in settings:
+        if not (isinstance(setting.config, ConfigDict) and _is_count(setting.seeds)):
+            raise UserError(
+                f"--sweep={named}: of {setting.name} expected a pair (config, seeds)"
+            )
+    return settings
+
+
+def _is_count(seeds: object) -> bool:
+    return type(seeds) is int and 1 <= seeds <= MOST_SEEDS
+
+
+def runs_of(settings: Sequence[Setting]) -> tuple[list[Run], list[Refused]]:
+    """The runs of all settings, seed by seed, and the settings that are refused.
+
+    The first seed of every setting comes before the second of any, so that a sweep
+    that is cut short has compared all.
+
+    Raises:
+      UserError: where two settings have one name, or there is none.
+    """
+    names = [setting.name for setting in settings]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"two settings would have the folder {twice[0]}")
+    if not settings:
+        raise UserError("a sweep of no settings; expected at least one")
+    refused, sound = [], []
+    for setting in settings:
+        try:
+            checks.check(setting.config)
+            sound.append(setting)
+        except UserError as error:
+            refused.append(Refused(setting.name, str(error)))
+    runs = [
+        Run(setting.name, seed, _seeded(setting.config, seed))
+        for index in range(max((setting.seeds for setting in sound), default=0))
+        for setting in sound
+        if index < setting.seeds
+        for seed in [setting.config.train.seed + index]
+    ]
+    return runs, refused
+
+
+def _seeded(config: ConfigDict, seed: int) -> ConfigDict:
+    config = config.copy_and_resolve_references()
+    config.train.seed = seed
+    return config

@@ -1,0 +1,182 @@
+"""Makes the runs of a sweep one after the other; one that fails stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from experiments import workdirs
+from experiments.configs import stored
+from experiments.sweeping import processes
+from experiments.sweeping.child import Task
+from experiments.sweeping.definition import Run
+from experiments.sweeping.folder import (
+    Folder,
+    is_done,
+    locked,
+    mark_done,
+    record_failure,
+    write_config,
+)
+from tron_jax.console.messages import say
+from tron_jax.console.progress import Progress, clock_time
+
+LAST_LINE = 4096  # bytes at the end of metrics.jsonl that hold its last line
+
+
+class Failure(NamedTuple):
+    """A run that failed, and why."""
+
+    run: Run
+    why: str
+
+
+class Stop(Exception):
+    """This process was asked to stop while it waited."""
+
+
+def make_runs(
+    folder: Folder,
+    runs: Sequence[Run],
+    *,
+    signals: Callable[[], Sequence[int]],
+    evaluate_at: Mapping[str, str] | None = None,
+) -> list[Failure]:
+    """Trains and evaluates what is not done yet, until asked to stop.
+
+    Args:
+      folder: of the sweep.
+      runs: those of this process, in their order.
+      signals: that this process has received so far.
+      evaluate_at: by the name of a run, the ``--step`` of its evaluation.
+
+    Returns:
+      The runs that failed.
+    """
+    failures: list[Failure] = []
+    with Progress("sweep", None, unit="runs") as line:
+        for number, run in enumerate(runs, start=1):
+            try:
+                _wait_for(folder, run, signals)
+            except Stop:
+                break
+            if is_done(folder, run):
+                continue
+            say(f"run {number} of {len(runs)}: {run.name}")
+            at = (evaluate_at or {}).get(run.name)
+            watch = _watch(folder, runs, number, line)
+            begun = time.monotonic()
+            why = processes.run(
+                processes.command_of(_task(folder, run, at)),
+                folder.log(run),
+                watch=watch,
+                signals=signals,
+            )
+            line.clear()
+            if signals():
+                break
+            if why is None:
+                mark_done(folder, run)
+                say(f"  done in {clock_time(time.monotonic() - begun)}")
+            else:
+                record_failure(folder, run, why)
+                failures.append(Failure(run, why))
+                say(f"  failed: {why}")
+    return failures
+
+
+def _wait_for(folder: Folder, run: Run, signals: Callable[[], Sequence[int]]) -> None:
+    """Waits while a process that somebody else started makes this run."""
+
+    def check() -> None:
+        if signals():
+            raise Stop
+
+    lock = folder.workdir(run) / workdirs.LOCK
+    if lock.exists():
+        with locked(lock, waiting_for=f"run {run.name}", check=check):
+            pass  # the run's own process takes it
+
+
+def _task(folder: Folder, run: Run, at: str | None) -> Task:
+    config = f"{os.path.relpath(stored.__file__)}:{write_config(folder, run)}"
+    workdir = f"--workdir={folder.workdir(run)}"
+    return Task(
+        [f"--config={config}", workdir],
+        [workdir, *([f"--step={at}"] if at else [])],
+        str(folder.workdir(run)),
+    )
+
+
+class Trained(NamedTuple):
+    """How far a run is: its share, from 0 to 1, and the seconds that it took."""
+
+    share: float
+    seconds: float
+
+
+def _watch(
+    folder: Folder, runs: Sequence[Run], number: int, line: Progress
+) -> Callable[[], None]:
+    """Draws a line of how far all runs are, each time it is called."""
+    done = {run.name: trained(folder, run) for run in runs}
+    current = runs[number - 1]
+
+    def draw() -> None:
+        done[current.name] = trained(folder, current)
+        epochs = current.config.train.epochs
+        parts = [
+            f"sweep: run {number} of {len(runs)}, {current.name}",
+            f"epoch {done[current.name].share * epochs:.2f} of {epochs}",
+        ]
+        left = seconds_left(runs, done, later=runs[number:])
+        if left is not None:
+            parts.append(f"about {clock_time(left)} left")
+        line.label = "  ".join(parts)
+        line.update(0)
+
+    return draw
+
+
+def trained(folder: Folder, run: Run) -> Trained:
+    """Reads how far a run is from the last line of its log."""
+    try:
+        with (folder.workdir(run) / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_LINE))
+            lines = file.read().split(b"\n")
+        last = json.loads(lines[-2])  # after the last newline a line may be under way
+        share = min(last["epoch"] / run.config.train.epochs, 1.0)
+        return Trained(share, last["time"])
+    except (OSError, IndexError, KeyError, TypeError, ValueError):
+        return Trained(0.0, 0.0)
+
+
+def seconds_left(
+    runs: Sequence[Run], done: Mapping[str, Trained], *, later: Sequence[Run]
+) -> float | None:
+    """Estimates how long all runs still take; None before anything is known.
+
+    A run takes as long as another of its setting did, or else as the mean of all.
+
+    Args:
+      runs: all of them.
+      done: how far each is, by its name.
+      later: those that come after the current one.
+    """
+    known: dict[str, list[float]] = {}
+    for run in runs:
+        share, seconds = done[run.name]
+        if share > 0:
+            known.setdefault(run.setting, []).append(seconds / share)
+    if not known:
+        return None
+    means = {setting: sum(of) / len(of) for setting, of in known.items()}
+    mean = sum(means.values()) / len(means)
+    names = {run.name for run in later}
+    left = (run for run in runs if run.name in names or done[run.name].share > 0)
+    return sum(
+        means.get(run.setting, mean) * (1 - done[run.name].share) for run in left
+    )
