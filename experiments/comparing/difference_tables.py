@@ -18,7 +18,11 @@ def differences(comparison: Comparison, key: str) -> Table:
         Column("p after Holm"),
         Column("what can be said", number=False),
     ]
-    return Table(columns, [_row_of_difference(comparison, d) for d in found])
+    rows = [_row_of_difference(comparison, d) for d in found]
+    if all(wording.adjusted(d) is None for d in found):
+        del columns[3]
+        rows = [[*row[:3], *row[4:]] for row in rows]
+    return Table(columns, rows)
 
 
 def other_differences(comparison: Comparison) -> Table:

@@ -47,7 +47,6 @@ thead th { font-weight: 600; }
 thead tr:first-child:not(:last-child) > * { border-bottom: 0; padding-bottom: 0; }
 .group { color: var(--soft); }
 .number { text-align: right; }
-td:last-child:not(.number) { white-space: normal; min-width: 10rem; }
 .soft { color: var(--soft); }
 th:first-child, thead td:first-child {
   position: sticky; left: 0; z-index: 1; background: var(--ground); padding-left: 0;
@@ -88,6 +87,7 @@ pre {
 pre span { display: inline-block; max-width: 100%; }
 @media (min-width: 60rem) {
   .pair { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); }
+  .pair td:last-child { white-space: normal; min-width: 9.5rem; }
   .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media (max-width: 40rem) {

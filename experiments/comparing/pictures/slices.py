@@ -34,7 +34,10 @@ def _picture(
     if not names:
         return None
     shown = _chosen(comparison, names)
-    caption = "Bars: 95 % intervals, which cover the draw of sessions alone."
+    caption = (
+        "Bars: 95 % intervals of each setting by itself. All saw the same sessions, so "
+        "that bars may overlap where settings differ."
+    )
     if len(shown) < len(names):
         caption += (
             f" Shown are {len(shown)} of {len(names)} settings, the baseline and those "
