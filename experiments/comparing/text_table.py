@@ -70,8 +70,13 @@ def _names_say_all(comparison: Comparison) -> bool:
 def _differences(comparison: Comparison, width: int) -> Iterator[list[str]]:
     """A part for each of the main metrics."""
     for key in wording.main_keys(comparison):
-        heading = f"{title(key)}, exact, {wording.compared(comparison)}:"
-        yield [heading, *_folded(difference_tables.differences(comparison, key), width)]
+        table = difference_tables.differences(comparison, key)
+        said = {row[-1].text for row in table.rows}
+        heading = f"{title(key)}, exact, {wording.compared(comparison)}"
+        if said == {wording.SESSIONS_ONLY}:  # once for all
+            heading += f" ({wording.SESSIONS_ONLY})"
+            table = Table(table.columns[:-1], [row[:-1] for row in table.rows])
+        yield [f"{heading}:", *_folded(table, width)]
 
 
 def _folded(table: Table, width: int) -> list[str]:
