@@ -117,7 +117,7 @@ def test_settings_without_the_field_are_no_point_of_it():
 def test_only_a_difference_that_was_shown_is_filled():
     comparison = made_up.comparison()
     for picture in forest.differences(comparison):
-        found = [d for d in comparison.differences if d.key == picture.differences_in]
+        found = [d for d in comparison.differences if d.key == picture.about]
         assert any(map(wording.differs, found))
         points = [line for line in drawn(picture).lines if line.get_marker() == "o"]
         by_value = {float(line.get_xdata()[0]): line for line in points}
@@ -142,7 +142,7 @@ def test_what_covers_sessions_alone_is_drawn_thinner():
 def test_of_many_pairs_the_largest_are_drawn():
     comparison = made_up.comparison(**made_up.TWELVE, pairs=True)
     picture = forest.differences(comparison)[0]
-    found = [d for d in comparison.differences if d.key == picture.differences_in]
+    found = [d for d in comparison.differences if d.key == picture.about]
     axes = drawn(picture)
     points = [line for line in axes.lines if line.get_marker() == "o"]
     shown = {abs(float(line.get_xdata()[0])) for line in points}

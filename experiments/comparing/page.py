@@ -15,7 +15,12 @@ from experiments.comparing import (
 )
 from experiments.comparing.comparison import Comparison
 from experiments.comparing.page_parts import SCRIPT, STYLE
-from experiments.comparing.pictures.picture import Picture
+from experiments.comparing.pictures.picture import (
+    DIFFERENCES,
+    OTHERS,
+    SLICES,
+    Picture,
+)
 from experiments.comparing.table import Cell, Column, Table
 from tron_jax.evaluation.metrics import title
 
@@ -63,13 +68,14 @@ def _body(
     yield _list(notes, "notes")
     yield "<h3>Cost</h3>"
     yield table(settings_tables.costs(comparison), "Cost")
-    others = [_figure(p, svg) for p, svg in pictures.items() if not p.differences_in]
+    others = [_figure(p, svg) for p, svg in pictures.items() if p.section == OTHERS]
     if others or remark:
         yield "<h2>Pictures</h2>"
     if remark:
         yield f"<p>{html.escape(remark)}</p>"
     if others:
         yield f'<div class="pictures">{"".join(others)}</div>'
+    yield from _slices(comparison, pictures)
     yield from _details(comparison)
     if comparison.commands:
         yield "<h2>Repeat it</h2>"
@@ -87,7 +93,11 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
     """Yields the differences, and before them what they show."""
     if not comparison.differences:
         return
-    drawn = {p.differences_in: _figure(p, svg) for p, svg in pictures.items()}
+    drawn = {
+        p.about: _figure(p, svg, heading=False)
+        for p, svg in pictures.items()
+        if p.section == DIFFERENCES
+    }
     yield "<h2>What the differences show</h2>"
     said = wording.conclusions(comparison)
     lines = [f"<strong>{name}</strong>: {html.escape(words)}" for name, words in said]
@@ -100,6 +110,22 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
     yield f'<p class="reading">{html.escape(wording.READING)}</p>'
 
 
+def _slices(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator[str]:
+    """Yields the pictures of slices, what holds of all said once, and their tables."""
+    if not comparison.slices:
+        return
+    drawn = {p: svg for p, svg in pictures.items() if p.section == SLICES}
+    said = [wording.OF_SLICES, *dict.fromkeys(picture.caption for picture in drawn)]
+    yield "<h2>Slices</h2>"
+    yield f'<p class="reading">{html.escape(" ".join(said))}</p>'
+    if drawn:
+        figures = [_figure(p._replace(caption=""), svg) for p, svg in drawn.items()]
+        yield f'<div class="pictures">{"".join(figures)}</div>'
+    for by in slice_tables.kinds(comparison):
+        heading = f"Table: {slice_tables.heading(comparison, by)}"
+        yield _folded(heading, slice_tables.of_kind(comparison, by))
+
+
 def _details(comparison: Comparison) -> Iterator[str]:
     """Yields what is looked up rather than read, folded."""
     yield "<h2>In full</h2>"
@@ -110,10 +136,6 @@ def _details(comparison: Comparison) -> Iterator[str]:
     if others.rows:
         heading = f"Other metrics, {wording.compared(comparison)}"
         yield _folded(heading, others)
-    for by in slice_tables.kinds(comparison):
-        key = next(part.key for part in comparison.slices if part.by == by)
-        heading = f"{title(key)} by {by}"
-        yield _folded(heading, slice_tables.of_kind(comparison, by))
 
 
 def _folded(heading: str, content: Table) -> str:
@@ -195,14 +217,14 @@ def _breakable(text: str) -> str:
     return re.sub(r"([,/ ])", r"\1<wbr>", html.escape(text))
 
 
-def _figure(picture: Picture, svg: str) -> str:
-    """Returns a picture with its words; one of differences stands below its heading."""
-    heading = f"<h3>{html.escape(picture.heading)}</h3>"
+def _figure(picture: Picture, svg: str, *, heading: bool = True) -> str:
+    """Returns a picture with its words."""
+    above = f"<h3>{html.escape(picture.heading)}</h3>" if heading else ""
     caption = html.escape(picture.caption)
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
     return (
-        f"<figure>{'' if picture.differences_in else heading}"
-        f'<div class="picture" role="img" aria-label="{html.escape(picture.alt)}">'
-        f"{svg}</div><figcaption>{caption}</figcaption></figure>"
+        f'<figure>{above}<div class="picture" role="img" '
+        f'aria-label="{html.escape(picture.alt)}">{svg}</div>{below}</figure>'
     )
 
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from experiments.comparing import wording
 from experiments.comparing.comparison import Comparison, SliceValue
 from experiments.comparing.table import Cell, Column, Table
+from tron_jax.evaluation.metrics import title
 
 
 def kinds(comparison: Comparison) -> list[str]:
     """Returns what predictions were divided by, in order."""
     return list(dict.fromkeys(part.by for part in comparison.slices))
+
+
+def heading(comparison: Comparison, by: str) -> str:
+    """Names the metric and what predictions were divided by."""
+    key = next(part.key for part in comparison.slices if part.by == by)
+    return f"{title(key)} by {by}"
 
 
 def of_kind(comparison: Comparison, by: str) -> Table:

@@ -16,6 +16,10 @@ MAIN = ("recall@20", "mrr@20")  # the metrics of the paper's Table 2
 SESSIONS_ONLY = "sessions only: training noise not covered"
 
 SPREAD = "± is the standard deviation of one run."
+OF_SLICES = (
+    "With 95 % intervals of each setting by itself. All saw the same sessions, so that "
+    "intervals may overlap where settings differ."
+)
 READING = (
     "Differences are those of the exact protocol, over the same predictions. Intervals "
     "cover 95 % and, where both sides have two runs or more, the draw of test sessions "

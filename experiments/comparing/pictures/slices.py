@@ -8,7 +8,7 @@ from experiments.comparing import slice_tables
 from experiments.comparing.comparison import Comparison, Slice, SliceValue
 from experiments.comparing.pictures import axes as shared
 from experiments.comparing.pictures import inks
-from experiments.comparing.pictures.picture import WIDTH, Picture
+from experiments.comparing.pictures.picture import SLICES, WIDTH, Picture
 from tron_jax.evaluation.metrics import title
 
 MOST = 5  # settings whose intervals can be told apart
@@ -34,14 +34,11 @@ def _picture(
     if not names:
         return None
     shown = _chosen(comparison, names)
-    caption = (
-        "Bars: 95 % intervals of each setting by itself. All saw the same sessions, so "
-        "that bars may overlap where settings differ."
-    )
+    caption = ""
     if len(shown) < len(names):
-        caption += (
-            f" Shown are {len(shown)} of {len(names)} settings, the baseline and those "
-            "highest over all; the rest is in the table."
+        caption = (
+            f"Pictures show {len(shown)} of {len(names)} settings, the baseline and "
+            "those highest over all; tables show all."
         )
     metric = title(parts[0].key)
     told = "; ".join(_told(parts, name) for name in shown)
@@ -53,6 +50,8 @@ def _picture(
         alt=f"{metric} by {by}, with 95 % intervals, on {len(parts)} parts. {told}.",
         height=2.5 + shared.legend_height(shown) + _room(names_of_parts),
         draw=lambda figure: _draw(figure, comparison, parts, shown),
+        section=SLICES,
+        about=by,
     )
 
 
