@@ -164,6 +164,18 @@ def comparison(
     return whole._replace(**made)
 
 
+def at_best(made: Setting) -> Setting:
+    """The same setting, whose best step is not its latest."""
+    better = {key: figure(metric(key, 0.6), len(made.seeds)) for key in KEYS}
+    steps = tuple(1808 * 2 for _ in made.seeds)
+    rule = "best, the highest Recall@20 on validation"
+    choice = Choice(steps, tuple(2.0 for _ in made.seeds), rule)
+    return made._replace(
+        figures=made.figures | {"exact_at_best": better},
+        chosen=made.chosen | {"exact_at_best": choice},
+    )
+
+
 def bare(name: str) -> Setting:
     """A setting of which little more than a name is known, as of an old kept result."""
     return Setting(

@@ -103,6 +103,7 @@ def test_writes_what_it_says(written):
     ]
 
 
+@pytest.mark.portable
 def test_page_is_well_formed_and_whole(written):
     pytest.importorskip("matplotlib")
     comparison, folder, _ = written
@@ -157,6 +158,7 @@ def test_columns_of_markdown_align(name):
         assert len(bars) == 1, lines
 
 
+@pytest.mark.portable
 def test_csv_comes_back(written):
     comparison, folder, _ = written
     with (folder / "comparison.csv").open(newline="") as file:

@@ -141,3 +141,26 @@ def test_many_fields_are_named_rather_than_columns():
     table = settings_tables.fields(comparison)
     assert [row[0].text for row in table.rows] == list(many)
     assert [cell.text for cell in table.rows[3][1:]] == ["3"] * 3
+
+
+def test_exact_at_the_best_step_has_columns_of_its_own():
+    whole = made_up.comparison(topks=(0,), differences=())
+    first, *others = whole.settings
+    comparison = whole._replace(settings=(made_up.at_best(first), *others))
+    lines = format_comparison(comparison, 300).splitlines()
+    head = next(line for line in lines if "exact at best" in line)
+    rows = [line for line in lines if line.startswith("drawn_per=")]
+    at = head.index("exact at best")
+    assert rows[0][at:].startswith("0.6000 ± 0.0020  0.2160 ± 0.0007  3,616")
+    assert rows[1][at:].split()[:3] == [wording.UNKNOWN] * 3
+    assert "exact at best: best, the highest Recall@20 on validation" in lines
+
+
+def test_several_rules_of_a_protocol_name_their_settings():
+    whole = made_up.comparison(scopes=("event", "batch"), topks=(0,), differences=())
+    first, second = whole.settings
+    stopped = second.chosen["exact"]._replace(rule="step 9,040, as asked")
+    second = second._replace(chosen=second.chosen | {"exact": stopped})
+    text = format_comparison(whole._replace(settings=(first, second)), 100)
+    assert f"exact: latest ({first.name})" in text
+    assert f"exact: step 9,040, as asked ({second.name})" in text

@@ -61,7 +61,7 @@ def _answer(comparison: Comparison, drawn: Mapping[str, list[str]]) -> Iterator[
         yield "## What the differences show"
         said = wording.conclusions(comparison)
         yield from _listed([f"**{name}**: {escaped(words)}" for name, words in said])
-        yield wording.READING
+        yield wording.reading(comparison)
     for key in wording.main_keys(comparison):
         yield f"### {title(key)}, {escaped(wording.compared(comparison))}"
         yield table(difference_tables.differences(comparison, key))

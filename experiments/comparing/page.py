@@ -107,7 +107,7 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
         yield f'<h3>{html.escape(heading)}</h3><div class="pair">'
         yield table(difference_tables.differences(comparison, key), heading)
         yield f"{drawn.get(key, '')}</div>"
-    yield f'<p class="reading">{html.escape(wording.READING)}</p>'
+    yield f'<p class="reading">{html.escape(wording.reading(comparison))}</p>'
 
 
 def _slices(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator[str]:

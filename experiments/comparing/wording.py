@@ -20,11 +20,6 @@ OF_SLICES = (
     "With 95 % intervals of each setting by itself. All saw the same sessions, so that "
     "intervals may overlap where settings differ."
 )
-READING = (
-    "Differences are those of the exact protocol, over the same predictions. Intervals "
-    "cover 95 % and, where both sides have two runs or more, the draw of test sessions "
-    "and training noise. That no difference is shown does not show that there is none."
-)
 
 
 def cleaned(value: Any) -> Any:
@@ -116,6 +111,22 @@ def verdict(difference: Difference) -> str:
 def adjusted(difference: Difference) -> float | None:
     """Returns the p that a verdict may go by; None where training noise is left out."""
     return difference.p_holm if difference.covers_seeds else None
+
+
+def reading(comparison: Comparison) -> str:
+    """Says what the differences, their intervals and p are."""
+    lines = [
+        "Differences are those of the exact protocol, over the same predictions.",
+        "Intervals cover 95 % and, where both sides have two runs or more, the draw of "
+        "test sessions and training noise.",
+    ]
+    if any(adjusted(d) is not None for d in comparison.differences):
+        lines.append(
+            "p is two-sided, adjusted by Holm's method for all differences in its "
+            f"metric; below {LEVEL} a difference is called higher or lower. That none is "
+            "shown does not show that there is none."
+        )
+    return " ".join(lines)
 
 
 def main_keys(comparison: Comparison) -> list[str]:

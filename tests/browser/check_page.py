@@ -34,6 +34,16 @@ FLAGS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+# Puts the pipes where Chromium looks for them, and becomes it.
+START = """
+import os, sys
+reads, writes = map(int, sys.argv[1:3])
+os.dup2(reads, 3)
+os.dup2(writes, 4)
+os.close(reads)
+os.close(writes)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 PHONE, DESKTOP = (360, 740), (1280, 900)
 PATIENCE = 60  # seconds for an answer
 
@@ -74,14 +84,10 @@ class Browser:
         reads, self._out = _pipe()
         self._in, writes = _pipe()
 
-        def give_pipes() -> None:  # where Chromium looks for them
-            os.dup2(reads, 3)
-            os.dup2(writes, 4)
-
+        command = [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=give_pipes,
-            close_fds=False,
+            [sys.executable, "-ISc", START, str(reads), str(writes), *command],
+            pass_fds=(reads, writes),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -93,13 +99,21 @@ class Browser:
         self._number = 0
         self._session: str | None = None
         self.events: list[dict] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        try:
+            target = self.call("Target.createTarget", url="about:blank")["targetId"]
+            attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        except BaseException:
+            self.close()
+            raise
         self._session = attached["sessionId"]
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         os.close(self._in)
         os.close(self._out)
 
