@@ -148,11 +148,10 @@ def test_exact_at_the_best_step_has_columns_of_its_own():
     first, *others = whole.settings
     comparison = whole._replace(settings=(made_up.at_best(first), *others))
     lines = format_comparison(comparison, 300).splitlines()
-    head = next(line for line in lines if "exact at best" in line)
+    assert any(" exact at best " in line for line in lines)
     rows = [line for line in lines if line.startswith("drawn_per=")]
-    at = head.index("exact at best")
-    assert rows[0][at:].startswith("0.6000 ± 0.0020  0.2160 ± 0.0007  3,616")
-    assert rows[1][at:].split()[:3] == [wording.UNKNOWN] * 3
+    assert "  0.6000 ± 0.0020  0.2160 ± 0.0007  3,616  " in rows[0]
+    assert [row.count(wording.UNKNOWN) for row in rows] == [0, 3, 3]
     assert "exact at best: best, the highest Recall@20 on validation" in lines
 
 

@@ -45,7 +45,11 @@ th, td {
 thead th, thead td { border-bottom-color: var(--soft); vertical-align: bottom; }
 thead th { font-weight: 600; }
 thead tr:first-child:not(:last-child) > * { border-bottom: 0; padding-bottom: 0; }
-.group { color: var(--soft); }
+.group {
+  color: var(--soft);
+  background: linear-gradient(var(--faint), var(--faint)) bottom no-repeat;
+  background-size: calc(100% - 1.4rem) 1px;
+}
 .number { text-align: right; }
 .soft { color: var(--soft); }
 th:first-child, thead td:first-child {

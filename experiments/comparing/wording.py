@@ -123,8 +123,8 @@ def reading(comparison: Comparison) -> str:
     if any(adjusted(d) is not None for d in comparison.differences):
         lines.append(
             "p is two-sided, adjusted by Holm's method for all differences in its "
-            f"metric; below {LEVEL} a difference is called higher or lower. That none is "
-            "shown does not show that there is none."
+            f"metric; below {LEVEL} a difference is called higher or lower. That none "
+            "is shown does not show that there is none."
         )
     return " ".join(lines)
 
