@@ -48,6 +48,7 @@ from experiments.benchmarks import (
     train_step,
 )
 from experiments.benchmarks.workload import open_workload
+from experiments.sweeping.folder import fields_of
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, require_writable
 from tron_jax.reporting.plots import save
@@ -151,6 +152,8 @@ def _train(values: flags.FlagValues) -> None:
         _plot(values, charts.draw_breakdown, report, 3)
         return
     report = train_step.measure(workload, values.repeats)
+    # By its fields experiments.compare finds the setting that the speed is of.
+    report |= {"fields": fields_of(workload.config)}
     _report(values, "train", report, train_step.table(report))
 
 

@@ -70,6 +70,8 @@ RANGES = {
     "train.steps_per_call": (1, 100_000),
     "train.steps_per_group": (0, 1000),
     "train.seed": (0, 2**32 - 1),
+    "train.evaluate_every": (0, None),
+    "train.stop_after": (0, None),
     "train.log_every_steps": (1, None),
     "checkpoint.every_steps": (1, None),
     "checkpoint.keep_last": (3, None),
@@ -96,6 +98,7 @@ def check(config: ConfigDict) -> None:
         _check_loss,
         _check_model,
         _check_optimizer,
+        _check_evaluate_every,
         _check_eval,
     ):
         part(config)
@@ -280,6 +283,15 @@ def _check_optimizer(config: ConfigDict) -> None:
         optimizer.b1 >= optimizer.b2**1.5,
         f"optimizer.b1 is {optimizer.b1}",
         f"below optimizer.b2 ** 1.5 = {optimizer.b2**1.5:.6g}",
+    )
+
+
+def _check_evaluate_every(config: ConfigDict) -> None:
+    epochs = config.train.evaluate_every
+    _refuse(
+        not 0 < epochs < 1 and (epochs == 0 or not float(epochs).is_integer()),
+        f"train.evaluate_every is {epochs}",
+        "a part of an epoch, above 0, or a whole number of epochs",
     )
 
 

@@ -4,9 +4,11 @@
         [--split=test|validation] [--data=DIR] [--out=DIR]
 
 Without --step each protocol takes its own checkpoint: `paper` the best one, `exact` the
-latest (or the best on validation, where the run held some out). Metrics and cut-offs
-are those of the run's config; training again with --config.eval.metrics or
---config.eval.cutoffs changes them there, even after the last epoch.
+latest (or the best on validation, where the run held some out). Where the two differ,
+`exact_at_best` is what `exact` finds at the best one, which was chosen by the very test
+figures that it shows. Metrics and cut-offs are those of the run's config; training
+again with --config.eval.metrics or --config.eval.cutoffs changes them there, even after
+the last epoch.
 
 The table is printed and then written to evaluation.json, the rank of each prediction to
 ranks.parquet (of validation: evaluation_validation.json, ranks_validation.parquet): in
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
@@ -31,12 +33,28 @@ from tron_jax.console.messages import say
 from tron_jax.errors import UserError
 from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.metrics import BEST_KEY, title
-from tron_jax.evaluation.protocols import PROTOCOLS
+from tron_jax.evaluation.protocols import EXACT_AT_BEST, PROTOCOLS
 from tron_jax.evaluation.rank_file import Ranks
 from tron_jax.files import local_path
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import MissingCheckpointError
+
+
+class Line(NamedTuple):
+    """A protocol at its checkpoint.
+
+    Attributes:
+      step: of the checkpoint.
+      chosen_by: the rule that chose it, in a few words.
+      ranks: of each prediction.
+      summary: its figures; None where the protocol has none.
+    """
+
+    step: int
+    chosen_by: str
+    ranks: Ranks
+    summary: evaluating.Summary | None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -101,22 +119,17 @@ def run(flag_values: flags.FlagValues) -> None:
             parts.evaluator, state, step, splits[split], split=split, metrics=metrics
         )
 
-    chosen, evaluations = _of_chosen(flag_values.step, config, checkpoints, evaluate)
-    steps = {protocol: step for protocol, (step, _) in chosen.items()}
-    ranks = {name: evaluations[step].ranks[name] for name, step in steps.items()}
-    summaries = {
-        name: evaluations[step].summaries[name] for name, step in steps.items()
-    }
+    lines = _lines(*_of_chosen(flag_values.step, config, checkpoints, evaluate))
     table = format_summaries(
-        summaries,
+        {name: line.summary for name, line in lines.items()},
         keys=metrics.by_key,
-        steps=steps,
-        chosen_by={protocol: rule for protocol, (_, rule) in chosen.items()},
+        steps={name: line.step for name, line in lines.items()},
+        chosen_by={name: line.chosen_by for name, line in lines.items()},
         position=config.model.position,
     )
     folder = Path(flag_values.out or workdir)
     unprinted = say(table)  # before files, which a disk may refuse
-    summary = _write(folder, split, ranks, splits[split].ids, steps, summaries)
+    summary = _write(folder, split, lines, splits[split].ids)
     if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say
         raise UserError(
             f"the figures, which are in {summary}, cannot be printed: "
@@ -157,6 +170,31 @@ def _of_chosen(
     return chosen, evaluations
 
 
+def _lines(
+    chosen: dict[str, tuple[int, str]], evaluations: dict[int, evaluating.Evaluation]
+) -> dict[str, Line]:
+    """What is printed and written: a line a protocol, and ``exact`` at the best step.
+
+    The best step is that of ``paper``, so nothing is evaluated for the last line.
+    """
+    lines = {
+        name: Line(
+            *choice,
+            evaluations[choice[0]].ranks[name],
+            evaluations[choice[0]].summaries[name],
+        )
+        for name, choice in chosen.items()
+    }
+    step, rule = chosen["paper"]
+    if step != chosen["exact"][0]:
+        best = evaluations[step]
+        summary = best.summaries["exact"]
+        if summary is not None:
+            summary = summary | {"protocol": EXACT_AT_BEST}
+        lines[EXACT_AT_BEST] = Line(step, rule, best.ranks["exact"], summary)
+    return lines
+
+
 def choose(
     asked: str | None, config: ConfigDict, checkpoints: Checkpoints
 ) -> dict[str, tuple[int, str]]:
@@ -170,8 +208,7 @@ def choose(
         raise UserError(
             f"no checkpoint in {checkpoints.folder}; expected a trained run"
         )
-    validated = config.data.validation > 0
-    judge = "validation" if validated else "test"
+    validated, judge = config.data.validation > 0, evaluating.judge(config)
     latest_choice = (latest, "latest")
     best = checkpoints.best_step()
     if best is not None:
@@ -196,14 +233,7 @@ def choose(
     return dict.fromkeys(PROTOCOLS, (int(asked), "asked for by --step"))
 
 
-def _write(
-    folder: Path,
-    split: str,
-    ranks: dict[str, Ranks],
-    session_ids: Any,
-    steps: dict[str, int],
-    summaries: dict[str, Any],
-) -> Path:
+def _write(folder: Path, split: str, lines: dict[str, Line], session_ids: Any) -> Path:
     """Writes ranks.parquet and evaluation.json, under names of their own off test.
 
     Returns:
@@ -215,17 +245,18 @@ def _write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         summary.unlink(missing_ok=True)  # it must never lie beside other ranks
+        ranks = {name: line.ranks for name, line in lines.items()}
         rank_file.save(path, ranks, session_ids)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; --out=DIR is another place"
         ) from error
-    lines = [
-        {"step": steps[protocol], **summaries[protocol]}
-        for protocol in PROTOCOLS
-        if summaries[protocol]
+    content = [
+        {"step": line.step, "chosen_by": line.chosen_by, **line.summary}
+        for line in lines.values()
+        if line.summary
     ]
-    workdirs.write_json(summary, lines)
+    workdirs.write_json(summary, content)
     return summary
 
 

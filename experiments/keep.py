@@ -14,10 +14,14 @@ what it takes to check and repeat the result:
     evaluation.json  the last evaluation, in both protocols
     plot.png         the picture of the run, where matplotlib drew one
     ranks.npz        of each test prediction under `exact`, in test order: how many
-                     items scored `higher` than the label, and how many `equal` to it
+                     items scored `higher` than the label, and how many `equal` to it;
+                     of each test session how many `predictions` of those are its own;
+                     and `best_higher` and `best_equal`, the same ranks at the best
+                     checkpoint, where evaluation.json has a line `exact_at_best`
 
 From ranks.npz any metric at any cut-off follows (rank = 1 + higher + equal), and two
-runs on the same data can be compared prediction by prediction. Refused are a run that
+runs on the same data can be compared prediction by prediction, and session by session.
+All numbers in it are uint32, and NumPy alone reads it. Refused are a run that
 was not evaluated at its last checkpoint (or the best on validation, where the run held
 some out), and a folder that exists.
 """
@@ -28,6 +32,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +42,7 @@ from ml_collections import ConfigDict
 
 from experiments import entry, evaluate, workdirs
 from tron_jax.errors import UserError
+from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.files import local_path
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -104,11 +110,22 @@ def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None
 
 
 def _keep_ranks(source: Path, target: Path) -> None:
-    exact = pq.read_table(source, filters=[("protocol", "=", "exact")])
-    columns = {
-        name: exact[name].to_numpy().astype(np.uint32) for name in ("higher", "equal")
-    }
-    np.savez_compressed(target, **columns)
+    exact = _columns(source, "exact", ["event", "higher", "equal"])
+    # Each session has a first prediction, which is of its second click.
+    first = np.flatnonzero(exact.pop("event") == 1)
+    counts = np.diff(first, append=len(exact["higher"])).astype(np.uint32)
+    kept: dict[str, Any] = exact | {"predictions": counts}
+    best = _columns(source, EXACT_AT_BEST, ["higher", "equal"])
+    if len(best["higher"]):
+        kept |= {f"best_{name}": column for name, column in best.items()}
+    np.savez_compressed(target, **kept)
+
+
+def _columns(source: Path, protocol: str, names: list[str]) -> dict[str, np.ndarray]:
+    """[predictions] uint32, each, of a protocol in ranks.parquet; empty = not there."""
+    filters = [("protocol", "=", protocol)]
+    table = pq.read_table(source, columns=names, filters=filters)
+    return {name: table[name].to_numpy().astype(np.uint32) for name in names}
 
 
 if __name__ == "__main__":

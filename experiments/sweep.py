@@ -148,6 +148,7 @@ def _runs(flag_values: flags.FlagValues) -> list[Run]:
         )
     if flag_values.refit:
         refit.require_validation(runs)
+    reuse.require_folders(flag_values.reuse)
     return runs
 
 
@@ -200,13 +201,13 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
     """The settings of the command line, with data paths that hold from anywhere."""
     if bool(flag_values.sweep) == bool(flag_values.config):
         raise UserError("expected --config=FILE, with --over, or --sweep=FILE")
-    overrides = config_flags.get_override_values(flag_values["config"])
     if flag_values.sweep:
         if flag_values.over:
             raise UserError("--over goes with --config; a --sweep file says all")
         settings = definition.read_file(flag_values.sweep, flag_values.seeds)
     else:
         named = config_flags.get_config_filename(flag_values["config"])
+        overrides = config_flags.get_override_values(flag_values["config"])
         settings = definition.product(
             definition.parse_over(flag_values.over),
             lambda fields: entry.read_config(named, overrides | dict(fields)),

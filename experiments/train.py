@@ -5,12 +5,15 @@
 
 Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU stop it once the state is saved,
 unless they were ignored when it started. The exit status is 0 where training is
-complete, 1 after a mistake, and 128 + n where signal n stopped it: 130 after Ctrl-C.
+complete, by its last epoch or by train.stop_after, 1 after a mistake, and 128 + n where
+signal n stopped it: 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,14 +34,18 @@ from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
 from tron_jax.data.sessions import Sessions
+from tron_jax.errors import UserError
+from tron_jax.evaluation.metrics import BEST_KEY, title
+from tron_jax.evaluation.protocols import PROTOCOLS
 from tron_jax.files import local_path
-from tron_jax.reporting import plots
-from tron_jax.reporting.metrics_writer import MetricsWriter, truncate_after
+from tron_jax.reporting import metrics_writer, plots, tensorboard
+from tron_jax.reporting.metrics_writer import MetricsWriter, Sink, truncate_after
 from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder, TrainingPlan
 from tron_jax.training.loop import Loop, asked_to_stop
+from tron_jax.training.patience import Patience
 from tron_jax.training.step_programs import StepPrograms, compile_steps
 
 
@@ -74,6 +81,11 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     config = run_parts.resolve(config, data.num_items)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     splits = run_parts.splits(config, data)
+    if len(splits) == 1 and config.train.stop_after:
+        raise UserError(
+            f"train.stop_after is {config.train.stop_after} without test sessions; "
+            "expected data.validation above 0, or train.stop_after=0"
+        )
     parts = run_parts.build(config, data.num_items, splits["train"])
     described = program.describe(config, data.num_items, splits["train"], parts)
     made_with = provenance.describe(data, described, command)
@@ -102,7 +114,7 @@ def _train(
     metrics: Path,
     checkpoints: Checkpoints,
 ) -> int | None:
-    """Resumes or starts, and trains until the end or until asked to stop.
+    """Resumes or starts, and trains until it ends, by itself or when asked to.
 
     Returns:
       The signal that stopped it, None where the run is complete.
@@ -116,17 +128,23 @@ def _train(
         config.train.epochs,
         config.train.log_every_steps,
         config.checkpoint.every_steps,
+        config.train.evaluate_every,
     )
     if start >= plan.last:
         say(f"already trained to step {start:,}, {config.train.epochs} epochs")
+        return None
+    patience = Patience(config.train.stop_after, info)
+    if patience.ended:
+        say(_early(config, start))
         return None
     begins = f"resuming at step {start:,}" if restored else "starting"
     lengths = len(parts.batches.shapes)
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
-    _check_room(config, needs, checkpoints, plan.saves_after(start), bool(restored))
+    saves = plan.saves_after(start, checkpoints.keep_last + 2)
+    _check_room(config, needs, checkpoints, saves, bool(restored))
     with (
-        MetricsWriter(metrics) as writer,
+        MetricsWriter(metrics, _sinks(config, splits, metrics)) as writer,
         Progress(
             "training",
             parts.batches.sessions_before(plan.last),
@@ -150,14 +168,49 @@ def _train(
             {"fingerprint": fingerprint},
             Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
+            patience,
         )
         state = jax.jit(parts.init)() if state is None else state
         _, step = loop.run(state, start, stop)
-    stopped = step < plan.last
+    stopped = step < plan.last and not patience.ended
     if stopped:
         say(f"stopped at step {step:,}, saved; the same command goes on from there")
+    elif step < plan.last:
+        say(_early(config, step))
     say(_spent(checkpoints))
     return stop() if stopped else None
+
+
+def _early(config: ConfigDict, step: int) -> str:
+    """A line about a run that its patience has ended."""
+    asked = config.train.stop_after
+    times = "1 evaluation" if asked == 1 else f"{asked} evaluations in a row"
+    return (
+        f"trained to step {step:,}, where it stopped early: no higher "
+        f"{title(BEST_KEY)} on {evaluating.judge(config)} in {times}; "
+        "a higher train.stop_after goes on"
+    )
+
+
+def _sinks(
+    config: ConfigDict, splits: dict[str, Sessions], metrics: Path
+) -> list[Sink]:
+    """Who follows a run besides its metrics.jsonl: TensorBoard, where it is there."""
+    names = itertools.product(
+        sorted(splits.keys() - {"train"}),
+        PROTOCOLS,
+        evaluating.reported_metrics(config).by_key,
+    )
+    board = tensorboard.follow(
+        metrics.parent,
+        metrics_writer.read(metrics) if metrics.exists() else [],
+        hyperparameters=workdirs.fields(config),
+        results=map("/".join, names),
+    )
+    if board is None:
+        return []
+    say(f"TensorBoard follows: tensorboard --logdir={shlex.quote(str(metrics.parent))}")
+    return [board]
 
 
 def _compile(

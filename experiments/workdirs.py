@@ -6,14 +6,17 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
+import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_collections import ConfigDict
 
 from experiments import checks, provenance
+from experiments.run_files import CHECKPOINTS, CONFIG, FAILED, LOCK, newest_step
 from tron_jax.console.messages import say, warn
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
@@ -28,7 +31,11 @@ MAY_CHANGE = (
     "eval.metrics",
     "train.epochs",
     "train.log_every_steps",
+    "train.stop_after",  # and only to a higher value, or to 0
 )
+# Of these, what the end of a run follows from.
+DECIDE = ("train.epochs", "train.stop_after")
+WITHOUT_EFFECT = tuple(field for field in MAY_CHANGE if field not in DECIDE)
 # Fields that runs of older versions lack, and the value that they went by. The count of
 # a source of negatives needs no line here: a run that lacks it had none of them.
 ADDED = {
@@ -51,6 +58,8 @@ ADDED = {
     "train.steps_per_call": 100,
     "train.steps_per_group": 1,
     "train.deterministic": False,
+    "train.evaluate_every": 1.0,
+    "train.stop_after": 0,
     "eval.cutoffs": (5, 10, 20),
     "eval.metrics": ("recall", "mrr", "ndcg"),
 }
@@ -61,9 +70,7 @@ RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
         {"eventwise": "event", "sessionwise": "session", "batchwise": "batch"},
     ),
 }
-CONFIG = "config.json"
-LOCK = ".lock"
-CHECKPOINTS = "checkpoints"
+LOOKS = 10  # by others, at whether a lock is held, that do not keep a run from starting
 
 
 @contextlib.contextmanager
@@ -106,7 +113,8 @@ def open_workdir(
                 say(f"resuming with {changes}")
             made_with = provenance.resumed(before, made_with)
         write_json(path / CONFIG, config.to_dict() | {"provenance": made_with})
-        yield path
+        with _saying_why(path):
+            yield path
 
 
 def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
@@ -189,7 +197,7 @@ def _locked(path: Path) -> Generator[None]:
         raise UserError(f"cannot write workdir {path}: {error.strerror}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except BlockingIOError as error:
             raise UserError(f"workdir {path} is in use by another process") from error
         except OSError as error:  # a cluster's file system may have no locks
@@ -200,12 +208,43 @@ def _locked(path: Path) -> Generator[None]:
         yield
 
 
+def _lock(file: IO[str]) -> None:
+    """Takes the lock; tries again, as who only looks at it has it for an instant."""
+    for look in range(LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if look == LOOKS - 1:
+                raise
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _saying_why(path: Path) -> Generator[None]:
+    """Leaves a record in the workdir where a fault ends the run, until the next start.
+
+    A signal is no fault, and what kills a process leaves nothing.
+    """
+    record = path / FAILED
+    record.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        if not isinstance(error, UserError):
+            why = f"{type(error).__name__}: {why}"
+        with contextlib.suppress(UserError):  # the disk may be full, which is said
+            write_json(record, {"why": why, "step": newest_step(path)})
+        raise
+
+
 def _check_same_run(
     path: Path, config: ConfigDict, data: PreparedData
 ) -> dict[str, Any]:
     """Refuses what may not change; returns what the run was made with before."""
     stored, made_with = read_config(path)
-    before, now = _fields(stored), _fields(config)
+    before, now = fields(stored), fields(config)
     for field in sorted({*before, *now} - {*MAY_CHANGE}):
         if before.get(field) != now.get(field):
             raise UserError(
@@ -213,6 +252,7 @@ def _check_same_run(
                 f"{now.get(field)}; expected the same or a new workdir "
                 f"(only {', '.join(MAY_CHANGE)} may change)"
             )
+    _check_stop_after(path, stored.train.stop_after, config.train.stop_after)
     if made_with["fingerprint"] != data.fingerprint:
         raise UserError(
             f"workdir {path} was trained on other data than data.path={data.path}; "
@@ -222,7 +262,17 @@ def _check_same_run(
     return made_with
 
 
-def _fields(config: ConfigDict) -> dict[str, Any]:
+def _check_stop_after(path: Path, before: int, now: int) -> None:
+    """Lowered, it might have stopped the run at a step that is long past."""
+    if (now or math.inf) < (before or math.inf):
+        expected = f"{before} or more, 0 (never)" if before else "0"
+        raise UserError(
+            f"workdir {path} was trained with train.stop_after={before}, not {now}; "
+            f"expected {expected} or a new workdir"
+        )
+
+
+def fields(config: ConfigDict) -> dict[str, Any]:
     """All fields by their paths; a source without a count has one of 0."""
     counts = {f"negatives.num_{source}": 0 for source in SOURCES}
     return counts | {

@@ -12,6 +12,7 @@ import tiny
 
 from experiments import evaluate as program
 from tron_jax.data.sessions import open_prepared
+from tron_jax.evaluation.protocols import EXACT_AT_BEST as AT_BEST
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -26,8 +27,17 @@ def line_of(workdir, step, protocol):
     return {key: value for key, value in found.items() if key not in ("epoch", "time")}
 
 
+def written(workdir):
+    """The lines of evaluation.json, and the rules that chose their steps."""
+    lines = json.loads((workdir / "evaluation.json").read_text())
+    assert [list(line)[:4] for line in lines] == [
+        ["step", "chosen_by", "split", "protocol"]
+    ] * len(lines)
+    return lines, [line.pop("chosen_by") for line in lines]
+
+
 def column(out, name):
-    """The two cells of a printed line, paper and exact."""
+    """The cells of a printed line, those of paper and exact first."""
     (cells,) = [line.split() for line in out.splitlines() if line.split()[0] == name]
     return cells[1:]
 
@@ -50,18 +60,22 @@ def evaluated(tmp_path_factory, _stopped, compilations):
 
 def test_each_protocol_takes_its_own_checkpoint(evaluated):
     workdir, out = evaluated
-    assert column(out, "test") == ["paper", "exact"]
-    assert column(out, "step") == ["25", "33"]
-    assert "checkpoint (paper): best, the highest Recall@20 on test" in out
-    assert "checkpoint (exact): latest" in out
+    assert column(out, "test") == ["paper", "exact", "exact_at_best"]
+    assert column(out, "step") == ["25", "33", "25"]
+    best = "best, the highest Recall@20 on test"
+    for protocol, rule in (("paper", best), ("exact", "latest"), (AT_BEST, best)):
+        assert f"checkpoint ({protocol}): {rule}\n" in out
     assert "reveal" not in out
-    paper, exact = json.loads((workdir / "evaluation.json").read_text())
+    (paper, exact, at_best), rules = written(workdir)
+    assert rules == [best, "latest", best]
     assert paper == line_of(workdir, 25, "paper")
     assert (exact["step"], exact["protocol"]) == (33, "exact")
     # Not what training wrote at step 25: the state has moved on.
     before = line_of(workdir, 25, "exact")
     assert exact["events"] == before["events"]
     assert exact["mrr@20"] != before["mrr@20"]
+    assert at_best == before | {"protocol": AT_BEST}
+    assert list(at_best) == list(exact)
 
 
 @pytest.mark.portable
@@ -79,7 +93,8 @@ def test_both_protocols_at_one_step(stopped, evaluate, asked, step, rule):
     assert column(out, "step") == [str(step)] * 2
     for protocol in ("paper", "exact"):
         assert f"checkpoint ({protocol}): {rule}\n" in f"{out}\n"
-    found = json.loads((stopped / "evaluation.json").read_text())
+    found, rules = written(stopped)
+    assert (column(out, "test"), rules) == (["paper", "exact"], [rule, rule])
     assert [line["step"] for line in found] == [step, step]
     if step == 25:  # an evaluated one: the numbers are those of training
         assert found == [line_of(stopped, 25, name) for name in ("paper", "exact")]
@@ -93,11 +108,20 @@ def test_metrics_follow_from_the_ranks(evaluated, tiny_data):
     ]
     ranks = {name: table[name].to_numpy() for name in table.column_names}
     test = open_prepared(tiny_data).test
-    printed = dict(zip(("paper", "exact"), column(out, "Recall@20"), strict=True))
-    found = json.loads((workdir / "evaluation.json").read_text())
+    protocols = ("paper", "exact", AT_BEST)
+    printed = dict(zip(protocols, column(out, "Recall@20"), strict=True))
+    found, _ = written(workdir)
+    assert list(dict.fromkeys(ranks["protocol"])) == list(protocols)
 
     exact = ranks["protocol"] == "exact"
     assert exact.sum() == test.num_events - test.num_sessions
+    at_best = ranks["protocol"] == AT_BEST
+    for name in ("session", "event", "label"):
+        np.testing.assert_array_equal(ranks[name][at_best], ranks[name][exact])
+    assert np.any(ranks["higher"][at_best] != ranks["higher"][exact])
+    rank = 1 + ranks["higher"][at_best] + ranks["equal"][at_best]
+    assert found[2]["recall@20"] == pytest.approx(np.mean(rank <= 20), rel=1e-12)
+    assert printed[AT_BEST] == f"{found[2]['recall@20']:.4f}"
     rank = 1 + ranks["higher"][exact] + ranks["equal"][exact]
     recall, mrr = np.mean(rank <= 20), np.mean(np.where(rank <= 20, 1 / rank, 0))
     assert found[1]["recall@20"] == pytest.approx(recall, rel=1e-12)
@@ -172,7 +196,7 @@ def test_metrics_chosen_after_training(stopped, train, evaluate):
     assert [line.split()[0] for line in out.splitlines()[3:-2]] == [
         *("Recall@1", "Recall@20", "Recall@50", "NDCG@1", "NDCG@20", "NDCG@50")
     ]
-    assert json.loads((stopped / "evaluation.json").read_text())[1] == last
+    assert written(stopped)[0][1] == last
     assert last["ndcg@1"] == last["recall@1"] <= last["ndcg@20"] <= last["recall@20"]
 
 

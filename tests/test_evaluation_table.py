@@ -13,6 +13,24 @@ def table(summaries, position="from_end"):
     ).splitlines()
 
 
+def test_a_column_for_each_protocol_that_was_taken():
+    line = {"split": "test", "events": 7} | dict.fromkeys(KEYS, 0.5)
+    steps = {"paper": 9, "exact": 12, "exact_at_best": 9}
+    lines = format_summaries(
+        dict.fromkeys(steps, line),
+        keys=KEYS,
+        steps=steps,
+        chosen_by=dict.fromkeys(steps, "a rule"),
+        position=None,
+    ).splitlines()
+    assert lines[0].split() == ["test", *steps]
+    assert lines[1].split() == ["step", "9", "12", "9"]
+    assert (
+        len({len(line) for line in lines[:6]}) == 1
+    )  # the cells stand below each other
+    assert lines[-1] == "checkpoint (exact_at_best): a rule"
+
+
 def test_shows_both_protocols_and_what_belongs_to_them():
     exact = {"split": "test", "protocol": "exact", "events": 5000}
     exact |= dict(zip(KEYS, (0.4, 0.5, 1 / 3), strict=True))

@@ -35,8 +35,12 @@ ARROWS = {
     "programs": ("clicks", "prepared", "pipeline", "reading"),
 }
 PROGRAMS = ("events", "diginetica", "yoochoose", "otto", "synthetic", "show")
-# Only the models know Flax, and only the files of arrays know Orbax.
-AT_HOME = {"flax": "tron_jax/models/", "orbax": "tron_jax/storage/array_files.py"}
+# Only the models know Flax, only the files of arrays Orbax, and so on.
+AT_HOME = {
+    "flax": "tron_jax/models/",
+    "orbax": "tron_jax/storage/array_files.py",
+    "tensorboardX": "tron_jax/reporting/tensorboard.py",
+}
 
 
 def sources(folder: str) -> list[Path]:

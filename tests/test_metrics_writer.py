@@ -81,10 +81,27 @@ def test_torn_last_line_at_every_length(tmp_path):
         assert path.read_bytes() == expected
 
 
-@pytest.mark.parametrize("bad", [b"{", b"3", b"[]", b"{}", b'{"step": "a"}', b"\xff"])
+BAD = [
+    b"",
+    b"{",
+    b"3",
+    b"[]",
+    b"{}",
+    b"\xff",
+    b"\0\0\0",  # of a file system that came back after a crash
+    b'{"step": "a", "epoch": 1, "time": 0.5}',
+    b'{"step": true, "epoch": 1, "time": 0.5}',
+    b'{"step": 1, "time": 0.5}',
+    b'{"step": 1, "epoch": 1, "time": null}',
+    b'{"step": 1, "epoch": 1, "time": 0.5, "loss": NaN}',
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=repr)
 def test_bad_line_is_numbered(tmp_path, bad):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1}\n' + bad + b'\n{"step": 2}\n')
+    first, last = (json.dumps(line(step)).encode() + b"\n" for step in (1, 2))
+    path.write_bytes(first + bad + b"\n" + last)
     with pytest.raises(UserError, match="line 2: not a line of metrics"):
         metrics_writer.read(path)
     with pytest.raises(UserError, match="line 2: not a line of metrics"):

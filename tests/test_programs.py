@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from experiments import benchmark, entry, keep
+from tron_jax.data.sessions import open_prepared
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -44,14 +45,49 @@ def test_keeps_ranks_without_ids_and_config_without_path(
         finished / "ranks.parquet", filters=[("protocol", "=", "exact")]
     )
     with np.load(out / "ranks.npz") as ranks:
-        assert sorted(ranks) == ["equal", "higher"]
-        for name in ranks:
-            assert ranks[name].dtype == np.uint32
+        # Its last epoch is its best, so there are no ranks of another.
+        assert sorted(ranks) == ["equal", "higher", "predictions"]
+        for name in ("equal", "higher"):
             np.testing.assert_array_equal(ranks[name], exact[name])
         recall = (1 + ranks["higher"] + ranks["equal"] <= 20).mean()
     printed = json.loads((out / "evaluation.json").read_text())[1]
     np.testing.assert_allclose(printed["recall@20"], recall, rtol=1e-12)
     tiny.assert_refused(run_keep(finished, out), str(out), "exists")
+
+
+def test_keeps_the_ranks_of_the_best_step_and_the_predictions_of_a_session(
+    tmp_path, stopped, tiny_data, evaluate, run_keep
+):
+    assert evaluate(stopped)[0] == 0
+    assert run_keep(stopped, tmp_path / "kept")[0] == 0
+    lines = json.loads((tmp_path / "kept" / "evaluation.json").read_text())
+    with np.load(tmp_path / "kept" / "ranks.npz", allow_pickle=False) as file:
+        kept = dict(file)
+    assert {array.dtype for array in kept.values()} == {np.dtype(np.uint32)}
+    test = open_prepared(tiny_data).test
+    np.testing.assert_array_equal(kept.pop("predictions"), test.lengths - 1)
+    for line, prefix in ((lines[1], ""), (lines[2], "best_")):
+        rank = 1 + kept.pop(f"{prefix}higher") + kept.pop(f"{prefix}equal")
+        assert len(rank) == line["events"]
+        assert np.mean(rank <= 20) == pytest.approx(line["recall@20"], rel=1e-12)
+    assert lines[1]["recall@20"] != lines[2]["recall@20"]
+    assert not kept
+
+
+def test_keeps_an_evaluation_of_before_there_was_a_line_for_the_best(
+    tmp_path, stopped, evaluate, run_keep
+):
+    assert evaluate(stopped)[0] == 0
+    lines = json.loads((stopped / "evaluation.json").read_text())[:2]
+    for line in lines:
+        del line["chosen_by"]
+    (stopped / "evaluation.json").write_text(json.dumps(lines))
+    path = stopped / "ranks.parquet"
+    known = [("protocol", "in", ["paper", "exact"])]
+    pq.write_table(pq.read_table(path, filters=known), path)
+    assert run_keep(stopped, tmp_path / "kept")[0] == 0
+    with np.load(tmp_path / "kept" / "ranks.npz") as ranks:
+        assert sorted(ranks) == ["equal", "higher", "predictions"]
 
 
 def test_keeps_an_evaluation_from_elsewhere(tmp_path, finished, evaluate, run_keep):

@@ -40,7 +40,7 @@ def evaluations(workdir, **wanted):
 )
 def test_what_a_run_leaves(tiny_runs, mode):
     workdir = tiny_runs(mode)
-    names = {path.name for path in workdir.iterdir()}
+    names = {path.name for path in workdir.iterdir() if "tfevents" not in path.name}
     expected = {".lock", "config.json", "metrics.jsonl", "checkpoints"}
     assert expected <= names <= {*expected, "plot.png"}
     lines = metrics_writer.read(workdir / "metrics.jsonl")

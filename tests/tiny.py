@@ -192,7 +192,7 @@ def build_once(config, num_items, train, ways=None):
     fields["train"] = {
         name: value
         for name, value in fields["train"].items()
-        if name not in ("epochs", "log_every_steps")
+        if name not in ("epochs", "log_every_steps", "evaluate_every", "stop_after")
     }
     clicks = (train.items.tobytes(), train.offsets.tobytes())
     key = (json.dumps(fields, sort_keys=True), ways, num_items, *map(hash, clicks))

@@ -31,6 +31,11 @@ class Evaluation(NamedTuple):
     summaries: dict[str, Summary | None]
 
 
+def judge(config: ConfigDict) -> str:
+    """The split by which the best checkpoint is chosen, and the end of patience."""
+    return "validation" if config.data.validation > 0 else "test"
+
+
 def reported_metrics(config: ConfigDict) -> ReportedMetrics:
     """The metrics and cut-offs of a config that has been checked."""
     return reported(config.eval.metrics, config.eval.cutoffs)

@@ -31,7 +31,7 @@ def measure(workload: Workload, repeats: int) -> dict[str, Any]:
     Returns:
       what, floor, seconds, floor_seconds (medians, of one step), ratio,
       ratio_interval, repeats, and the samples behind them; if the config has a top-k,
-      the same of the ``lower_floor``.
+      the same of the ``lower_floor``; and by the seconds, sessions_per_s.
     """
     timer, starts = make_step_timer(workload, repeats)
     topk, columns = workload.config.loss.topk, num_candidates(workload)
@@ -51,10 +51,14 @@ def measure(workload: Workload, repeats: int) -> dict[str, Any]:
         for floor, times in zip(floors[shape], floor_times, strict=True):
             times.append(timed(floor)[0] / math.prod(shape[:-1]))
     of = f"of {columns:,}"
+    compared = compare_with_floor(step_times, floor_times[0])
+    steps_per_s = 1 / compared["seconds"]
+    epochs_per_s = steps_per_s / workload.parts.batches.steps_per_epoch
     report = {
         "what": f"train step, {workload.config.train.batch_size} sessions",
         "floor": f"floor: matmul{' and top_k' if topk else ''} {of}",
-        **compare_with_floor(step_times, floor_times[0]),
+        **compared,
+        "sessions_per_s": workload.splits["train"].num_sessions * epochs_per_s,
     }
     if topk:
         lower = {"floor": f"lower floor: matmul and our selection {of}"}

@@ -99,6 +99,11 @@ def _train() -> ConfigDict:
     #   to one length; 0 = 1 on a CPU, where it saves nothing, 8 on an accelerator
     train.order = "chronological"  # chronological (published) | shuffled
     train.seed = 0  # of initial parameters and every draw
+    train.evaluate_every = 1.0  # epochs from one evaluation, and its checkpoint, to the
+    #   next: a whole number, or a part of an epoch, in whole steps (0.2 = five times an
+    #   epoch, the last at its end); the last step of a run is evaluated in any case
+    train.stop_after = 0  # evaluations without a higher recall@20, that on validation
+    #   or else on test, after which training ends before its last epoch; 0 = never
     train.log_every_steps = 100  # steps a line of metrics.jsonl covers, at most
     train.deterministic = False  # on a GPU: the same bits each time, for some speed
     return train

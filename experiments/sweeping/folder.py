@@ -14,19 +14,19 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from experiments import workdirs
+from experiments.run_files import LOCK, SWEEP, SWEEP_FORMAT
 from experiments.sweeping.definition import Run
 from tron_jax.console.messages import say, warn
 from tron_jax.errors import UserError
 
-NAME, LOCK = "sweep.json", ".lock"
-FORMAT, VERSION = "tron-sweep", 1
+VERSION = 1
 POLL = 0.5  # seconds between two looks at a lock
 
 
@@ -67,12 +67,7 @@ class Folder(NamedTuple):
 
 def fields_of(config: ConfigDict) -> dict[str, Any]:
     """The fields of a config by their paths, as JSON holds them."""
-    content = json.loads(json.dumps(config.to_dict()))
-    return {
-        f"{group}.{name}": value
-        for group, fields in content.items()
-        for name, value in fields.items()
-    }
+    return json.loads(json.dumps(workdirs.fields(config)))
 
 
 def open_folder(
@@ -91,28 +86,28 @@ def open_folder(
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        found = {file.name for file in path.iterdir()} - {LOCK, f"{NAME}.new"}
+        found = {file.name for file in path.iterdir()} - {LOCK, f"{SWEEP}.new"}
     except OSError as error:
         raise UserError(f"cannot make sweep folder {path}: {error.strerror}") from error
-    if found and NAME not in found:
+    if found and SWEEP not in found:
         raise UserError(
-            f"{path} holds files but no {NAME}; expected a new folder or that of a "
+            f"{path} holds files but no {SWEEP}; expected a new folder or that of a "
             "sweep"
         )
     with locked(path / LOCK, waiting_for=f"the list of runs in {path}"):
-        stored = read(path) if NAME in found else None
+        stored = read(path) if SWEEP in found else None
         entries = {run.name: entry_of(run) for run in runs}
         if stored is not None:
             _check_same_sweep(path, stored, entries, fingerprint)
             entries = stored["runs"] | _keep_reused(path, stored["runs"], entries)
         content = {
-            "format": FORMAT,
+            "format": SWEEP_FORMAT,
             "version": VERSION,
             "argv": list(argv),
             "fingerprint": fingerprint,
             "runs": entries,
         }
-        workdirs.write_json(path / NAME, content)
+        workdirs.write_json(path / SWEEP, content)
     reused = {name for name, entry in entries.items() if entry.get("reused")}
     folder = Folder(path, frozenset(reused))
     for run in runs:
@@ -126,10 +121,10 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
       UserError: if it is none, or damaged.
     """
-    file = path / NAME
+    file = path / SWEEP
     try:
         content = json.loads(file.read_text())
-        if content["format"] != FORMAT or content["version"] != VERSION:
+        if content["format"] != SWEEP_FORMAT or content["version"] != VERSION:
             raise ValueError(f"format {content['format']} {content['version']}")
         for entry in content["runs"].values():
             _ = entry["folder"], entry["seed"], entry["setting"], entry["fields"]
@@ -155,7 +150,7 @@ def update_runs(folder: Folder, changes: Mapping[str, Mapping[str, Any]]) -> Fol
         content = read(path)
         for name, change in changes.items():
             content["runs"].setdefault(name, {}).update(change)
-        workdirs.write_json(path / NAME, content)
+        workdirs.write_json(path / SWEEP, content)
     reused = {name for name, change in changes.items() if change.get("reused")}
     return folder._replace(reused=folder.reused | reused)
 
@@ -170,7 +165,7 @@ def _keep_reused(
         same = all(
             old.get("fields", {}).get(field) == value
             for field, value in now[name]["fields"].items()
-            if field not in without_effect()
+            if field not in workdirs.WITHOUT_EFFECT
         )
         return bool(old.get("reused")) and same and (path / old["folder"]).is_dir()
 
@@ -285,14 +280,14 @@ def _write(path: Path, content: Any) -> None:
 
 
 def result_hash(config: ConfigDict) -> str:
-    """A hash of the fields that a run's result follows from."""
-    fields = fields_of(config)
-    for field in without_effect():
-        fields.pop(field, None)
-    text = json.dumps(fields, sort_keys=True)
+    """A hash of what a run's result follows from."""
+    text = json.dumps(result_fields(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def without_effect() -> Iterable[str]:
-    """Fields that a finished run's last state does not depend on."""
-    return {*workdirs.MAY_CHANGE} - {"train.epochs", "train.stop_after"}
+def result_fields(config: ConfigDict) -> dict[str, Any]:
+    """The fields that a run's result follows from."""
+    fields = fields_of(config)
+    for field in workdirs.WITHOUT_EFFECT:
+        fields.pop(field, None)
+    return fields

@@ -78,7 +78,7 @@ def _timed(workload: Workload) -> dict[str, Any]:
         parts.evaluator if held_out else None,
         copies=Checkpoints(".").copies(state),
     )
-    evaluations = 1 + train.epochs
+    evaluations = 1 + train.epochs / min(train.evaluate_every, train.epochs)
     return {
         "seconds": step * parts.batches.steps_per_epoch * train.epochs
         + evaluation * evaluations,

@@ -6,20 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from experiments.showing import finding, status
 from experiments.sweeping.definition import Run
 from experiments.sweeping.folder import Folder
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY, title
-from tron_jax.reporting import metrics_writer
 
+ROUNDING = 1e-6  # of the epochs that a log holds
 SCHEDULES = ("optimizer.warmup_steps", "loss.topk_steps")  # counted in steps
-
-
-class Best(NamedTuple):
-    """When a run was best on validation: its score, and the epoch."""
-
-    score: float
-    epoch: float
 
 
 class Chosen(NamedTuple):
@@ -62,29 +56,21 @@ def choose(folder: Folder, runs: Sequence[Run]) -> Chosen:
       folder: of the sweep.
       runs: all finished.
     """
-    best = {run.name: _best(folder, run) for run in runs}
-    settings = dict.fromkeys(run.setting for run in runs)
     chosen = []
-    for setting in settings:
-        of_seeds = [best[run.name] for run in runs if run.setting == setting]
-        score = sum(seed.score for seed in of_seeds) / len(of_seeds)
-        epochs = sum(seed.epoch for seed in of_seeds) / len(of_seeds)
-        chosen.append(Chosen(setting, score, max(1, math.ceil(epochs - 1e-6))))
+    for setting in dict.fromkeys(run.setting for run in runs):
+        best = [_best(folder, run) for run in runs if run.setting == setting]
+        score = sum(score for score, _ in best) / len(best)
+        epochs = sum(epoch for _, epoch in best) / len(best)
+        chosen.append(Chosen(setting, score, math.ceil(epochs - ROUNDING)))
     return max(chosen, key=lambda one: one.score)
 
 
-def _best(folder: Folder, run: Run) -> Best:
-    """By the protocol that the run's best checkpoint goes by."""
-    path = folder.workdir(run) / "metrics.jsonl"
-    lines = [
-        line for line in metrics_writer.read(path) if line.get("split") == "validation"
-    ]
-    protocol = "paper" if any(x["protocol"] == "paper" for x in lines) else "exact"
-    scored = [line for line in lines if line["protocol"] == protocol]
-    if not scored:
-        raise UserError(f"{path}: no evaluation of validation; expected one")
-    first = max(scored, key=lambda line: (line[BEST_KEY], -line["step"]))
-    return Best(first[BEST_KEY], first["epoch"])
+def _best(folder: Folder, run: Run) -> tuple[float, float]:
+    """The score of a run where that is highest, and the epoch."""
+    found = status.look_at(finding.Found(folder.workdir(run)))
+    if found.best is None or not found.best_epoch or found.best_split != "validation":
+        raise UserError(f"{found.run}: no evaluation of validation; expected one")
+    return found.best, found.best_epoch
 
 
 def runs_of(chosen: Chosen, runs: Sequence[Run], growth: float) -> list[Run]:

@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from experiments import workdirs
+from experiments.run_files import CHECKPOINTS, METRICS
+from experiments.showing import finding, status
 from experiments.sweeping.definition import Run
-from experiments.sweeping.folder import fields_of, without_effect
+from experiments.sweeping.folder import result_fields
 from tron_jax.console.messages import say
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 from tron_jax.reporting import metrics_writer
+
+FINISHED = ("finished", "stopped early", "kept")
 
 
 class Existing(NamedTuple):
@@ -64,45 +68,48 @@ def find(
     return reused
 
 
+def require_folders(folders: Iterable[str]) -> None:
+    """Raises UserError where one of the folders to look in does not exist."""
+    for folder in folders:
+        if not local_path(folder).is_dir():
+            raise UserError(f"--reuse={folder}: no such folder")
+
+
 def _existing(folders: Iterable[str]) -> Iterable[Existing]:
     for folder in folders:
-        root = local_path(folder)
-        if not root.is_dir():
-            raise UserError(f"--reuse={folder}: no such folder")
-        for file in sorted(root.rglob(workdirs.CONFIG)):
-            found = _read(file.parent)
-            if found is not None:
-                yield found
+        for found in finding.find(local_path(folder)):
+            if status.look_at(found).state in FINISHED:
+                existing = _read(found.folder)
+                if existing is not None:
+                    yield existing
 
 
 def _read(path: Path) -> Existing | None:
-    """The run in a folder, None where it is unfinished, or does not say its program."""
+    """The run in a folder, None where it was not evaluated, or its program is unknown.
+
+    Of what was kept, only the log says whether it was trained to the end.
+    """
     try:
         config, made_with = workdirs.read_config(path)
-        lines = metrics_writer.read(path / "metrics.jsonl")
-        evaluation = {
-            line["protocol"]: line["step"]
-            for line in json.loads((path / "evaluation.json").read_text())
-        }
+        lines = metrics_writer.read(path / METRICS)
+        evaluation = json.loads((path / "evaluation.json").read_text())
+        steps = {line["protocol"]: line["step"] for line in evaluation}
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
-    if "program" not in made_with or any(
-        "program" in change for change in made_with.get("resumed_with", [])
-    ):
+    programs = {
+        part["program"]
+        for part in (made_with, *made_with.get("resumed_with", []))
+        if "program" in part
+    }
+    by_latest = config.data.validation == 0
+    if len(programs) != 1 or (by_latest and steps.get("exact") != lines[-1]["step"]):
         return None
-    last = max(lines, key=lambda line: line["step"], default={"epoch": 0, "step": 0})
-    finished = last["epoch"] >= config.train.epochs
-    if not finished or (
-        config.data.validation == 0 and evaluation.get("exact") != last["step"]
-    ):
+    kept = not (path / CHECKPOINTS).exists()
+    if kept and lines[-1]["epoch"] < config.train.epochs:
         return None
-    key = _key(config, made_with["program"], made_with["fingerprint"])
-    return Existing(path, key)
+    return Existing(path, _key(config, programs.pop(), made_with["fingerprint"]))
 
 
 def _key(config: ConfigDict, program: str, fingerprint: str) -> str:
     """What a finished run's result follows from, all of it."""
-    fields = fields_of(config)
-    for field in without_effect():
-        fields.pop(field, None)
-    return json.dumps([program, fingerprint, fields], sort_keys=True)
+    return json.dumps([program, fingerprint, result_fields(config)], sort_keys=True)

@@ -60,6 +60,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "paper": Protocol(standard, mean_of_batch_means=True, checkpoint="best"),
     "exact": Protocol(conservative, mean_of_batch_means=False, checkpoint="latest"),
 }
+# What `exact` finds at the best checkpoint, where it takes another one by itself.
+EXACT_AT_BEST = "exact_at_best"
 
 
 def summarise(

@@ -1,7 +1,8 @@
 """Where a run's figures are written: ``metrics.jsonl``, one JSON object a line.
 
 All lines of a run, of training and of evaluation, pass through ``MetricsWriter.write``:
-whoever wants them elsewhere too (TensorBoard, a tracking service) adds that there.
+whoever wants them elsewhere too (as ``tensorboard.py`` does, or a tracking service)
+passes a ``Sink``.
 """
 
 import contextlib
@@ -10,9 +11,9 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tron_jax.errors import UserError
 from tron_jax.files import flush, replacing
@@ -20,12 +21,28 @@ from tron_jax.files import flush, replacing
 FIRST_KEYS = ("step", "epoch", "time")
 
 
+class Sink(Protocol):
+    """Who gets each line once it is in the file; a fault of his must not be raised."""
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Takes a line, all of plain Python."""
+
+    def close(self) -> None:
+        """Knows that no more come."""
+
+
 class MetricsWriter:
     """Appends lines to the file of a run; what is written is in it at once."""
 
-    def __init__(self, path: str | os.PathLike[str]):
-        """Opens the file for appending, or makes it."""
+    def __init__(self, path: str | os.PathLike[str], sinks: Sequence[Sink] = ()):
+        """Opens the file for appending, or makes it.
+
+        Args:
+          path: of the file.
+          sinks: get each line as well, and are closed with the file.
+        """
         self.path = Path(path)
+        self._sinks = sinks
         try:
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:
@@ -58,6 +75,8 @@ class MetricsWriter:
             with contextlib.suppress(OSError):
                 self._file.truncate(before)
             raise self._unwritable(error) from error
+        for sink in self._sinks:
+            sink.write(line)
 
     def sync(self) -> None:
         """Forces the lines onto the disk, before a checkpoint relies on them."""
@@ -67,8 +86,10 @@ class MetricsWriter:
             raise self._unwritable(error) from error
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file and the sinks."""
         self._file.close()
+        for sink in self._sinks:
+            sink.close()
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(f"cannot write {self.path}: {error.strerror}")
@@ -104,14 +125,27 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            if not isinstance(record["step"], int):
-                raise TypeError("step is no integer")
+            _check(record)
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines):
                 break  # torn, or the nothing after the last newline
-            raise UserError(f"{path}, line {number}: not a line of metrics") from error
+            raise UserError(
+                f"{path}, line {number}: not a line of metrics; remove or repair it"
+            ) from error
         records.append(record)
     return records
+
+
+def _check(record: Any) -> None:
+    """Raises unless a line says of which state it is."""
+    if type(record["step"]) is not int:
+        raise TypeError("step is no integer")
+    for key, value in record.items():
+        if isinstance(value, numbers.Real) and not math.isfinite(value):
+            raise ValueError(f"{key} is not finite")
+    for key in FIRST_KEYS:
+        if not isinstance(record[key], numbers.Real):
+            raise TypeError(f"{key} is no number")
 
 
 def truncate_after(path: str | os.PathLike[str], step: int) -> int:

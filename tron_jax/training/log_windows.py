@@ -27,45 +27,75 @@ class TrainingPlan(NamedTuple):
       steps_per_epoch: batches an epoch.
       epochs: length of the run.
       log_every: steps between two lines of the log, besides those at checkpoints.
-      save_every: steps between two checkpoints, besides those at an epoch's end.
+      save_every: steps between two checkpoints, besides those at an epoch's end and
+        at evaluations.
+      evaluate_every: epochs between two evaluations: a whole number, or a part of an
+        epoch. Parts count from the epoch's beginning, in whole steps, at least 1; one
+        less than half a part before the epoch's end is left to that end.
     """
 
     steps_per_epoch: int
     epochs: int
     log_every: int
     save_every: int
+    evaluate_every: float = 1.0
 
     @property
     def last(self) -> int:
         """The step at which the run is complete."""
         return self.steps_per_epoch * self.epochs
 
+    @property
+    def _part(self) -> float:
+        """Steps between two evaluations of the same epoch."""
+        return max(1.0, self.evaluate_every * self.steps_per_epoch)
+
+    def _ends_part(self, number: int) -> int | None:
+        """The step within an epoch at which a part of it ends; None = no such part."""
+        whole = math.floor(self.steps_per_epoch / self._part + 0.5)
+        return round(number * self._part) if 0 < number < whole else None
+
     def ends_epoch(self, step: int) -> bool:
-        """Whether the state is evaluated."""
+        """Whether an epoch ends."""
         return step % self.steps_per_epoch == 0
+
+    def schedules(self, step: int) -> bool:
+        """Whether an evaluation is due, however many epochs the run is to have."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if within == 0:
+            return epoch % max(1, int(self.evaluate_every)) == 0
+        return self._ends_part(round(within / self._part)) == within
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the state is evaluated: on schedule, and when the run is complete."""
+        return step == self.last or self.schedules(step)
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is due."""
-        return self.ends_epoch(step) or step % self.save_every == 0
+        periodic = self.ends_epoch(step) or step % self.save_every == 0
+        return periodic or self.schedules(step)
 
     def logs(self, step: int) -> bool:
         """Whether a line of the log ends here."""
         return self.saves(step) or step % self.log_every == 0
 
-    def saves_after(self, step: int) -> int:
-        """How many checkpoints are due after a step."""
-
-        def upto(step: int) -> int:
-            both = math.lcm(self.steps_per_epoch, self.save_every)
-            single = step // self.steps_per_epoch + step // self.save_every
-            return single - step // both
-
-        return upto(self.last) - upto(step)
+    def saves_after(self, step: int, most: int) -> int:
+        """How many checkpoints are due after a step, counted up to ``most``."""
+        due = 0
+        while due < most and step < self.last:
+            step, due = self.next_save(step), due + 1
+        return due
 
     def next_save(self, step: int) -> int:
         """The first step after one at which a checkpoint is due."""
         periods = (self.save_every, self.steps_per_epoch)
-        return min((step // period + 1) * period for period in periods)
+        due = [(step // period + 1) * period for period in periods]
+        within = step % self.steps_per_epoch
+        # The part that the step lies in may end with it, and then the next one counts.
+        first = int(within / self._part)
+        ends = map(self._ends_part, (first, first + 1, first + 2))
+        due += [step - within + end for end in ends if end is not None]
+        return min(after for after in due if after > step)
 
 
 @dataclasses.dataclass

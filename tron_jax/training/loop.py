@@ -20,6 +20,7 @@ from tron_jax.steps import TrainState
 from tron_jax.storage.array_files import all_finite
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Record, Recorder, TrainingPlan
+from tron_jax.training.patience import Patience
 
 # (state, step) -> lines of the log about the state, and its score: the checkpoint with
 # the highest is the best
@@ -51,7 +52,7 @@ def asked_to_stop() -> Generator[Callable[[], int | None]]:
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """Trains from a step on; all it calls is pure, except log and checkpoints.
+    """Trains from a step on; all it calls is pure, except log, checkpoints, patience.
 
     A dispatch makes one step or many, and ends at the latest where a checkpoint is due.
     The order is fixed: what needs the state of a step (its evaluation, its checkpoint)
@@ -61,11 +62,12 @@ class Loop:
       plan: when to log, evaluate and save.
       train_step: compiled for the shapes of ``batches``; donates the state.
       batches: of the training sessions.
-      evaluate: called at the end of each epoch.
+      evaluate: called where the plan says so.
       checkpoints: where to save.
       info: what each checkpoint holds besides the recorder's part.
       recorder: of the log.
       progress: bar over the sessions of all epochs.
+      patience: ends the run before its last step; that of the default never does.
     """
 
     plan: TrainingPlan
@@ -76,11 +78,12 @@ class Loop:
     info: Record
     recorder: Recorder
     progress: Progress
+    patience: Patience = dataclasses.field(default_factory=Patience)
 
     def run(
         self, state: TrainState, start: int, stop: Callable[[], object]
     ) -> tuple[TrainState, int]:
-        """Trains to the end of the plan, or until asked to stop, and saves.
+        """Trains to the end of plan or patience, or until asked to stop, and saves.
 
         Args:
           state: at step ``start``; its buffers are donated.
@@ -98,6 +101,8 @@ class Loop:
             for now, step in self._updates(state, start):
                 if self.plan.saves(step):
                     self._complete(now, step)
+                if self.patience.ended:
+                    break
                 if stop():
                     self._pause(now, step)
                     break
@@ -109,7 +114,7 @@ class Loop:
         self, state: TrainState, start: int
     ) -> Iterator[tuple[TrainState, int]]:
         """Yields the state after each dispatch, valid until the next, and its step."""
-        if start >= self.plan.last:
+        if start >= self.plan.last or self.patience.ended:
             return
         step = start
         dispatch, steps = self._dispatch_at(start)
@@ -138,17 +143,20 @@ class Loop:
         return jax.device_put(dispatch), steps
 
     def _complete(self, state: TrainState, step: int) -> None:
-        """Logs, evaluates (at an epoch's end) and saves a step."""
+        """Logs, evaluates (where that is due) and saves a step."""
         self.recorder.write_due()
         self.recorder.write_line(step)
         _refuse_not_finite(state, step)
         score = None
-        if self.plan.ends_epoch(step):
+        if self.plan.evaluates(step):
             self.progress.clear()
             lines, score = self.evaluate(state, step)
             for line in lines:
                 self.recorder.write(step, line)
-        self._save(state, step, score, wait=step == self.plan.last)
+        if self.plan.schedules(step):  # that of another last step counts for nothing
+            self.patience.add(score)
+        last = step == self.plan.last or self.patience.ended
+        self._save(state, step, score, wait=last)
         self.recorder.restart(step)
 
     def _pause(self, state: TrainState, step: int) -> None:
@@ -162,7 +170,7 @@ class Loop:
         self, state: TrainState, step: int, score: float | None, *, wait: bool
     ) -> None:
         self.recorder.sync()
-        content = self.info | self.recorder.info()
+        content = self.info | self.recorder.info() | self.patience.info()
         spent = self.checkpoints.save(step, state, content, score=score, wait=wait)
         self.recorder.add_saving(spent, size(state))
 

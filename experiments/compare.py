@@ -1,0 +1,92 @@
+"""Compares runs: a table, differences with their intervals, slices, and a page.
+
+    python -m experiments.compare RUN [RUN ...] [--baseline=NAME] [--data=DIR] \
+        [--out=DIR] [--pairs] [--speed=FILE.json,...]
+
+A RUN is a run's workdir, a sweep's folder, a result that experiments.keep kept, or any
+folder above. Runs that differ by their seed alone are one setting, a row of the table.
+
+Differences are setting minus baseline (the first one, or NAME), in the protocol
+`exact`, over the same predictions; --pairs has those of all settings. Their 95 %
+intervals cover the draw of test sessions and, where both settings have two runs or
+more, training noise; without that there is no verdict. p is adjusted for all
+differences in Recall@20, and likewise for those in MRR@20.
+
+Sessions and clicks are looked up in the prepared set, where the runs had it or in
+--data. Speed is of runs that had the machine for themselves, or of --speed, files that
+`experiments.benchmark train --json` wrote. --out writes comparison.html, comparison.md
+and comparison.csv.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from experiments import workdirs
+from experiments.comparing import report, text_table
+from experiments.comparing.building import build
+from tron_jax.console import program
+from tron_jax.console.messages import say
+from tron_jax.errors import UserError
+from tron_jax.files import local_path
+
+
+def main(argv: Sequence[str]) -> int:
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)  # a flag may follow the folders
+    flags.DEFINE_string("baseline", None, "Setting to compare with.", values)
+    flags.DEFINE_string("data", None, "The prepared set, where it has moved.", values)
+    flags.DEFINE_string("out", None, "Folder for the page and its tables.", values)
+    flags.DEFINE_bool("pairs", False, "Differences of all pairs.", flag_values=values)
+    flags.DEFINE_list(
+        "speed", [], "Files of experiments.benchmark train --json.", flag_values=values
+    )
+    arguments: list[str] = []
+
+    def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+        try:
+            arguments.extend(values(list(argv))[1:])
+        except flags.Error as error:
+            raise UserError(str(error)) from error
+        if not arguments:
+            raise UserError("no run; expected RUN [RUN ...]")
+
+    def run(values: flags.FlagValues) -> None:
+        compare(values, arguments, argv[1:])
+
+    run.__module__ = __name__  # by which the help is found
+    return program.run(run, values, argv, parse=parse)
+
+
+def compare(
+    values: flags.FlagValues, arguments: Sequence[str], typed: Sequence[str]
+) -> None:
+    """Prints and writes the comparison of runs.
+
+    Args:
+      values: parsed flags.
+      arguments: the runs.
+      typed: all that stood behind the program's name.
+    """
+    if values.out:
+        workdirs.refuse_unwritable(local_path(values.out))
+    comparison = build(
+        arguments,
+        baseline=values.baseline,
+        data=values.data,
+        pairs=values.pairs,
+        speed=values.speed,
+        command=f"python -m experiments.compare {shlex.join(typed)}",
+    )
+    say(text_table.format_comparison(comparison))
+    if values.out:
+        for path in report.write(comparison, local_path(values.out)):
+            say(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

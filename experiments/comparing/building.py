@@ -1,0 +1,235 @@
+"""From the folders of runs to a comparison of their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.comparing import differences, figures, gathering, ranks, settings
+from experiments.comparing.comparison import Comparison, Setting
+from experiments.comparing.differences import Outcome
+from experiments.comparing.runs import Run
+from experiments.comparing.settings import Pool
+from experiments.comparing.slices import Division, divide
+from experiments.comparing.speeds import Speed, speeds_of
+from experiments.comparing.test_parts import (
+    Shared,
+    open_sets,
+    refuse_different,
+    shared_predictions,
+)
+from tron_jax.data.sessions import PreparedData
+from tron_jax.errors import UserError
+from tron_jax.evaluation.metrics import METRICS
+
+
+def build(
+    arguments: Sequence[str],
+    *,
+    baseline: str | None = None,
+    data: str | None = None,
+    pairs: bool = False,
+    speed: Sequence[str] = (),
+    command: str,
+) -> Comparison:
+    """Compares runs.
+
+    Args:
+      arguments: workdirs, sweeps' folders, kept results, and folders above them.
+      baseline: name of the setting that the others are compared with; the first.
+      data: folder of the prepared set, where that is not where the runs had it.
+      pairs: compare all pairs of settings.
+      speed: files that ``experiments.benchmark train --json`` wrote.
+      command: that repeats this, as typed.
+
+    Raises:
+      UserError: where anything of that is not as it should be.
+    """
+    gathered = gathering.gather(arguments)
+    runs = figures.at_best(gathered.runs)
+    sets, missing = open_sets(runs, data)
+    refuse_different(runs, sets)
+    pools, pooling = settings.pool(runs)
+    base = _baseline(pools, baseline)
+    speeds = speeds_of(pools, speed)
+    kept = [run for pool in pools for run in pool.runs]
+    shared, unmatched = shared_predictions(kept, sets)
+    keys = figures.keys_of(kept)
+    outcome = Outcome((), ())
+    if shared is not None:
+        known = [key for key in keys if key.partition("@")[0] in METRICS]
+        outcome = _outcome(pools, shared, None if pairs else base, known)
+    return Comparison(
+        title=_title(arguments),
+        data=_of_data(kept, sets, shared),
+        keys=keys,
+        settings=tuple(_setting(pool, keys, speeds.get(pool.name)) for pool in pools),
+        baseline=base if len(pools) > 1 else None,
+        differences=outcome.differences,
+        slices=outcome.slices,
+        swept=_swept(pools),
+        warnings=(
+            *gathered.warnings,
+            *pooling,
+            *(missing if shared is not None else ()),
+            *unmatched,
+            *([] if pairs else _without_baseline(pools, base)),
+            *_disturbed(pools, speeds),
+        ),
+        commands=(*dict.fromkeys(gathered.commands), command),
+    )
+
+
+def _baseline(pools: Sequence[Pool], asked: str | None) -> str:
+    """The name of the baseline, which may be typed without blanks, in any order."""
+    if asked is None:
+        return next((pool for pool in pools if _has_ranks(pool)), pools[0]).name
+
+    def parts(name: str) -> list[str]:
+        return sorted(part.strip() for part in name.split(","))
+
+    exact = [pool.name for pool in pools if pool.name == asked]
+    alike = [pool.name for pool in pools if parts(pool.name) == parts(asked)]
+    for found in (exact, alike):
+        if len(found) == 1:
+            return found[0]
+    names = "; ".join(pool.name for pool in pools)
+    raise UserError(f"--baseline={asked}: no such setting; expected one of: {names}")
+
+
+def _has_ranks(pool: Pool) -> bool:
+    return any(ranks.path_of(run) for run in pool.runs)
+
+
+def _outcome(
+    pools: Sequence[Pool], shared: Shared, base: str | None, keys: Sequence[str]
+) -> Outcome:
+    """Differences and slices of the settings whose runs have ranks.
+
+    Ranks are read one run at a time, and again: those of all may not fit into memory.
+    """
+    with_ranks = {
+        pool.name: [(run, path) for run in pool.runs if (path := ranks.path_of(run))]
+        for pool in pools
+    }
+    with_ranks = {name: found for name, found in with_ranks.items() if found}
+    files = [one for found in with_ranks.values() for one in found]
+    divisions: list[Division] = []
+    if shared.data is not None:
+        tied = np.zeros(len(shared.session), bool)
+        for run, path in files:
+            tied |= ranks.read(run, path).tied[shared.index[run.fingerprint]]
+        divisions = divide(shared, shared.data, tied)
+    grouped = differences.groups(shared, divisions)
+    samples = []
+    for name, found in with_ranks.items():
+        sums = [
+            differences.add_up(
+                ranks.read(run, path),
+                shared.index[run.fingerprint],
+                grouped,
+                keys,
+                divisions,
+            )
+            for run, path in found
+        ]
+        samples.append(differences.sample(name, sums, grouped))
+    return differences.compare(samples, base, keys, grouped, divisions)
+
+
+def _setting(pool: Pool, keys: Sequence[str], speed: Speed | None) -> Setting:
+    runs = pool.runs
+    measured = figures.figure(map(figures.sessions_per_s, runs))
+    curves = [figures.curve(run) for run in runs]
+    return Setting(
+        name=pool.name,
+        fields=pool.fields,
+        seeds=tuple(run.seed for run in runs),
+        paths=tuple(run.path for run in runs),
+        figures=figures.of_protocols(runs, keys),
+        chosen=figures.chosen(runs),
+        sessions_per_s=speed or measured,
+        seconds_to_best=figures.figure(map(figures.seconds_to_best, runs)),
+        peak_memory_gb=figures.peak_memory_gb(runs),
+        parameters=figures.parameters(runs),
+        curves=tuple(curve for curve in curves if curve is not None),
+        remarks=tuple(_remarks(pool)),
+    )
+
+
+def _remarks(pool: Pool) -> list[str]:
+    """What a reader must know of a setting."""
+    found = []
+    for run in pool.runs:
+        named = f"{run.path}: " if len(pool.runs) > 1 else ""
+        if not run.finished:
+            found.append(
+                f"{named}{settings.unfinished(run)}; in the table by the latest "
+                "evaluation while it trains, and in no difference"
+            )
+            continue
+        if not ranks.path_of(run):
+            found.append(f"{named}no ranks, so in the table only")
+        steps = [line["step"] for line in run.evaluations.values()]
+        if run.log and run.log[-1]["step"] > max(steps):
+            last = run.log[-1]["step"]
+            found.append(
+                f"{named}evaluated up to step {max(steps):,}; trained on since, to "
+                f"step {last:,}"
+            )
+    return found
+
+
+def _title(arguments: Sequence[str]) -> str:
+    """What is compared, by the names of the folders."""
+    names = [Path(argument).absolute().name for argument in arguments]
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} folders"
+
+
+def _of_data(
+    runs: Sequence[Run], sets: Mapping[str, PreparedData], shared: Shared | None
+) -> str:
+    """Of the test part: name, sessions, predictions."""
+    first = runs[0]
+    found = sets.get(first.fingerprint)
+    name = f"data {first.fingerprint[:12]}"
+    if found is not None:
+        name = f"{found.path.absolute().name} ({first.fingerprint[:12]})"
+    sessions = "" if shared is None else f"{shared.num_sessions:,} sessions, "
+    if found is not None:
+        sessions = f"{found.test.num_sessions:,} sessions, "
+    return (
+        f"{name}, test: {sessions}{first.evaluations['exact']['events']:,} predictions"
+    )
+
+
+def _swept(pools: Sequence[Pool]) -> dict[str, tuple[float, ...]]:
+    """Numeric fields with several values, in ascending order."""
+    firsts = [pool.runs[0] for pool in pools]
+    values = {field: settings.numeric(firsts, field) for field in pools[0].fields}
+    return {
+        field: tuple(sorted(found)) for field, found in values.items() if len(found) > 1
+    }
+
+
+def _without_baseline(pools: Sequence[Pool], base: str) -> list[str]:
+    """Says why nothing can be compared with the baseline that was asked for."""
+    found = next(pool for pool in pools if pool.name == base)
+    if _has_ranks(found) or not any(map(_has_ranks, pools)):
+        return []
+    return [f"no differences to {base}, as none of its runs has ranks"]
+
+
+def _disturbed(pools: Sequence[Pool], speeds: Mapping[str, Speed]) -> list[str]:
+    """Says why figures of time are left out."""
+    runs = [run for pool in pools if pool.name not in speeds for run in pool.runs]
+    disturbed = [run for run in runs if figures.undisturbed(run) is False]
+    if not disturbed:
+        return []
+    return [
+        f"{len(disturbed)} of {len(runs)} runs say nothing of speed, as they ran at a "
+        "nice above 0 or beside other work; --speed names files of "
+        "experiments.benchmark train --json"
+    ]

@@ -1,0 +1,95 @@
+"""The ranks of a run's predictions in ``exact``, of a workdir or a kept result."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.comparing.runs import EVALUATION, Run
+from tron_jax.errors import UserError
+from tron_jax.evaluation.metrics import BEST_CUTOFF, BEST_KEY, recall
+from tron_jax.evaluation.protocols import PROTOCOLS
+
+WORKDIR, KEPT = "ranks.parquet", "ranks.npz"
+
+
+class Ranks(NamedTuple):
+    """In the order of session and event.
+
+    Attributes:
+      rank: [predictions] of the label, 1 = the best.
+      tied: [predictions] whether another item scored as high.
+    """
+
+    rank: np.ndarray
+    tied: np.ndarray
+
+
+def path_of(run: Run) -> Path | None:
+    """The file that holds them; None where a run has none, or is not finished."""
+    if not run.finished:
+        return None
+    paths = [run.folder / name for name in (WORKDIR, KEPT)]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read(run: Run, path: Path) -> Ranks:
+    """Reads the ranks and checks that the run's figures are theirs.
+
+    Raises:
+      UserError: if the file is damaged, or of another evaluation.
+    """
+    columns = _columns(path, ("higher", "equal"))
+    higher, equal = (columns[name] for name in ("higher", "equal"))
+    exact = run.evaluations["exact"]
+    rank = PROTOCOLS["exact"].ties(higher, equal)
+    figure = exact.get(BEST_KEY)
+    fits = len(rank) == exact["events"] and len(rank) > 0
+    if fits and figure is not None:
+        fits = abs(recall(rank, BEST_CUTOFF).mean() - figure) < 1e-9
+    if not fits:
+        raise UserError(
+            f"{path} does not hold the ranks that {EVALUATION} beside it sums up; run "
+            "experiments.evaluate again"
+        )
+    return Ranks(rank, equal > 0)
+
+
+def predictions_per_session(path: Path) -> np.ndarray | None:
+    """How many predictions each test session has, in order, as the file says it.
+
+    Returns:
+      [sessions]; None where the file, kept by an older version, does not say it.
+    """
+    if path.name == KEPT:
+        return _columns(path, (), ("predictions",)).get("predictions")
+    event = _columns(path, ("event",))["event"]
+    first = np.flatnonzero(event == 1)  # every session predicts its second click
+    return np.diff(first, append=len(event))
+
+
+def _columns(
+    path: Path, needed: tuple[str, ...], wanted: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Columns of ``exact`` by name; of those that are only wanted, what there is."""
+    try:
+        if path.name == KEPT:
+            with np.load(path, allow_pickle=False) as arrays:
+                names = [*needed, *(name for name in wanted if name in arrays)]
+                found = {name: arrays[name].astype(np.int64) for name in names}
+        else:
+            exact = [("protocol", "=", "exact")]
+            table = pq.read_table(path, columns=list(needed), filters=exact)
+            found = {name: table[name].to_numpy().astype(np.int64) for name in needed}
+    except pa.ArrowException as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if len({len(array) for array in found.values()}) > 1 and not wanted:
+        raise UserError(f"{path} is damaged: columns of different lengths")
+    return found

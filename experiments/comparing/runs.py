@@ -1,0 +1,131 @@
+"""What is read of a run: its config, its log, its evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import run_files, workdirs
+from experiments.sweeping.folder import fields_of
+from tron_jax.errors import UserError
+from tron_jax.reporting import metrics_writer
+from tron_jax.sampling.sources import SOURCES
+
+Record = dict[str, Any]
+
+EVALUATION = "evaluation.json"
+SEED = "train.seed"
+
+
+class Run(NamedTuple):
+    """A run, from its workdir or from what was kept of it.
+
+    Attributes:
+      path: its folder, as the user named it.
+      named: the name of its setting in a sweep; "" where it has none.
+      fields: of its config, by their paths.
+      made_with: its provenance.
+      log: lines of metrics.jsonl; none where there is no such file.
+      evaluations: line of figures by protocol: of evaluation.json, or where there is
+        none yet, the latest of test in the log.
+      finished: whether they are of evaluation.json.
+    """
+
+    path: str
+    named: str
+    fields: Record
+    made_with: Record
+    log: list[Record]
+    evaluations: dict[str, Record]
+    finished: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return Path(self.path)
+
+    @property
+    def seed(self) -> int:
+        """That of its draws."""
+        return int(self.fields[SEED])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data that it was trained on."""
+        return str(self.made_with["fingerprint"])
+
+
+def load(path: str, named: str = "") -> Run | None:
+    """Reads a run.
+
+    Args:
+      path: its folder.
+      named: its setting, in a sweep.
+
+    Returns:
+      The run; None where it was never evaluated on test, not even while it trains.
+
+    Raises:
+      UserError: where a file is damaged, which is named.
+    """
+    folder = Path(path)
+    config, made_with = workdirs.read_config(folder)
+    metrics = folder / run_files.METRICS
+    log = metrics_writer.read(metrics) if metrics.is_file() else []
+    finished = (folder / EVALUATION).is_file()
+    if finished:
+        evaluations = _read_evaluations(folder / EVALUATION)
+    else:
+        evaluations = _latest_of(log)
+    if "exact" not in evaluations:
+        return None
+    counts = {f"negatives.num_{source}": 0 for source in SOURCES}
+    fields = counts | fields_of(config)
+    return Run(path, named, fields, made_with, log, evaluations, finished)
+
+
+def changes(made_with: Record) -> list[Record]:
+    """What a run was made with at its start, and what was new at each resume."""
+    return [made_with, *made_with.get("resumed_with", [])]
+
+
+def steps_per_epoch(run: Run) -> float | None:
+    """From the log; None where there is none."""
+    found = [line for line in run.log if line.get("epoch")]
+    return found[-1]["step"] / found[-1]["epoch"] if found else None
+
+
+def is_metric(key: str) -> bool:
+    """Whether a key of a line is that of a metric, such as recall@20."""
+    name, at, cutoff = key.partition("@")
+    return bool(name and at) and cutoff.isdecimal()
+
+
+def _read_evaluations(path: Path) -> dict[str, Record]:
+    try:
+        lines = json.loads(path.read_text())
+        found = {str(line["protocol"]): line for line in lines}
+        for line in lines:
+            values = [line["step"], line["events"]]
+            values += [value for key, value in line.items() if is_metric(key)]
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError("a figure is not finite")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); run experiments.evaluate again"
+        ) from error
+    return found
+
+
+def _latest_of(log: list[Record]) -> dict[str, Record]:
+    """The lines of the latest evaluation on test."""
+    tests = [line for line in log if line.get("split") == "test"]
+    return {
+        str(line["protocol"]): line
+        for line in tests
+        if line["step"] == tests[-1]["step"]
+    }

@@ -1,0 +1,315 @@
+"""A sweep makes the runs that were asked for, once each, whatever happens to some."""
+
+import fcntl
+import json
+import math
+import threading
+
+import pytest
+import tiny
+from conftest import said, without_plot
+
+from experiments import keep, sweep
+from experiments.sweeping import child, estimates, measuring, processes
+from tron_jax.reporting import metrics_writer
+from tron_jax.storage.checkpoints import Checkpoints
+
+
+def command(workdir, data, *arguments, **fields):
+    """A sweep of the tiny run; a field's dot is written as two underscores."""
+    _, config, _, *rest = tiny.command("", data, "dense", **fields)
+    return ["sweep", config, f"--workdir={workdir}", *rest, *arguments]
+
+
+TOPK = "--over=loss.topk=4,8"
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Makes runs in this process; the workdirs that were begun, in order."""
+    begun = []
+
+    def run(command, log, *, watch, signals):
+        task = child.Task(**json.loads(command[-1]))
+        begun.append(task.workdir)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        status = child.main(["child", command[-1]])
+        watch()
+        return f"status {status}" if status else None
+
+    monkeypatch.setattr(processes, "run", run)
+    return begun
+
+
+@pytest.fixture
+def run_sweep(tiny_data, compilations, capfd, monkeypatch):
+    without_plot(monkeypatch)
+
+    def call(workdir, *arguments, data=tiny_data, **fields):
+        capfd.readouterr()
+        with tiny.compiled_once(compilations):
+            status = sweep.main(command(workdir, data, *arguments, **fields))
+        return status, *said(capfd)
+
+    return call
+
+
+def names(workdir):
+    found = workdir.glob("*/*/config.json")
+    return sorted(str(path.parent.relative_to(workdir)) for path in found)
+
+
+def test_each_run_is_that_of_the_train_program(tmp_path, made, run_sweep, train):
+    workdir = tmp_path / "sweep"
+    status, _, err = run_sweep(workdir, TOPK, "--seeds=2", train__seed=5)
+    assert (status, err) == (0, "")
+    runs = [f"topk={topk}/seed={seed}" for seed in (5, 6) for topk in (4, 8)]
+    assert made == [str(workdir / run) for run in runs]
+    stored = json.loads((workdir / "sweep.json").read_text())
+    assert list(stored["runs"]) == runs
+    assert stored["argv"][0] == "experiments.sweep"
+    for run, entry in stored["runs"].items():
+        content = json.loads((workdir / run / "config.json").read_text())
+        assert (entry["folder"], entry["seed"]) == (run, content["train"]["seed"])
+        for field, value in entry["fields"].items():
+            group, name = field.split(".")
+            assert content[group][name] == value, field
+        # Best and latest are all that stays of a finished run.
+        checkpoints = Checkpoints(workdir / run / "checkpoints")
+        best, latest = checkpoints.best_step(), checkpoints.latest_step()
+        assert checkpoints.steps() == sorted({best, latest})
+        assert (workdir / run / "ranks.parquet").exists()
+    by_hand = tmp_path / "by_hand"
+    assert train(by_hand, "dense", loss__topk=4, train__seed=6)[0] == 0
+    tiny.assert_same_run(by_hand, workdir / "topk=4/seed=6")
+
+    made.clear()
+    assert run_sweep(workdir, TOPK, "--seeds=2", train__seed=5)[0] == 0
+    assert made == []
+    # What is added is made, and what was there stays in the list.
+    added = "--over=loss.topk=8,12"
+    assert run_sweep(workdir, added, "--seeds=2", train__seed=5)[0] == 0
+    assert made == [str(workdir / f"topk=12/seed={seed}") for seed in (5, 6)]
+    assert len(json.loads((workdir / "sweep.json").read_text())["runs"]) == 6
+
+
+def test_more_epochs(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    assert run_sweep(workdir, TOPK, train__epochs=1)[0] == 0
+    made.clear()
+    assert run_sweep(workdir, TOPK, train__epochs=2)[0] == 0
+    assert len(made) == 2
+    evaluation = json.loads((workdir / "topk=4/seed=0/evaluation.json").read_text())
+    assert {line["step"] for line in evaluation if line["protocol"] == "exact"} == {50}
+
+
+def test_one_that_fails_stops_no_other(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    assert run_sweep(workdir, "--over=loss.topk=8", train__epochs=1)[0] == 0
+    made.clear()
+    precious = workdir / "topk=4" / "seed=0" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.touch()  # so that the run refuses the folder
+    over = "--over=loss.topk=4,8,12"
+    status, out, _ = run_sweep(workdir, over, train__epochs=1)
+    assert status == 1
+    assert "failed: topk=4/seed=0: status 1" in out
+    assert "2 of 3 runs done" in out
+    assert made == [str(workdir / f"topk={topk}/seed=0") for topk in (4, 12)]
+    why = json.loads((workdir / "failed" / "topk=4__seed=0.json").read_text())
+    assert why == {"why": "status 1"}
+    precious.unlink()
+    made.clear()
+    assert run_sweep(workdir, over, train__epochs=1)[0] == 0
+    assert made == [str(precious.parent)]
+    assert list((workdir / "failed").iterdir()) == []
+
+
+def test_refused_settings(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    over = "--over=loss.topk=4,900"
+    status, out, err = run_sweep(workdir, over)
+    assert "refused: topk=900: loss.topk is 900; expected at most" in out
+    tiny.assert_refused((status, out, err), "1 of 2 settings", "--skip_refused")
+    assert not workdir.exists()
+    assert run_sweep(workdir, over, "--skip_refused", train__epochs=1)[0] == 0
+    assert names(workdir) == ["topk=4/seed=0"]
+    nothing = run_sweep(tmp_path / "x", "--over=loss.topk=900", "--skip_refused")
+    tiny.assert_refused(nothing, "1 of 1 settings")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--over=loss.topkk=1"], "unknown config field config.loss.topkk"),
+        (["--over=loss.topk=1,x"], "loss.topk=x"),
+        (["--over=loss.topk"], "expected FIELD=VALUE,VALUE"),
+        (["--over=loss.topk=1", "--over=loss.topk=2"], "swept twice"),
+        (["--over=loss.topk=1,1"], "stands there twice"),
+        (["--over=train.seed=1,2"], "--seeds"),
+        (["--seeds=0"], "seeds"),
+        (["--shard=3/2"], "--shard=3/2: expected I/N"),
+        (["--shard=x"], "--shard=x: expected I/N"),
+        (["--sweep=x.py"], "--config=FILE, with --over, or --sweep=FILE"),
+        (["--refit"], "data.validation"),
+        (["--reuse=nowhere"], "--reuse=nowhere: no such folder"),
+    ],
+)
+def test_bad_input(tmp_path, made, run_sweep, arguments, words):
+    tiny.assert_refused(run_sweep(tmp_path / "sweep", *arguments), words)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_of_another_sweep(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    assert run_sweep(workdir, "--over=loss.topk=4", train__epochs=1)[0] == 0
+    before = (workdir / "sweep.json").read_bytes()
+    other = run_sweep(workdir, "--over=negatives.mask_hits=true")
+    tiny.assert_refused(other, "another sweep", "topk=4/seed=0")
+    other = run_sweep(workdir, TOPK, model__dropout=0.3)
+    tiny.assert_refused(other, "another sweep", "model.dropout=0.1, not 0.3")
+    data = tiny.write_data(tmp_path / "data", seed=1)
+    tiny.assert_refused(run_sweep(workdir, TOPK, data=data), "other data")
+    assert (workdir / "sweep.json").read_bytes() == before
+    tiny.assert_refused(run_sweep(tmp_path / "data", TOPK), "no sweep.json")
+    (workdir / "sweep.json").write_text("{}")
+    tiny.assert_refused(run_sweep(workdir, TOPK), "sweep.json is damaged")
+
+
+def test_waits_for_a_run_that_somebody_makes(tmp_path, made, run_sweep):
+    """As after the end of a parent whose child is not done saving."""
+    workdir = tmp_path / "sweep"
+    assert run_sweep(workdir, "--over=loss.topk=4", train__epochs=1)[0] == 0
+    with open(workdir / "topk=4" / "seed=0" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.7, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        status, out, _ = run_sweep(workdir, "--over=loss.topk=4", train__epochs=2)
+    assert status == 0
+    assert "waiting for run topk=4/seed=0: in use by another process" in out
+
+
+def test_shards_share_the_runs(tmp_path, made, run_sweep, monkeypatch):
+    workdir = tmp_path / "sweep"
+    arguments = ("--over=loss.topk=4,8,12", "--seeds=1")
+    status, out, _ = run_sweep(workdir, *arguments, "--shard=2/2", train__epochs=1)
+    assert status == 0
+    assert "part 2 of 2: 1 of 3" in out
+    assert names(workdir) == ["topk=8/seed=0"]
+    for name, value in {"ID": 5, "MIN": 5, "MAX": 6, "COUNT": 2}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    assert run_sweep(workdir, *arguments, train__epochs=1)[0] == 0
+    assert names(workdir) == [f"topk={k}/seed=0" for k in (12, 4, 8)]
+    assert len(made) == 3
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MAX", "9")
+    gaps = run_sweep(workdir, *arguments, train__epochs=1)
+    tiny.assert_refused(gaps, "without gaps", "--shard=I/N")
+
+
+def test_a_file_says_what_is_no_product(tmp_path, made, capfd, tiny_data, compilations):
+    file = tmp_path / "mine.py"
+    fields = tiny.FIELDS | tiny.MODES["dense"] | {"train.epochs": 1}
+    file.write_text(
+        f"""
+from experiments.configs import smoke
+
+def sweep(name="a"):
+    config = smoke.get_config()
+    for field, value in {fields!r}.items():
+        group, leaf = field.split(".")
+        config[group][leaf] = value
+    other = config.copy_and_resolve_references()
+    other.loss.name = "bce"
+    return {{name: (config, 1), "bce": (other, 2)}}
+"""
+    )
+    argv = ["sweep", f"--data={tiny_data}"]
+    with tiny.compiled_once(compilations):
+        workdir = tmp_path / "sweep"
+        argv += [f"--workdir={workdir}"]
+        assert sweep.main([*argv, f"--sweep={file}:ssm"]) == 0
+        assert names(workdir) == ["bce/seed=0", "bce/seed=1", "ssm/seed=0"]
+        assert sweep.main([*argv, f"--sweep={file}:ssm", "--seeds=1"]) == 0
+    assert len(made) == 3
+    for content, words in (
+        ("def sweep():\n    return 1 / 0", "ZeroDivisionError"),
+        ("x = 1", "no attribute 'sweep'"),
+        ("def sweep():\n    return {'a': 3}", "cannot unpack"),
+        ("def sweep():\n    return {'a': (3, 3)}", "a pair (config, seeds)"),
+        ("def sweep():\n    return {}", "a sweep of no settings"),
+    ):
+        file.write_text(content)
+        capfd.readouterr()
+        status = sweep.main([*argv, f"--sweep={file}"])
+        tiny.assert_refused((status, *said(capfd)), words)
+
+
+def test_reuses_what_exists(tmp_path, made, run_sweep, monkeypatch):
+    def measured_here(runs, *, timed):
+        return {run.setting: measuring.measure(run.config, timed=False) for run in runs}
+
+    monkeypatch.setattr(estimates, "measure_settings", measured_here)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run_sweep(first, TOPK, "--seeds=2")[0] == 0
+    kept = tmp_path / "kept" / "mine"
+    argv = ["keep", f"--workdir={first}/topk=8/seed=1", f"--out={kept}"]
+    assert keep.main(argv) == 0
+    made.clear()
+    reuse = [f"--reuse={first / 'topk=4'}", f"--reuse={kept.parent}"]
+    arguments = (TOPK, "--over=negatives.mask_hits=true,false", "--seeds=2")
+    status, out, _ = run_sweep(second, *arguments, *reuse)
+    assert status == 0
+    reused = {f"topk={k},mask_hits=true/seed={s}" for k, s in ((4, 0), (4, 1), (8, 1))}
+    said_so = [line for line in out.splitlines() if line.startswith("reused for ")]
+    assert {line.split()[2].rstrip(":") for line in said_so} == reused
+    entries = json.loads((second / "sweep.json").read_text())["runs"]
+    assert {name for name, entry in entries.items() if "reused" in entry} == reused
+    for name in reused:
+        assert (second / entries[name]["folder"] / "evaluation.json").exists()
+    assert len(made) == 8 - len(reused)
+    # What was reused stays so, without the flag.
+    made.clear()
+    assert run_sweep(second, *arguments)[0] == 0
+    assert made == []
+    # Of other epochs, or an unfinished one, nothing is.
+    third = tmp_path / "third"
+    status, out, _ = run_sweep(third, TOPK, f"--reuse={first}", train__epochs=1)
+    assert "reused" not in out
+    assert len(made) == 2
+
+
+def test_refit(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    asked = {"data__validation": 0.3, "optimizer__warmup_steps": 10}
+    arguments = ("--over=optimizer.learning_rate=0.002,0.05", "--seeds=2", "--refit")
+    status, out, _ = run_sweep(workdir, *arguments, train__epochs=4, **asked)
+    assert status == 0
+    means, epochs = {}, {}
+    for rate in ("0.002", "0.05"):
+        best = []
+        for seed in (0, 1):
+            path = workdir / f"learning_rate={rate}" / f"seed={seed}" / "metrics.jsonl"
+            scores = [
+                (line["recall@20"], -line["epoch"])
+                for line in metrics_writer.read(path)
+                if line.get("split") == "validation" and line["protocol"] == "exact"
+            ]
+            best.append(max(scores))
+        means[rate] = (best[0][0] + best[1][0]) / 2
+        epochs[rate] = math.ceil(-(best[0][1] + best[1][1]) / 2)
+    chosen = max(means, key=lambda rate: means[rate])
+    setting = f"learning_rate={chosen}"
+    rule = f"chosen on validation of {setting}"
+    assert rule in out
+    entries = json.loads((workdir / "sweep.json").read_text())["runs"]
+    for seed in (0, 1):
+        name = f"refit,{setting}/seed={seed}"
+        assert entries[name]["chosen"].startswith(rule)
+        fields = entries[name]["fields"]
+        assert fields["data.validation"] == 0
+        assert fields["train.epochs"] == epochs[chosen]
+        assert fields["optimizer.warmup_steps"] == round(10 * 300 / 210)
+        evaluation = json.loads((workdir / name / "evaluation.json").read_text())
+        assert {line["step"] for line in evaluation} == {25 * epochs[chosen]}
+    made.clear()
+    assert run_sweep(workdir, *arguments, train__epochs=4, **asked)[0] == 0
+    assert made == []
