@@ -1,3 +1,5 @@
+import math
+
 import made_up_comparison as made_up
 import pytest
 
@@ -37,7 +39,7 @@ def test_no_number_hides_what_it_is():
     assert wording.spread(Figure(0.5, None, 1)) == "0.5000"
     assert wording.spread(Figure(0.5, 0.001, 3)) == "0.5000 ± 0.0010"
     assert wording.span((4, 4)) == "4"
-    assert wording.span((5000, 4000)) == "4,000 to 5,000"
+    assert wording.span((5000, 4000)) == "4,000\N{EN DASH}5,000"
 
 
 def test_conclusions_count_each_outcome():
@@ -53,6 +55,19 @@ def test_conclusions_count_each_outcome():
             "no difference shown for 2 of 5",
         ),
     ]
+
+
+def test_conclusions_on_pairs_take_no_side():
+    comparison = made_up.comparison(pairs=True)
+    (_, recall), (_, mrr) = wording.conclusions(comparison)
+    found = [abs(d.value) for d in comparison.differences if d.key == "recall@20"]
+    shown = [size for size in found if 3 * math.exp(-500 * size) < 0.05]
+    assert 2 < len(shown) < len(found) == 15
+    assert recall == (
+        f"{len(shown)} of 15 differ, by {min(shown):.4f} to {max(shown):.4f}; "
+        f"no difference shown for {15 - len(shown)} of 15"
+    )
+    assert "than" not in recall + mrr
 
 
 def test_one_run_each_has_no_verdict_anywhere():
@@ -151,7 +166,7 @@ def test_exact_at_the_best_step_has_columns_of_its_own():
     assert any(" exact at best " in line for line in lines)
     rows = [line for line in lines if line.startswith("drawn_per=")]
     assert "  0.6000 ± 0.0020  0.2160 ± 0.0007  3,616  " in rows[0]
-    assert [row.count(wording.UNKNOWN) for row in rows] == [0, 3, 3]
+    assert [row.split().count(wording.UNKNOWN) for row in rows] == [0, 3, 3]
     assert "exact at best: best, the highest Recall@20 on validation" in lines
 
 

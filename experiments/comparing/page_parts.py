@@ -50,6 +50,7 @@ thead tr:first-child:not(:last-child) > * { border-bottom: 0; padding-bottom: 0;
   background: linear-gradient(var(--faint), var(--faint)) bottom no-repeat;
   background-size: calc(100% - 1.4rem) 1px;
 }
+th:last-child, td:last-child { padding-right: 0.2rem; }
 .number { text-align: right; }
 .soft { color: var(--soft); }
 th:first-child, thead td:first-child {
@@ -59,6 +60,8 @@ tbody th {
   min-width: 8rem; max-width: 20rem; white-space: normal; overflow-wrap: break-word;
 }
 tbody tr:hover > * { background: color-mix(in srgb, var(--faint) 45%, var(--ground)); }
+.pair .box { max-height: 44rem; overflow-y: auto; }
+.pair thead { position: sticky; top: 0; z-index: 2; background: var(--ground); }
 th button {
   all: unset; cursor: pointer; position: relative; white-space: nowrap;
 }

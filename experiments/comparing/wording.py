@@ -10,6 +10,7 @@ from experiments.comparing.comparison import Comparison, Difference, Figure
 from tron_jax.evaluation.metrics import title
 
 UNKNOWN = "\N{EN DASH}"
+UNTIL = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 LEVEL = 0.05  # of the tests: what is below it is called a difference
 MAIN = ("recall@20", "mrr@20")  # the metrics of the paper's Table 2
@@ -63,7 +64,7 @@ def span(values: Sequence[float], form: str = ",.6g") -> str:
     if not values:
         return UNKNOWN
     low, high = number(min(values), form), number(max(values), form)
-    return low if low == high else f"{low} to {high}"
+    return low if low == high else f"{low}{UNTIL}{high}"
 
 
 def interval(difference: Difference) -> str:
@@ -185,15 +186,20 @@ def conclusions(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
-    to = f" than {found[0].baseline}" if one_baseline(comparison) else ""
     tested = [d for d in found if adjusted(d) is not None]
-    parts = []
-    for word, sign in (("higher", 1), ("lower", -1)):
-        shown = [d for d in tested if differs(d) and d.value * sign > 0]
-        if shown:
-            count = f"{len(shown)} of {len(tested)} {word}{to}"
-            parts.append(f"{count}, {_by_how_much(comparison, shown)}")
-    if undecided := sum(not differs(d) for d in tested):
+    different = [d for d in tested if differs(d)]
+    groups = {"differ": different}  # of pairs neither side is the baseline
+    if one_baseline(comparison):
+        groups = {
+            f"higher than {found[0].baseline}": [d for d in different if d.value > 0],
+            f"lower than {found[0].baseline}": [d for d in different if d.value < 0],
+        }
+    parts = [
+        f"{len(group)} of {len(tested)} {words}, {_by_how_much(comparison, group)}"
+        for words, group in groups.items()
+        if group
+    ]
+    if undecided := len(tested) - len(different):
         parts.append(f"no difference shown for {undecided} of {len(tested)}")
     if uncovered := sum(not d.covers_seeds for d in found):
         parts.append(
