@@ -104,7 +104,7 @@ pre span { display: inline-block; max-width: 100%; }
   th, td { padding: 0.36rem 0.5rem; }
   tbody th { min-width: 7.5rem; max-width: 10rem; }
 }
-@media print { .box { overflow: visible; } }
+@media print { .box { overflow: visible; max-height: none !important; } }
 """
 
 STYLE = (
