@@ -1,10 +1,16 @@
+import sys
+from pathlib import Path
+
 import made_up_comparison as made_up
 import pytest
-from browser import check_page
 
 from experiments.comparing import report
 
-PROGRAM = check_page.find()
+sys.path.append(str(Path(__file__).parent / "browser"))
+import check_page
+import chromium
+
+PROGRAM = chromium.find()
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +24,7 @@ def page(tmp_path_factory):
 
 
 needs_chromium = pytest.mark.skipif(
-    PROGRAM is None, reason=f"no Chromium: none of {', '.join(check_page.NAMES)}"
+    PROGRAM is None, reason=f"no Chromium: none of {', '.join(chromium.NAMES)}"
 )
 
 
@@ -45,5 +51,5 @@ def test_the_check_sees_what_is_wrong(page, tmp_path, old, new, words):
     text = page.read_text()
     at = text.rindex(old)
     broken.write_text(text[:at] + new + text[at + len(old) :])
-    with pytest.raises(check_page.Wrong, match=words):
+    with pytest.raises(chromium.Wrong, match=words):
         check_page.check(PROGRAM, broken)

@@ -1,18 +1,12 @@
 import csv
-import errno
-import io
-import os
 import re
-import sys
 from html.parser import HTMLParser
 
 import made_up_comparison as made_up
 import pytest
 
-from experiments.comparing import csv_file, markdown, report, wording
+from experiments.comparing import report, wording
 from experiments.comparing.pictures import gallery, rendering
-from tron_jax import files
-from tron_jax.errors import UserError
 
 VOID = {"meta", "link", "wbr", "br"}
 
@@ -44,43 +38,6 @@ class Page(HTMLParser):
 
     def pictures(self):
         return [attrs for _, attrs in self.elements if attrs.get("role") == "img"]
-
-
-def without_matplotlib(patch):
-    patch.setitem(sys.modules, "matplotlib", None)
-    patch.setitem(sys.modules, "matplotlib.figure", None)
-
-
-def with_name(name):
-    """A comparison in which a name stands everywhere where a name can."""
-    whole = made_up.comparison(topks=(0,), seeds=2)
-    base, other, last = whole.settings
-    old = other.name
-    renamed = other._replace(
-        name=name, fields={"negatives.drawn_per": name}, remarks=(name,)
-    )
-    return whole._replace(
-        title=name,
-        data=name,
-        warnings=(name,),
-        commands=(f"python -m {name}",),
-        settings=(base, renamed, last),
-        differences=tuple(
-            d._replace(setting=name if d.setting == old else d.setting)
-            for d in whole.differences
-        ),
-        slices=tuple(
-            part._replace(
-                by=name,
-                name=name if part.name == "1" else part.name,
-                values=tuple(
-                    v._replace(setting=name if v.setting == old else v.setting)
-                    for v in part.values
-                ),
-            )
-            for part in whole.slices[:3]
-        ),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -144,58 +101,8 @@ def test_every_picture_is_told_with_figures(written):
         assert (folder / path).read_bytes().startswith(b"\x89PNG")
 
 
-def tables_of(text):
-    return [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-
-
-@pytest.mark.parametrize("name", ["plain", made_up.HOSTILE])
-def test_columns_of_markdown_align(name):
-    comparison = wording.cleaned(with_name(name))
-    found = tables_of(markdown.render(comparison, {}, None))
-    assert len(found) >= 7
-    for lines in found:
-        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
-        assert len(bars) == 1, lines
-
-
-@pytest.mark.portable
-def test_csv_comes_back(written):
-    comparison, folder, _ = written
-    with (folder / "comparison.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {(r["setting"], r["protocol"], r["key"]): r for r in rows}
-    assert len(found) == len(rows)
-    for setting in comparison.settings:
-        for protocol, figures in setting.figures.items():
-            for key, figure in figures.items():
-                row = found.pop((setting.name, protocol, key))
-                assert float(row["mean"]) == figure.mean
-                assert float(row["deviation"]) == figure.deviation
-                assert int(row["runs"]) == figure.runs
-                steps = tuple(map(int, row["steps"].split()))
-                assert steps == setting.chosen[protocol].steps
-                assert row["chosen_by"] == setting.chosen[protocol].rule
-                assert {f: row[f] for f in setting.fields} == setting.fields
-        for name in ("sessions_per_s", "seconds_to_best", "peak_memory_gb"):
-            row = found.pop((setting.name, "", name))
-            assert float(row["mean"]) == getattr(setting, name).mean
-        assert int(found.pop((setting.name, "", "parameters"))["mean"]) == 5_556_200
-    assert found == {}
-
-
-def test_csv_of_differences_comes_back(written):
-    comparison, folder, _ = written
-    with (folder / "comparison_differences.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(comparison.differences)
-    for row, d in zip(rows, comparison.differences, strict=True):
-        assert (row["baseline"], row["setting"], row["key"]) == d[:3]
-        assert [float(row[k]) for k in ("value", "low", "high", "p")] == [*d[3:7]]
-        assert row["p_holm"] == ("" if d.p_holm is None else repr(d.p_holm))
-
-
 def test_no_name_is_markup(tmp_path):
-    report.write(with_name(made_up.HOSTILE), tmp_path)
+    report.write(made_up.with_name(made_up.HOSTILE), tmp_path)
     page = Page((tmp_path / report.PAGE).read_text())
     names = {tag for tag, _ in page.elements}
     assert "b" not in names
@@ -212,40 +119,11 @@ def test_no_name_is_markup(tmp_path):
     assert "</script>" not in text[:fence]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a|b", r"a\|b"),
-        ("mask_hits=true", "mask_hits=true"),
-        ("_x_", r"\_x\_"),
-        ("p < .001", "p < .001"),
-        ("<b>", "&lt;b>"),
-        ("&lt;", "&amp;lt;"),
-        ("# x", r"\# x"),
-        ("[+0.1, +0.2]", "[+0.1, +0.2]"),
-        ("[x](http:)", r"[x\](http:)"),
-    ],
-)
-def test_escapes_what_markdown_would_read(text, expected):
-    assert markdown.escaped(text) == expected
-
-
-def test_a_fence_is_longer_than_what_it_holds():
-    assert markdown.fenced("a ``` b").startswith("````\n")
-
-
-def unfinished(whole):
-    """One setting of a comparison, of which no run was evaluated or logged yet."""
-    return whole._replace(
-        settings=(made_up.bare("runs/new"),), baseline=None, differences=(), slices=()
-    )
-
-
 CASES = {
     "one setting": made_up.comparison(scopes=("batch",), topks=(0,)),
     "twelve settings": made_up.comparison(**made_up.TWELVE, pairs=True),
     "one run each": made_up.comparison(seeds=1, topks=(0,), slices=()),
-    "nothing known": unfinished(made_up.comparison(swept={}, commands=())),
+    "nothing known": made_up.unfinished(made_up.comparison(swept={}, commands=())),
     "no differences": made_up.comparison(
         topks=(0,), differences=(), baseline=None, slices=()
     ),
@@ -283,7 +161,7 @@ def test_whatever_is_missing_the_rest_is_shown(case, tmp_path):
 
 
 def test_without_matplotlib_the_page_says_so(tmp_path, monkeypatch):
-    without_matplotlib(monkeypatch)
+    made_up.without_matplotlib(monkeypatch)
     paths = report.write(made_up.comparison(topks=(0,)), tmp_path)
     assert {path.suffix for path in paths} == {".html", ".md", ".csv"}
     text = (tmp_path / report.PAGE).read_text()
@@ -299,50 +177,10 @@ def test_a_report_replaces_the_one_before(tmp_path, monkeypatch):
     (tmp_path / report.PICTURES).mkdir()
     (tmp_path / report.PICTURES / "loss.png").write_text("an older one")
     (tmp_path / "comparison_slices.csv").write_text("an older one")
-    without_matplotlib(monkeypatch)
+    made_up.without_matplotlib(monkeypatch)
     alone = made_up.comparison(scopes=("batch",), topks=(0,), slices=())
     paths = report.write(alone, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([*paths, other])
-
-
-@pytest.mark.parametrize("at", [1, 3, 5])
-@pytest.mark.parametrize("older", [False, True])
-def test_a_full_disk_leaves_no_half_of_a_report(tmp_path, monkeypatch, at, older):
-    without_matplotlib(monkeypatch)
-    folder = tmp_path / "runs" / "report"
-    if older:
-        report.write(made_up.comparison(scopes=("batch",)), folder)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    calls = []
-
-    def sync(path):
-        calls.append(path)
-        if len(calls) == at:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr(files, "sync", sync)
-    with pytest.raises(UserError, match="No space left on device") as raised:
-        report.write(made_up.comparison(), folder)
-    assert "\n" not in str(raised.value)
-    assert str(folder) in str(raised.value)
-    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    assert after == before
-    assert folder.exists() == older
-
-
-def test_a_folder_in_the_way_is_named_before_anything_is_written(tmp_path, monkeypatch):
-    without_matplotlib(monkeypatch)
-    (tmp_path / "comparison.csv").mkdir()
-    with pytest.raises(UserError, match=r"comparison\.csv: it is a folder"):
-        report.write(made_up.comparison(topks=(0,)), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["comparison.csv"]
-
-
-def test_a_file_in_the_way_of_the_folder_is_named(tmp_path):
-    (tmp_path / "report").write_text("mine")
-    with pytest.raises(UserError, match="report: cannot be written: "):
-        report.write(unfinished(made_up.comparison()), tmp_path / "report")
-    assert (tmp_path / "report").read_text() == "mine"
 
 
 def test_the_same_comparison_makes_the_same_files():
@@ -352,9 +190,3 @@ def test_the_same_comparison_makes_the_same_files():
     for first, second in list(zip(pictures, again, strict=True))[::3]:
         assert rendering.svg(first) == rendering.svg(second)
         assert rendering.png(first) == rendering.png(second)
-
-
-def test_csv_quotes_what_needs_it():
-    name = 'a,"b"'
-    text = csv_file.figures(with_name(name))
-    assert name in {row[0] for row in csv.reader(io.StringIO(text))}
