@@ -42,26 +42,24 @@ def pool(runs: Sequence[Run]) -> tuple[list[Pool], list[str]]:
     """
     warnings: list[str] = []
     pooled: list[list[Run]] = []
-    by_fields: dict[tuple[Any, ...], list[list[Run]]] = {}
     for run in runs:
-        alike = by_fields.setdefault(_identity(run), [])
+        alike = [those for those in pooled if _identity(those[0]) == _identity(run)]
         fitting = [those for those in alike if all(_same_code(run, x) for x in those)]
         if not fitting:
+            pooled.append([run])
             if alike:
                 warnings.append(
                     f"{run.path} and {alike[0][0].path} have the same fields but other "
                     "programs, or nothing says that theirs is the same: not pooled"
                 )
-            fitting = [[]]
-            alike += fitting
-            pooled += fitting
-        twin = next((x for x in fitting[0] if x.seed == run.seed), None)
-        if twin is not None:
-            warnings.append(
-                f"{run.path} is left out: {twin.path} is of the same setting and seed"
-            )
-        else:
+            continue
+        twins = [other for other in fitting[0] if other.seed == run.seed]
+        if not twins:
             fitting[0].append(run)
+            continue
+        warnings.append(
+            f"{run.path} is left out: {twins[0].path} is of the same setting and seed"
+        )
     differing = _differing([those[0] for those in pooled])
     names = _names(pooled, differing)
     return [
