@@ -82,10 +82,12 @@ def compare(
         speed=values.speed,
         command=f"python -m experiments.compare {shlex.join(typed)}",
     )
-    say(text_table.format_comparison(comparison))
+    unprinted = say(text_table.format_comparison(comparison))
     if values.out:
         for path in report.write(comparison, local_path(values.out)):
             say(f"wrote {path}")
+    if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say
+        raise UserError(f"the comparison cannot be printed: {unprinted.strerror}")
 
 
 if __name__ == "__main__":

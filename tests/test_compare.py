@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -645,6 +646,16 @@ def test_what_is_no_run_is_refused(tmp_path, one, run):
     (tmp_path / "old.json").write_text('{"seconds": 1}')
     tiny.assert_refused(run(one, f"--speed={tmp_path / 'old.json'}"), "fields")
     tiny.assert_refused(run(one, f"--out={one / 'config.json'}"), "config.json")
+
+
+def test_a_page_is_written_though_the_table_cannot_be_printed(
+    one, tmp_path, run, monkeypatch
+):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        outcome = run(one, f"--out={tmp_path / 'out'}")
+    tiny.assert_refused(outcome, "cannot be printed", "No space left on device")
+    assert (tmp_path / "out" / "comparison.html").exists()
 
 
 def test_as_a_command(one):
