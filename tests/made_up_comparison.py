@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 from experiments.comparing.comparison import (
     Choice,
@@ -164,11 +165,68 @@ def comparison(
     return whole._replace(**made)
 
 
+def at_best(made: Setting) -> Setting:
+    """The same setting, whose best step is not its latest."""
+    better = {key: figure(metric(key, 0.6), len(made.seeds)) for key in KEYS}
+    steps = tuple(1808 * 2 for _ in made.seeds)
+    rule = "best, the highest Recall@20 on validation"
+    choice = Choice(steps, tuple(2.0 for _ in made.seeds), rule)
+    return made._replace(
+        figures=made.figures | {"exact_at_best": better},
+        chosen=made.chosen | {"exact_at_best": choice},
+    )
+
+
 def bare(name: str) -> Setting:
     """A setting of which little more than a name is known, as of an old kept result."""
     return Setting(
         name, {}, (0,), (name,), {}, {}, None, None, None, None, (), ("means only",)
     )
+
+
+def with_name(name):
+    """A comparison in which a name stands everywhere where a name can."""
+    whole = comparison(topks=(0,), seeds=2)
+    base, other, last = whole.settings
+    old = other.name
+    renamed = other._replace(
+        name=name, fields={"negatives.drawn_per": name}, remarks=(name,)
+    )
+    return whole._replace(
+        title=name,
+        data=name,
+        warnings=(name,),
+        commands=(f"python -m {name}",),
+        settings=(base, renamed, last),
+        differences=tuple(
+            d._replace(setting=name if d.setting == old else d.setting)
+            for d in whole.differences
+        ),
+        slices=tuple(
+            part._replace(
+                by=name,
+                name=name if part.name == "1" else part.name,
+                values=tuple(
+                    v._replace(setting=name if v.setting == old else v.setting)
+                    for v in part.values
+                ),
+            )
+            for part in whole.slices[:3]
+        ),
+    )
+
+
+def unfinished(whole):
+    """One setting of a comparison, of which no run was evaluated or logged yet."""
+    return whole._replace(
+        settings=(bare("runs/new"),), baseline=None, differences=(), slices=()
+    )
+
+
+def without_matplotlib(patch) -> None:
+    """Has a test run as where the extra ``plots`` is not installed."""
+    patch.setitem(sys.modules, "matplotlib", None)
+    patch.setitem(sys.modules, "matplotlib.figure", None)
 
 
 TWELVE = {"topks": (0, 10, 100, 500)}

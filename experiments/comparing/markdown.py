@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from experiments.comparing import tables, wording
+from experiments.comparing import (
+    difference_tables,
+    settings_tables,
+    slice_tables,
+    wording,
+)
 from experiments.comparing.comparison import Comparison
-from experiments.comparing.pictures.picture import Picture
-from experiments.comparing.tables import Table
+from experiments.comparing.pictures.picture import OTHERS, Picture
+from experiments.comparing.table import Table
 from tron_jax.evaluation.metrics import title
 
 
@@ -22,12 +27,33 @@ def render(
       pictures: by the path of their file, from where the text will be.
       remark: why there are no pictures; None where there are.
     """
-    return "\n\n".join(_blocks(comparison, pictures, remark)) + "\n"
+    drawn: dict[str, list[str]] = {}
+    for path, picture in pictures.items():
+        about = picture.about or picture.section
+        drawn.setdefault(about, []).append(_image(path, picture))
+    blocks = [
+        *_answer(comparison, drawn),
+        *_settings(comparison),
+        *(["## Pictures"] if drawn.get(OTHERS) or remark else []),
+        *filter(None, [remark]),
+        *drawn.get(OTHERS, []),
+        *_slices(comparison, drawn),
+        *_details(comparison),
+    ]
+    if comparison.commands:
+        blocks += ["## Repeat it", fenced("\n".join(comparison.commands))]
+    return "\n\n".join(blocks) + "\n"
 
 
-def _blocks(
-    comparison: Comparison, pictures: Mapping[str, Picture], remark: str | None
-) -> Iterator[str]:
+def _image(path: str, picture: Picture) -> str:
+    """Returns a picture, below its heading where no section has one for it."""
+    heading = f"### {escaped(picture.heading)}\n\n" if picture.section == OTHERS else ""
+    caption = f"\n\n{escaped(picture.caption)}" if picture.caption else ""
+    return f"{heading}![{_alternative(picture.alt)}]({path}){caption}"
+
+
+def _answer(comparison: Comparison, drawn: Mapping[str, list[str]]) -> Iterator[str]:
+    """Yields what is compared, what the differences show, and the differences."""
     yield f"# {escaped(comparison.title)}"
     yield from filter(None, [escaped(comparison.data)])
     yield from _listed([f"**{escaped(line)}**" for line in comparison.warnings])
@@ -35,42 +61,45 @@ def _blocks(
         yield "## What the differences show"
         said = wording.conclusions(comparison)
         yield from _listed([f"**{name}**: {escaped(words)}" for name, words in said])
-        yield wording.READING
+        yield wording.reading(comparison)
     for key in wording.main_keys(comparison):
         yield f"### {title(key)}, {escaped(wording.compared(comparison))}"
-        yield table(tables.differences(comparison, key))
+        yield table(difference_tables.differences(comparison, key))
+        yield from drawn.get(key, [])
+
+
+def _settings(comparison: Comparison) -> Iterator[str]:
     yield "## Settings"
-    yield table(tables.settings(comparison, tables.at_20(comparison)))
+    yield table(settings_tables.settings(comparison, settings_tables.at_20(comparison)))
     yield wording.SPREAD
     notes = wording.rules(comparison) + wording.remarks(comparison)
     yield from _listed([escaped(line) for line in notes])
     yield "### Cost"
-    yield table(tables.costs(comparison))
-    if pictures or remark:
-        yield "## Pictures"
-        yield from filter(None, [remark])
-    for path, picture in pictures.items():
-        yield f"### {escaped(picture.heading)}"
-        yield f"![{_alternative(picture.alt)}]({path})"
-        yield from filter(None, [escaped(picture.caption)])
-    yield from _details(comparison)
-    if comparison.commands:
-        yield "## Repeat it"
-        yield fenced("\n".join(comparison.commands))
+    yield table(settings_tables.costs(comparison))
+
+
+def _slices(comparison: Comparison, drawn: Mapping[str, list[str]]) -> Iterator[str]:
+    if comparison.slices:
+        yield "## Slices"
+        yield wording.OF_SLICES
+    for by in slice_tables.kinds(comparison):
+        yield f"### {escaped(slice_tables.heading(comparison, by))}"
+        yield from drawn.get(by, [])
+        yield table(slice_tables.of_kind(comparison, by))
 
 
 def _details(comparison: Comparison) -> Iterator[str]:
     """Yields what is looked up rather than read."""
-    yield "## All metrics"
-    yield table(tables.metrics(comparison))
-    others = tables.other_differences(comparison)
+    yield "## In full"
+    if settings_tables.many_fields(comparison):
+        yield "### Fields that differ"
+        yield table(settings_tables.fields(comparison))
+    yield "### All metrics"
+    yield table(settings_tables.metrics(comparison))
+    others = difference_tables.other_differences(comparison)
     if others.rows:
         yield f"### Other metrics, {escaped(wording.compared(comparison))}"
         yield table(others)
-    for by in tables.kinds_of_slices(comparison):
-        key = next(part.key for part in comparison.slices if part.by == by)
-        yield f"## {title(key)} by {escaped(by)}"
-        yield table(tables.slices(comparison, by))
 
 
 def _listed(lines: list[str]) -> list[str]:

@@ -7,11 +7,21 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from experiments.comparing import tables, wording
+from experiments.comparing import (
+    difference_tables,
+    settings_tables,
+    slice_tables,
+    wording,
+)
 from experiments.comparing.comparison import Comparison
 from experiments.comparing.page_parts import SCRIPT, STYLE
-from experiments.comparing.pictures.picture import Picture
-from experiments.comparing.tables import Cell, Column, Table
+from experiments.comparing.pictures.picture import (
+    DIFFERENCES,
+    OTHERS,
+    SLICES,
+    Picture,
+)
+from experiments.comparing.table import Cell, Column, Table
 from tron_jax.evaluation.metrics import title
 
 # Nothing is fetched, whatever a name in the page may hold.
@@ -52,19 +62,20 @@ def _body(
     yield _head(comparison)
     yield from _answer(comparison, pictures)
     yield "<h2>Settings</h2>"
-    content = tables.settings(comparison, tables.at_20(comparison))
+    content = settings_tables.settings(comparison, settings_tables.at_20(comparison))
     yield table(content, "Settings")
     notes = [wording.SPREAD, *wording.rules(comparison), *wording.remarks(comparison)]
     yield _list(notes, "notes")
     yield "<h3>Cost</h3>"
-    yield table(tables.costs(comparison), "Cost")
-    others = [_figure(p, svg) for p, svg in pictures.items() if not p.differences_in]
+    yield table(settings_tables.costs(comparison), "Cost")
+    others = [_figure(p, svg) for p, svg in pictures.items() if p.section == OTHERS]
     if others or remark:
         yield "<h2>Pictures</h2>"
     if remark:
         yield f"<p>{html.escape(remark)}</p>"
     if others:
         yield f'<div class="pictures">{"".join(others)}</div>'
+    yield from _slices(comparison, pictures)
     yield from _details(comparison)
     if comparison.commands:
         yield "<h2>Repeat it</h2>"
@@ -82,7 +93,11 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
     """Yields the differences, and before them what they show."""
     if not comparison.differences:
         return
-    drawn = {p.differences_in: _figure(p, svg) for p, svg in pictures.items()}
+    drawn = {
+        p.about: _figure(p, svg, heading=False)
+        for p, svg in pictures.items()
+        if p.section == DIFFERENCES
+    }
     yield "<h2>What the differences show</h2>"
     said = wording.conclusions(comparison)
     lines = [f"<strong>{name}</strong>: {html.escape(words)}" for name, words in said]
@@ -90,23 +105,37 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
     for key in wording.main_keys(comparison):
         heading = f"{title(key)}, {wording.compared(comparison)}"
         yield f'<h3>{html.escape(heading)}</h3><div class="pair">'
-        yield table(tables.differences(comparison, key), heading)
+        yield table(difference_tables.differences(comparison, key), heading)
         yield f"{drawn.get(key, '')}</div>"
-    yield f'<p class="reading">{html.escape(wording.READING)}</p>'
+    yield f'<p class="reading">{html.escape(wording.reading(comparison))}</p>'
+
+
+def _slices(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator[str]:
+    """Yields the pictures of slices, what holds of all said once, and their tables."""
+    if not comparison.slices:
+        return
+    drawn = {p: svg for p, svg in pictures.items() if p.section == SLICES}
+    said = [wording.OF_SLICES, *dict.fromkeys(picture.caption for picture in drawn)]
+    yield "<h2>Slices</h2>"
+    yield f'<p class="reading">{html.escape(" ".join(said))}</p>'
+    if drawn:
+        figures = [_figure(p._replace(caption=""), svg) for p, svg in drawn.items()]
+        yield f'<div class="pictures">{"".join(figures)}</div>'
+    for by in slice_tables.kinds(comparison):
+        heading = f"Table: {slice_tables.heading(comparison, by)}"
+        yield _folded(heading, slice_tables.of_kind(comparison, by))
 
 
 def _details(comparison: Comparison) -> Iterator[str]:
     """Yields what is looked up rather than read, folded."""
     yield "<h2>In full</h2>"
-    yield _folded("All metrics", tables.metrics(comparison))
-    others = tables.other_differences(comparison)
+    if settings_tables.many_fields(comparison):
+        yield _folded("Fields that differ", settings_tables.fields(comparison))
+    yield _folded("All metrics", settings_tables.metrics(comparison))
+    others = difference_tables.other_differences(comparison)
     if others.rows:
         heading = f"Other metrics, {wording.compared(comparison)}"
         yield _folded(heading, others)
-    for by in tables.kinds_of_slices(comparison):
-        key = next(part.key for part in comparison.slices if part.by == by)
-        heading = f"{title(key)} by {by}"
-        yield _folded(heading, tables.slices(comparison, by))
 
 
 def _folded(heading: str, content: Table) -> str:
@@ -188,14 +217,14 @@ def _breakable(text: str) -> str:
     return re.sub(r"([,/ ])", r"\1<wbr>", html.escape(text))
 
 
-def _figure(picture: Picture, svg: str) -> str:
-    """Returns a picture with its words; one of differences stands below its heading."""
-    heading = f"<h3>{html.escape(picture.heading)}</h3>"
+def _figure(picture: Picture, svg: str, *, heading: bool = True) -> str:
+    """Returns a picture with its words."""
+    above = f"<h3>{html.escape(picture.heading)}</h3>" if heading else ""
     caption = html.escape(picture.caption)
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
     return (
-        f"<figure>{'' if picture.differences_in else heading}"
-        f'<div class="picture" role="img" aria-label="{html.escape(picture.alt)}">'
-        f"{svg}</div><figcaption>{caption}</figcaption></figure>"
+        f'<figure>{above}<div class="picture" role="img" '
+        f'aria-label="{html.escape(picture.alt)}">{svg}</div>{below}</figure>'
     )
 
 

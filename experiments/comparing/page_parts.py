@@ -45,9 +45,13 @@ th, td {
 thead th, thead td { border-bottom-color: var(--soft); vertical-align: bottom; }
 thead th { font-weight: 600; }
 thead tr:first-child:not(:last-child) > * { border-bottom: 0; padding-bottom: 0; }
-.group { color: var(--soft); }
+.group {
+  color: var(--soft);
+  background: linear-gradient(var(--faint), var(--faint)) bottom no-repeat;
+  background-size: calc(100% - 1.4rem) 1px;
+}
+th:last-child, td:last-child { padding-right: 0.2rem; }
 .number { text-align: right; }
-td:last-child:not(.number) { white-space: normal; min-width: 10rem; }
 .soft { color: var(--soft); }
 th:first-child, thead td:first-child {
   position: sticky; left: 0; z-index: 1; background: var(--ground); padding-left: 0;
@@ -56,6 +60,8 @@ tbody th {
   min-width: 8rem; max-width: 20rem; white-space: normal; overflow-wrap: break-word;
 }
 tbody tr:hover > * { background: color-mix(in srgb, var(--faint) 45%, var(--ground)); }
+.pair .box { max-height: 44rem; overflow-y: auto; }
+.pair thead { position: sticky; top: 0; z-index: 2; background: var(--ground); }
 th button {
   all: unset; cursor: pointer; position: relative; white-space: nowrap;
 }
@@ -88,6 +94,7 @@ pre {
 pre span { display: inline-block; max-width: 100%; }
 @media (min-width: 60rem) {
   .pair { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); }
+  .pair td:last-child { white-space: normal; min-width: 9.5rem; }
   .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media (max-width: 40rem) {
@@ -97,7 +104,7 @@ pre span { display: inline-block; max-width: 100%; }
   th, td { padding: 0.36rem 0.5rem; }
   tbody th { min-width: 7.5rem; max-width: 10rem; }
 }
-@media print { .box { overflow: visible; } }
+@media print { .box { overflow: visible; max-height: none !important; } }
 """
 
 STYLE = (

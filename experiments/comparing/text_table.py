@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator
 from unicodedata import east_asian_width
 
-from experiments.comparing import tables, wording
+from experiments.comparing import difference_tables, settings_tables, wording
 from experiments.comparing.comparison import Comparison
-from experiments.comparing.tables import Cell, Column, Table
+from experiments.comparing.table import Cell, Column, Table, beside
 from tron_jax.evaluation.metrics import title
 
 GAP = "  "
@@ -32,7 +32,7 @@ def format_comparison(comparison: Comparison, width: int | None = None) -> str:
         [line for line in (comparison.title, comparison.data) if line],
         [f"warning: {line}" for line in comparison.warnings],
         _settings(comparison, width),
-        wording.rules(comparison) + wording.remarks(comparison),
+        wording.rules(comparison) + wording.remarks(comparison) + _fields(comparison),
         *_differences(comparison, width),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
@@ -41,13 +41,19 @@ def format_comparison(comparison: Comparison, width: int | None = None) -> str:
 def _settings(comparison: Comparison, width: int) -> list[str]:
     """The table with as much in it as fits, or what matters most, folded."""
     fields = not _names_say_all(comparison)
-    costs = tables.costs(comparison)
-    for keys in (list(comparison.keys), tables.at_20(comparison)):
-        metrics = tables.settings(comparison, keys, fields=fields)
-        lines = _folded(tables.beside(metrics, costs), width)
+    costs = settings_tables.costs(comparison)
+    for keys in (list(comparison.keys), settings_tables.at_20(comparison)):
+        metrics = settings_tables.settings(comparison, keys, fields=fields)
+        lines = _folded(beside(metrics, costs), width)
         if len(lines) <= len(comparison.settings) + 2:
             break
     return lines
+
+
+def _fields(comparison: Comparison) -> list[str]:
+    """Says in which fields settings differ, where these have no columns."""
+    many = settings_tables.many_fields(comparison)
+    return [f"they differ in {len(many)} fields: {', '.join(many)}"] if many else []
 
 
 def _names_say_all(comparison: Comparison) -> bool:
@@ -64,8 +70,13 @@ def _names_say_all(comparison: Comparison) -> bool:
 def _differences(comparison: Comparison, width: int) -> Iterator[list[str]]:
     """A part for each of the main metrics."""
     for key in wording.main_keys(comparison):
-        heading = f"{title(key)}, exact, {wording.compared(comparison)}:"
-        yield [heading, *_folded(tables.differences(comparison, key), width)]
+        table = difference_tables.differences(comparison, key)
+        said = {row[-1].text for row in table.rows}
+        heading = f"{title(key)}, exact, {wording.compared(comparison)}"
+        if said == {wording.SESSIONS_ONLY}:  # once for all
+            heading += f" ({wording.SESSIONS_ONLY})"
+            table = Table(table.columns[:-1], [row[:-1] for row in table.rows])
+        yield [f"{heading}:", *_folded(table, width)]
 
 
 def _folded(table: Table, width: int) -> list[str]:

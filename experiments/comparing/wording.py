@@ -10,16 +10,16 @@ from experiments.comparing.comparison import Comparison, Difference, Figure
 from tron_jax.evaluation.metrics import title
 
 UNKNOWN = "\N{EN DASH}"
+UNTIL = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 LEVEL = 0.05  # of the tests: what is below it is called a difference
 MAIN = ("recall@20", "mrr@20")  # the metrics of the paper's Table 2
 SESSIONS_ONLY = "sessions only: training noise not covered"
 
 SPREAD = "± is the standard deviation of one run."
-READING = (
-    "Differences are those of the exact protocol, over the same predictions. Intervals "
-    "cover 95 % and, where both sides have two runs or more, the draw of test sessions "
-    "and training noise. That no difference is shown does not show that there is none."
+OF_SLICES = (
+    "With 95 % intervals of each setting by itself. All saw the same sessions, so that "
+    "intervals may overlap where settings differ."
 )
 
 
@@ -64,7 +64,7 @@ def span(values: Sequence[float], form: str = ",.6g") -> str:
     if not values:
         return UNKNOWN
     low, high = number(min(values), form), number(max(values), form)
-    return low if low == high else f"{low} to {high}"
+    return low if low == high else f"{low}{UNTIL}{high}"
 
 
 def interval(difference: Difference) -> str:
@@ -85,8 +85,8 @@ def p_value(p: float | None) -> str:
 
 def differs(difference: Difference) -> bool:
     """Whether a difference may be called one: tested, with training noise covered."""
-    tested = difference.covers_seeds and difference.p_holm is not None
-    return tested and difference.p_holm < LEVEL and difference.value != 0
+    p = adjusted(difference)
+    return p is not None and p < LEVEL and difference.value != 0
 
 
 def outcome(difference: Difference) -> str:
@@ -112,6 +112,22 @@ def verdict(difference: Difference) -> str:
 def adjusted(difference: Difference) -> float | None:
     """Returns the p that a verdict may go by; None where training noise is left out."""
     return difference.p_holm if difference.covers_seeds else None
+
+
+def reading(comparison: Comparison) -> str:
+    """Says what the differences, their intervals and p are."""
+    lines = [
+        "Differences are those of the exact protocol, over the same predictions.",
+        "Intervals cover 95 % and, where both sides have two runs or more, the draw of "
+        "test sessions and training noise.",
+    ]
+    if any(adjusted(d) is not None for d in comparison.differences):
+        lines.append(
+            "p is two-sided, adjusted by Holm's method for all differences in its "
+            f"metric; below {LEVEL} a difference is called higher or lower. That none "
+            "is shown does not show that there is none."
+        )
+    return " ".join(lines)
 
 
 def main_keys(comparison: Comparison) -> list[str]:
@@ -154,6 +170,12 @@ def shortened(fields: Sequence[str]) -> dict[str, str]:
     }
 
 
+def cut(name: str, most: int = 56) -> str:
+    """Returns a name, or both its ends where a picture has no room for more."""
+    half = most // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half + 1 :]}"
+
+
 def conclusions(comparison: Comparison) -> list[tuple[str, str]]:
     """Says for each of the main metrics, in words, what its differences show."""
     return [
@@ -164,15 +186,20 @@ def conclusions(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
-    to = f" than {found[0].baseline}" if one_baseline(comparison) else ""
     tested = [d for d in found if adjusted(d) is not None]
-    parts = []
-    for word, sign in (("higher", 1), ("lower", -1)):
-        shown = [d for d in tested if differs(d) and d.value * sign > 0]
-        if shown:
-            count = f"{len(shown)} of {len(tested)} {word}{to}"
-            parts.append(f"{count}, {_by_how_much(comparison, shown)}")
-    if undecided := sum(not differs(d) for d in tested):
+    different = [d for d in tested if differs(d)]
+    groups = {"differ": different}  # of pairs neither side is the baseline
+    if one_baseline(comparison):
+        groups = {
+            f"higher than {found[0].baseline}": [d for d in different if d.value > 0],
+            f"lower than {found[0].baseline}": [d for d in different if d.value < 0],
+        }
+    parts = [
+        f"{len(group)} of {len(tested)} {words}, {_by_how_much(comparison, group)}"
+        for words, group in groups.items()
+        if group
+    ]
+    if undecided := len(tested) - len(different):
         parts.append(f"no difference shown for {undecided} of {len(tested)}")
     if uncovered := sum(not d.covers_seeds for d in found):
         parts.append(

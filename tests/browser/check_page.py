@@ -12,31 +12,13 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
-import fcntl
-import json
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--no-first-run",
-    "--remote-debugging-pipe",
-)
-PHONE, DESKTOP = (360, 740), (1280, 900)
-PATIENCE = 60  # seconds for an answer
+from chromium import NAMES, Browser, Wrong, find
 
+PHONE, DESKTOP = (360, 740), (1280, 900)
 TABLES = """
 [...document.querySelectorAll("table")].map((table) => ({
   heads: [...table.tHead.rows[table.tHead.rows.length - 1].cells].map((head) => ({
@@ -58,106 +40,9 @@ WHERE = """
 TOO_WIDE = """
 [...document.querySelectorAll("body *")].filter((element) =>
   !element.closest(".box > *") && !element.closest("svg *") &&
-  element.getBoundingClientRect().right > innerWidth + 0.5)
+  element.getBoundingClientRect().right > %d + 0.5)
   .map((element) => element.outerHTML.slice(0, 120))
 """
-
-
-class Wrong(Exception):
-    """What a reader would stumble over."""
-
-
-class Browser:
-    """A Chromium with one page, spoken to by the DevTools protocol."""
-
-    def __init__(self, program: str, profile: str) -> None:
-        reads, self._out = _pipe()
-        self._in, writes = _pipe()
-
-        def give_pipes() -> None:  # where Chromium looks for them
-            os.dup2(reads, 3)
-            os.dup2(writes, 4)
-
-        self._process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=give_pipes,
-            close_fds=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(reads)
-        os.close(writes)
-        os.set_blocking(self._in, False)
-        self._held = b""
-        self._number = 0
-        self._session: str | None = None
-        self.events: list[dict] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-        os.close(self._in)
-        os.close(self._out)
-
-    def call(self, method: str, **params) -> dict:
-        """Calls a method of the protocol and returns its answer."""
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._read()
-            if answer.get("id") == self._number:
-                if "error" in answer:
-                    raise Wrong(f"{method}: {answer['error']['message']}")
-                return answer["result"]
-            self.events.append(answer)
-
-    def wait_for(self, event: str) -> None:
-        while not any(seen.get("method") == event for seen in self.events):
-            self.events.append(self._read())
-
-    def evaluate(self, expression: str):
-        result = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True
-        )
-        if "exceptionDetails" in result:
-            raise Wrong(f"{expression}: {result['exceptionDetails']}")
-        return result["result"].get("value")
-
-    def _read(self) -> dict:
-        end = time.monotonic() + PATIENCE
-        while b"\0" not in self._held:
-            with contextlib.suppress(BlockingIOError):
-                piece = os.read(self._in, 1 << 20)
-                if not piece:
-                    raise Wrong("Chromium ended")
-                self._held += piece
-                continue
-            if time.monotonic() > end:
-                raise Wrong(f"Chromium gave no answer in {PATIENCE} s")
-            time.sleep(0.002)
-        message, _, self._held = self._held.partition(b"\0")
-        return json.loads(message)
-
-
-def _pipe() -> tuple[int, int]:
-    """Returns both ends of a pipe, out of the way of a child's 3 and 4."""
-    ends = os.pipe()
-    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
-    for end in ends:
-        os.close(end)
-    return moved[0], moved[1]
-
-
-def find() -> str | None:
-    """Returns the path of a Chromium, None where there is none."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def check(program: str, page: Path, out: Path | None = None) -> dict[str, int]:
@@ -180,11 +65,11 @@ def check(program: str, page: Path, out: Path | None = None) -> dict[str, int]:
             for domain in ("Page", "Runtime", "Log", "Network"):
                 browser.call(f"{domain}.enable")
             _look(browser, page, PHONE, "light")
-            _refuse_overflow(browser)
+            _refuse_overflow(browser, PHONE[0])
             if out:
                 _screenshot(browser, out / "phone.png")
             _look(browser, page, DESKTOP, "dark")
-            _refuse_overflow(browser)
+            _refuse_overflow(browser, DESKTOP[0])
             if out:
                 _screenshot(browser, out / "desktop.png")
             counts = _sort_all(browser)
@@ -225,14 +110,18 @@ def _brightness(colour: str) -> float:
     return sum(float(part) for part in colour.strip("rgba()").split(",")[:3])
 
 
-def _refuse_overflow(browser: Browser) -> None:
-    """Looks for what is wider than the screen, with everything unfolded."""
+def _refuse_overflow(browser: Browser, width: int) -> None:
+    """Looks for what is wider than the screen, with everything unfolded.
+
+    A phone zooms out of a page that is too wide, so that the page's own measure of the
+    screen grows with it.
+    """
     unfold = "document.querySelectorAll('details').forEach((d) => { d.open = %s; })"
     browser.evaluate(unfold % "true")
-    scrolls = browser.evaluate("document.documentElement.scrollWidth - innerWidth")
-    wide = browser.evaluate(TOO_WIDE)
-    if scrolls > 0 or wide:
-        raise Wrong(f"wider than the screen by {scrolls} px: {wide}")
+    needed = browser.evaluate("document.documentElement.scrollWidth")
+    wide = browser.evaluate(TOO_WIDE % width)
+    if needed > width or wide:
+        raise Wrong(f"wider than the screen, {needed} of {width} px: {wide}")
     browser.evaluate(unfold % "false")
 
 

@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.comparing import wording
 from experiments.comparing.pictures.inks import LIGHT, Style
+from experiments.comparing.pictures.picture import WIDTH
 
 ROW = 0.17  # inches of a legend's line
+LETTER, HANDLE = 5.1, 34.0  # points of a letter, and of what stands before a name
 
 
 def finish(axes: Any, *, x: str, y: str = "") -> None:
@@ -29,7 +32,8 @@ def legend(figure: Any, entries: Sequence[tuple[Any, str]]) -> None:
     """
     if not entries:
         return
-    handles, names = zip(*entries, strict=True)
+    handles = [handle for handle, _ in entries]
+    names = [wording.cut(name) for _, name in entries]
     columns = _columns(names)
     # matplotlib fills columns downwards; to be read in lines, they are dealt out.
     dealt = [n for column in range(columns) for n in range(column, len(names), columns)]
@@ -48,17 +52,31 @@ def legend(figure: Any, entries: Sequence[tuple[Any, str]]) -> None:
 
 def legend_height(names: Sequence[str]) -> float:
     """Returns the inches that a legend takes."""
-    return ROW * math.ceil(len(names) / _columns(names)) if names else 0.0
+    shown = [wording.cut(name) for name in names]
+    return ROW * math.ceil(len(shown) / _columns(shown)) if shown else 0.0
 
 
 def _columns(names: Sequence[str]) -> int:
-    longest = max(len(name) for name in names)
-    return max(1, min(len(names), 3 if longest <= 14 else 2 if longest <= 27 else 1))
+    """Returns how many columns of names fit beside each other."""
+
+    def width(columns: int) -> float:
+        longest = [max(map(len, names[n::columns])) for n in range(columns)]
+        return sum(LETTER * letters + HANDLE for letters in longest)
+
+    most = min(3, len(names))
+    return next((n for n in range(most, 1, -1) if width(n) <= 72 * WIDTH), 1)
 
 
-def line(axes: Any, x: Sequence[float], y: Sequence[float], style: Style) -> Any:
+def line(
+    axes: Any,
+    x: Sequence[float],
+    y: Sequence[float],
+    style: Style,
+    *,
+    markers: bool = True,
+) -> Any:
     """Draws a line, with a marker at each point where there are few."""
-    marker = style.marker if len(x) <= 25 else ""
+    marker = style.marker if markers and len(x) <= 25 else ""
     return axes.plot(
         x,
         y,

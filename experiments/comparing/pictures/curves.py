@@ -80,7 +80,7 @@ def loss(comparison: Comparison) -> list[Picture]:
             "over as many negatives, compare.",
             alt=f"Lines of the training loss over epochs, first to last: {ends}.",
             labels=("epochs of training", "loss"),
-            band=False,
+            measured=False,
         )
     ]
 
@@ -108,7 +108,7 @@ def _picture(
     lines: Lines,
     *,
     labels: tuple[str, str],
-    band: bool = True,
+    measured: bool = True,
     **words: str,
 ) -> Picture:
     styles = inks.styles(comparison)
@@ -119,7 +119,7 @@ def _picture(
         for name, found in lines.items():
             style = styles[name]
             for line in found:
-                if band and line.low != line.high:
+                if measured and line.low != line.high:
                     axes.fill_between(
                         line.x,
                         line.low,
@@ -128,7 +128,10 @@ def _picture(
                         alpha=0.16,
                         lw=0,
                     )
-            drawn = [shared.line(axes, line.x, line.y, style) for line in found]
+            drawn = [
+                shared.line(axes, line.x, line.y, style, markers=measured)
+                for line in found
+            ]
             entries.append((drawn[0], name))
         shared.finish(axes, x=labels[0], y=labels[1])
         axes.set_xlim(left=0)

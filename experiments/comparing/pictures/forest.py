@@ -7,7 +7,7 @@ from typing import Any
 from experiments.comparing import wording
 from experiments.comparing.comparison import Comparison, Difference
 from experiments.comparing.pictures.inks import LIGHT
-from experiments.comparing.pictures.picture import Picture
+from experiments.comparing.pictures.picture import DIFFERENCES, Picture
 from tron_jax.evaluation.metrics import title
 
 MOST = 24  # rows that a picture holds
@@ -37,7 +37,8 @@ def _picture(comparison: Comparison, key: str, found: list[Difference]) -> Pictu
         alt=f"Differences in {title(key)} with 95 % intervals: {told}.",
         height=0.6 + 0.32 * len(shown),
         draw=lambda figure: _draw(figure, comparison, shown),
-        differences_in=key,
+        section=DIFFERENCES,
+        about=key,
     )
 
 
@@ -62,7 +63,7 @@ def _draw(figure: Any, comparison: Comparison, shown: list[Difference]) -> None:
         axes.text(
             0,
             row + 0.27,
-            wording.contrast(comparison, d),
+            wording.cut(wording.contrast(comparison, d), 64),
             transform=axes.get_yaxis_transform(),
             va="bottom",
             color=LIGHT["ink"],

@@ -12,8 +12,8 @@ KINDS = (
     curves.by_time,
     swept.fields,
     speed.against_accuracy,
-    slices.by_kind,
     curves.loss,
+    slices.by_kind,
 )
 
 

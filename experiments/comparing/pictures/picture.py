@@ -16,7 +16,8 @@ class Picture(NamedTuple):
       alt: what it shows, with the key figures, for who cannot see it.
       height: in inches; all are ``WIDTH`` wide.
       draw: fills a matplotlib figure with it.
-      differences_in: the metric whose differences it shows; "" of other pictures.
+      section: where it belongs: ``DIFFERENCES``, ``SLICES`` or ``OTHERS``.
+      about: the metric whose differences it shows, or what its slices divide by.
     """
 
     name: str
@@ -25,7 +26,9 @@ class Picture(NamedTuple):
     alt: str
     height: float
     draw: Callable[[Any], None]
-    differences_in: str = ""
+    section: str = "others"
+    about: str = ""
 
 
+DIFFERENCES, SLICES, OTHERS = "differences", "slices", "others"
 WIDTH = 4.8  # inches: at a phone's width its text is as large as that around it

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from experiments.comparing.comparison import Curve
 
+Values = Sequence[float]
 MOST_POINTS = 100  # of a line; what a page shows of more is only its size
 
 
@@ -43,7 +44,7 @@ def losses(curves: Sequence[Curve]) -> list[Line]:
     return [_thinned(line) for line in _pooled(found)]
 
 
-def _pooled(runs: list[tuple[Sequence[float], ...]]) -> list[Line]:
+def _pooled(runs: Sequence[tuple[Values, Values, Values]]) -> list[Line]:
     """Returns one line over the epochs that all runs share, or one a run if none.
 
     Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.comparing import tables
+from experiments.comparing import slice_tables
 from experiments.comparing.comparison import Comparison, Slice, SliceValue
 from experiments.comparing.pictures import axes as shared
 from experiments.comparing.pictures import inks
-from experiments.comparing.pictures.picture import WIDTH, Picture
+from experiments.comparing.pictures.picture import SLICES, WIDTH, Picture
 from tron_jax.evaluation.metrics import title
 
 MOST = 5  # settings whose intervals can be told apart
@@ -16,7 +16,7 @@ MOST = 5  # settings whose intervals can be told apart
 
 def by_kind(comparison: Comparison) -> list[Picture]:
     """Returns a picture for each kind of slices."""
-    kinds = tables.kinds_of_slices(comparison)
+    kinds = slice_tables.kinds(comparison)
     pictures = [
         _picture(
             comparison, n, by, [part for part in comparison.slices if part.by == by]
@@ -34,11 +34,11 @@ def _picture(
     if not names:
         return None
     shown = _chosen(comparison, names)
-    caption = "Bars: 95 % intervals, which cover the draw of sessions alone."
+    caption = ""
     if len(shown) < len(names):
-        caption += (
-            f" Shown are {len(shown)} of {len(names)} settings, the baseline and those "
-            "highest over all; the rest is in the table."
+        caption = (
+            f"Pictures show {len(shown)} of {len(names)} settings, the baseline and "
+            "those highest over all; tables show all."
         )
     metric = title(parts[0].key)
     told = "; ".join(_told(parts, name) for name in shown)
@@ -50,6 +50,8 @@ def _picture(
         alt=f"{metric} by {by}, with 95 % intervals, on {len(parts)} parts. {told}.",
         height=2.5 + shared.legend_height(shown) + _room(names_of_parts),
         draw=lambda figure: _draw(figure, comparison, parts, shown),
+        section=SLICES,
+        about=by,
     )
 
 

@@ -65,23 +65,35 @@ def _lines(comparison: Comparison, field: str) -> dict[str, list[Point]]:
     Lines of a single point are left out, and those beyond ``MOST``.
     """
     key = _key(comparison)
-    all_fields = list(dict.fromkeys(f for s in comparison.settings for f in s.fields))
-    short = wording.shortened(all_fields)
-    found: dict[str, list[Point]] = {}
+    found: dict[tuple, list[Point]] = {}
     for setting in comparison.settings:
         figure = setting.figures.get("exact", {}).get(key)
         value = _number(setting.fields.get(field, ""))
-        if figure is None or value is None:
-            continue
-        others = {f: v for f, v in setting.fields.items() if f != field and v}
-        name = ", ".join(f"{short[f]}={v}" for f, v in others.items())
-        found.setdefault(name, []).append(Point(value, figure))
-    lines = {
-        name: sorted(points, key=lambda p: p.value)
-        for name, points in found.items()
+        if figure is not None and value is not None:
+            others = {f: v for f, v in setting.fields.items() if f != field and v}
+            found.setdefault(tuple(sorted(others.items())), []).append(
+                Point(value, figure)
+            )
+    lines = [
+        (dict(others), sorted(points, key=lambda p: p.value))
+        for others, points in found.items()
         if len({p.value for p in points}) > 1
+    ]
+    names = _names([others for others, _ in lines], comparison)
+    return {
+        name: points for name, (_, points) in zip(names[:MOST], lines, strict=False)
     }
-    return dict(list(lines.items())[:MOST])
+
+
+def _names(lines: list[dict[str, str]], comparison: Comparison) -> list[str]:
+    """Names each line by the fields in which it differs from another."""
+    fields = list(dict.fromkeys(f for s in comparison.settings for f in s.fields))
+    short = wording.shortened(fields)
+    differ = [f for f in fields if len({line.get(f, "") for line in lines}) > 1]
+    return [
+        ", ".join(f"{short[f]}={line[f]}" for f in differ if f in line)
+        for line in lines
+    ]
 
 
 def _number(text: str) -> float | None:
