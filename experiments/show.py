@@ -108,9 +108,9 @@ def as_table(statuses: Sequence[Status]) -> str:
 def _cells(status: Status) -> tuple[str, ...]:
     epoch = best = at = "-"
     if status.epoch is not None:
-        epoch = f"{status.epoch:.4g}/{status.epochs}"
-    if status.best is not None:
-        best, at = f"{status.best:.4f}", f"{status.best_epoch:.4g}"
+        epoch = f"{round(status.epoch, 2):g}/{status.epochs}"
+    if status.best is not None and status.best_epoch is not None:
+        best, at = f"{status.best:.4f}", f"{round(status.best_epoch, 2):g}"
     left = _time(status.seconds_left)
     if status.seconds_left is not None and status.stop_after:
         left = f"<{left}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -209,7 +208,7 @@ def _sinks(
     )
     if board is None:
         return []
-    say(f"TensorBoard follows: tensorboard --logdir={shlex.quote(str(metrics.parent))}")
+    say("TensorBoard follows this run (tensorboard --logdir=WORKDIR)")
     return [board]
 
 

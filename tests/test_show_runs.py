@@ -79,6 +79,16 @@ def test_a_run_from_its_start_to_its_end(tmp_path, train, capfd, monkeypatch):
     assert not (workdir / "failed.json").exists()
 
 
+def test_a_run_that_ran_out_of_patience(tmp_path, train, capfd):
+    workdir = tmp_path / "run"
+    often = {"train__evaluate_every": 0.1, "train__stop_after": 1}
+    assert train(workdir, train__epochs=9, **often)[0] == 0
+    [run] = shown(capfd, workdir)
+    assert run["state"] == "stopped early"
+    assert run["epoch"] > run["best_epoch"]
+    assert (run["epochs"], run["stop_after"]) == (9, 1)
+
+
 def test_who_is_refused_at_the_door_has_not_failed(stopped, train, capfd):
     tiny.assert_refused(train(stopped, train__seed=7), "train.seed=0, not 7")
     assert state(capfd, stopped) == "interrupted"

@@ -249,39 +249,39 @@ def test_reuses_what_exists(tmp_path, made, run_sweep, monkeypatch):
 
     monkeypatch.setattr(estimates, "measure_settings", measured_here)
     first, second = tmp_path / "first", tmp_path / "second"
-    assert run_sweep(first, TOPK, "--seeds=2")[0] == 0
+    assert run_sweep(first, TOPK)[0] == 0
     kept = tmp_path / "kept" / "mine"
-    argv = ["keep", f"--workdir={first}/topk=8/seed=1", f"--out={kept}"]
+    argv = ["keep", f"--workdir={first}/topk=8/seed=0", f"--out={kept}"]
     assert keep.main(argv) == 0
     made.clear()
     reuse = [f"--reuse={first / 'topk=4'}", f"--reuse={kept.parent}"]
-    arguments = (TOPK, "--over=negatives.mask_hits=true,false", "--seeds=2")
+    arguments = ("--over=loss.topk=4,8,12",)
     status, out, _ = run_sweep(second, *arguments, *reuse)
     assert status == 0
-    reused = {f"topk={k},mask_hits=true/seed={s}" for k, s in ((4, 0), (4, 1), (8, 1))}
+    reused = {"topk=4/seed=0", "topk=8/seed=0"}
     said_so = [line for line in out.splitlines() if line.startswith("reused for ")]
     assert {line.split()[2].rstrip(":") for line in said_so} == reused
     entries = json.loads((second / "sweep.json").read_text())["runs"]
     assert {name for name, entry in entries.items() if "reused" in entry} == reused
     for name in reused:
         assert (second / entries[name]["folder"] / "evaluation.json").exists()
-    assert len(made) == 8 - len(reused)
+    assert made == [str(second / "topk=12/seed=0")]
     # What was reused stays so, without the flag.
     made.clear()
     assert run_sweep(second, *arguments)[0] == 0
     assert made == []
     # Of other epochs, or an unfinished one, nothing is.
-    third = tmp_path / "third"
-    status, out, _ = run_sweep(third, TOPK, f"--reuse={first}", train__epochs=1)
+    others = ("--over=loss.topk=4", f"--reuse={first}")
+    status, out, _ = run_sweep(tmp_path / "third", *others, train__epochs=1)
+    assert (status, len(made)) == (0, 1)
     assert "reused" not in out
-    assert len(made) == 2
 
 
 def test_refit(tmp_path, made, run_sweep):
     workdir = tmp_path / "sweep"
     asked = {"data__validation": 0.3, "optimizer__warmup_steps": 10}
     arguments = ("--over=optimizer.learning_rate=0.002,0.05", "--seeds=2", "--refit")
-    status, out, _ = run_sweep(workdir, *arguments, train__epochs=4, **asked)
+    status, out, _ = run_sweep(workdir, *arguments, train__epochs=2, **asked)
     assert status == 0
     means, epochs = {}, {}
     for rate in ("0.002", "0.05"):
@@ -311,5 +311,5 @@ def test_refit(tmp_path, made, run_sweep):
         evaluation = json.loads((workdir / name / "evaluation.json").read_text())
         assert {line["step"] for line in evaluation} == {25 * epochs[chosen]}
     made.clear()
-    assert run_sweep(workdir, *arguments, train__epochs=4, **asked)[0] == 0
+    assert run_sweep(workdir, *arguments, train__epochs=2, **asked)[0] == 0
     assert made == []
