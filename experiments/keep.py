@@ -8,8 +8,9 @@ A workdir is too large for a repository (checkpoints) and holds what must not be
 published (ids of sessions, paths of a machine). The folder, some hundred kilobytes, has
 what it takes to check and repeat the result:
 
-    config.json      all settings, the versions used and the data's fingerprint;
-                     data.path is emptied
+    config.json      all settings, the versions used, the data's fingerprint and the
+                     command; data.path is emptied, and of other paths the last part
+                     stays
     metrics.jsonl    loss and metrics over the whole run
     evaluation.json  the last evaluation, in both protocols
     plot.png         the picture of the run, where matplotlib drew one
@@ -29,6 +30,7 @@ some out), and a folder that exists.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +47,8 @@ from tron_jax.errors import UserError
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.files import local_path
 from tron_jax.storage.checkpoints import Checkpoints
+
+ABSOLUTE = r"(?<![^=:])/[^:]*/"  # the folders of a path after the = or : of an argument
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,7 +81,7 @@ def run(flag_values: flags.FlagValues) -> None:
             if (workdir / name).is_file():
                 shutil.copyfile(workdir / name, new / name)
         _keep_ranks(evaluated / "ranks.parquet", new / "ranks.npz")
-        content = config.to_dict() | {"provenance": made_with}
+        content = config.to_dict() | {"provenance": _without_paths(made_with)}
         workdirs.write_json(new / workdirs.CONFIG, content)
         new.rename(out)
     except OSError as error:
@@ -87,6 +91,17 @@ def run(flag_values: flags.FlagValues) -> None:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     print(f"kept in {out}")
+
+
+def _without_paths(made_with: dict[str, Any]) -> dict[str, Any]:
+    """A provenance whose commands name no folders of this machine."""
+
+    def short(part: dict[str, Any]) -> dict[str, Any]:
+        argv = [re.sub(ABSOLUTE, "", argument) for argument in part.get("argv", [])]
+        return part | ({"argv": argv} if argv else {})
+
+    resumed = [short(part) for part in made_with.get("resumed_with", [])]
+    return short(made_with) | ({"resumed_with": resumed} if resumed else {})
 
 
 def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None:

@@ -40,7 +40,11 @@ def test_keeps_ranks_without_ids_and_config_without_path(
     assert run_keep(finished, out)[0] == 0
     names = {"config.json", "metrics.jsonl", "evaluation.json", "plot.png", "ranks.npz"}
     assert {path.name for path in out.iterdir()} == names
-    assert json.loads((out / "config.json").read_text())["data"]["path"] == ""
+    content = json.loads((out / "config.json").read_text())
+    assert content["data"]["path"] == ""
+    argv = content["provenance"]["argv"]
+    assert argv[:3] == ["experiments.train", "--config=smoke.py", "--workdir=run"]
+    assert str(tmp_path.parent.parent) not in (out / "config.json").read_text()
     exact = pq.read_table(
         finished / "ranks.parquet", filters=[("protocol", "=", "exact")]
     )
