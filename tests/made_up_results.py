@@ -132,6 +132,7 @@ def write_sweep(folder, runs):
         "argv": ["experiments.sweep", f"--workdir={folder}", "--seeds=2"],
         "runs": {
             name: {"folder": name, "seed": 0, "setting": setting, "fields": {}}
+            | ({"chosen": "chosen on validation"} if setting == "hard" else {})
             for name, setting in runs.items()
         },
     }

@@ -4,6 +4,7 @@ import fcntl
 import json
 import re
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from made_up_results import KEYS, QUIET, drawn_ranks, write_run, write_sweep
 from experiments import benchmark, keep
 from experiments import compare as program
 from experiments.comparing import building, differences, statistics
+from experiments.comparing.settings import short_names
 from experiments.comparing.statistics import REPLICATES
 from tron_jax.data.sessions import open_prepared
 
@@ -113,10 +115,12 @@ def test_a_difference_is_that_of_slow_loops(two_settings, tiny_data):
         assert found.value == pytest.approx(value, rel=1e-9)
         assert found.high - found.value == pytest.approx(half, rel=1e-6)
         assert found.value - found.low == pytest.approx(half, rel=1e-6)
-        assert found.p == pytest.approx(p, rel=1e-5)
         assert found.covers_seeds
-        # The only test of its family, or of none.
-        assert found.p_holm == (found.p if key in ("recall@20", "mrr@20") else None)
+        if key in ("recall@20", "mrr@20"):
+            assert found.p == pytest.approx(p, rel=1e-5)
+            assert found.p_holm == found.p  # the only test of its family
+        else:
+            assert (found.p, found.p_holm) == (None, None)
 
 
 @pytest.mark.portable
@@ -167,12 +171,10 @@ def test_equal_runs_do_not_differ(tmp_path, tiny_data):
     comparison = build(tmp_path)
     assert len(comparison.settings) == 2
     for found in comparison.differences:
-        noise = found._replace(low=0.0, high=0.0, p=1.0, p_holm=None)
-        # Runs of a setting differ by their seeds, so there is an interval; not of 0.
+        # Runs of a setting differ by their seeds, so there is an interval around 0.
         assert found.value == 0
-        assert found.p == 1
+        assert found.p == (1 if found.key in ("recall@20", "mrr@20") else None)
         assert found.low == -found.high < 0
-        assert noise.value == 0
 
 
 def test_the_same_ranks_differ_by_nothing(tmp_path, tiny_data):
@@ -182,7 +184,8 @@ def test_the_same_ranks_differ_by_nothing(tmp_path, tiny_data):
             folder = tmp_path / f"{topk}-{seed}"
             write_run(folder, tiny_data, seed=seed, ranks=ranks, loss__topk=topk)
     for found in build(tmp_path).differences:
-        assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+        assert (found.value, found.low, found.high) == (0, 0, 0)
+        assert found.p == (1 if found.key in ("recall@20", "mrr@20") else None)
 
 
 def test_a_single_seed_gets_an_interval_of_the_sessions_and_no_verdict(
@@ -233,6 +236,26 @@ def test_the_best_step_is_a_protocol_of_its_own(tmp_path, tiny_data):
     assert figure.runs == setting.figures["exact"]["recall@20"].runs == 2
 
 
+def test_a_metric_that_an_older_evaluation_lacks_is_that_of_its_ranks(
+    tmp_path, tiny_data
+):
+    for topk in (4, 8):
+        write_run(tmp_path / str(topk), tiny_data, seed=topk, loss__topk=topk)
+    before = build(tmp_path)
+    path = tmp_path / "8" / "evaluation.json"
+    lines = json.loads(path.read_text())
+    older = [{k: v for k, v in x.items() if "ndcg" not in k} for x in lines]
+    path.write_text(json.dumps(older))
+    after = build(tmp_path)
+    assert after.keys == before.keys
+    exact = [c.settings[1].figures["exact"] for c in (before, after)]
+    assert [f.mean for f in exact[1].values()] == pytest.approx(
+        [f.mean for f in exact[0].values()]
+    )
+    assert not any("ndcg" in key for key in after.settings[1].figures["paper"])
+    assert after.differences == before.differences
+
+
 def test_what_is_pooled_and_what_not(tmp_path, tiny_data):
     write_run(tmp_path / "first", tiny_data, seed=0)
     write_run(tmp_path / "second", tiny_data, seed=1, train__log_every_steps=9)
@@ -240,11 +263,15 @@ def test_what_is_pooled_and_what_not(tmp_path, tiny_data):
     write_run(tmp_path / "third", tiny_data, seed=2, **other)
     write_run(tmp_path / "longer", tiny_data, seed=3, epochs=3)
     shutil.copytree(tmp_path / "first", tmp_path / "twin")
+    going = {"epochs": 2, "of": 2, "evaluated": False}
+    write_run(tmp_path / "going", tiny_data, seed=4, **going)
     names = ("first", "second", "third", "longer", "twin")
-    comparison = build(*(tmp_path / name for name in names))
-    assert [s.seeds for s in comparison.settings] == [(0, 1), (2,), (3,)]
-    assert len({s.name for s in comparison.settings}) == 3
-    assert [s.fields["train.epochs"] for s in comparison.settings] == ["2", "2", "3"]
+    comparison = build(*(tmp_path / name for name in names), tmp_path)
+    assert [s.seeds for s in comparison.settings] == [(0, 1), (2,), (3,), (4,)]
+    assert len({s.name for s in comparison.settings}) == 4
+    assert [s.fields["train.epochs"] for s in comparison.settings] == [*"2232"]
+    assert "trained, but not evaluated yet" in comparison.settings[-1].name
+    assert len(comparison.warnings) == 2
     warned = "\n".join(comparison.warnings)
     assert re.search(r"third and .*first have the same fields but other pro", warned)
     assert re.search(r"twin is left out: .*first is of the same setting and", warned)
@@ -280,6 +307,10 @@ def test_what_a_run_resumed_with_counts_too(tmp_path, tiny_data):
     [
         ([{"loss__name": "bce"}, {"loss__name": "ssm"}], ["loss=bce", "loss=ssm"]),
         (
+            [{"model__dropout": 0.0}, {"model__dropout": 0.25}],
+            ["dropout=0", "dropout=0.25"],
+        ),
+        (
             [
                 {"loss__topk": 4, "negatives__mask_hits": False},
                 {"loss__topk": 8, "negatives__mask_hits": True},
@@ -308,6 +339,16 @@ def test_settings_are_named_by_what_differs(tmp_path, tiny_data, fields, names):
     assert sorted_name(last.baseline) == names[-1]
 
 
+def test_fields_are_named_in_short_where_that_leaves_no_doubt():
+    assert short_names(["a.x", "b.x", "a.y", "model.name", "loss.name"]) == {
+        "a.x": "a.x",
+        "b.x": "b.x",
+        "a.y": "y",
+        "model.name": "model",
+        "loss.name": "loss",
+    }
+
+
 def sorted_name(name):
     return ", ".join(sorted(name.split(", ")))
 
@@ -325,7 +366,9 @@ def test_a_sweep_as_far_as_it_is(tmp_path, tiny_data):
     plain, hard = comparison.settings
     assert (plain.name, plain.seeds) == ("plain", (0, 1))
     assert hard.name == "hard (not finished: 1 of 2 epochs)"
-    assert "not finished: 1 of 2 epochs" in hard.remarks[0]
+    assert plain.remarks == ()
+    assert hard.remarks[0] == "chosen on validation"
+    assert "not finished: 1 of 2 epochs" in hard.remarks[1]
     assert hard.figures["exact"]["recall@20"].mean == pytest.approx(0.41)
     assert hard.chosen["exact"].epochs == (1.0,)
     assert comparison.differences == ()
@@ -358,6 +401,18 @@ def test_commands_of_single_runs(tmp_path, tiny_data):
         f"python -m experiments.evaluate --workdir={tmp_path / 'a'}",
         "again",
     )
+
+
+def test_ranks_alone_tell_predictions_per_session(tmp_path):
+    data = tiny.write_data(tmp_path / "data")
+    for topk in (4, 8):
+        write_run(tmp_path / "runs" / str(topk), data, seed=topk, loss__topk=topk)
+    before = build(tmp_path / "runs")
+    assert before.slices
+    shutil.rmtree(data)
+    after = build(tmp_path / "runs")
+    assert after.differences == before.differences
+    assert not after.slices
 
 
 def test_kept_results_compare_as_their_runs_do(tmp_path, tiny_data):
@@ -431,8 +486,10 @@ def test_speed_of_a_benchmark_finds_its_setting(tmp_path, tiny_data):
     speed = tmp_path / "speed.json"
     speed.write_text(json.dumps({"fields": fields, "sessions_per_s": 123.0}))
     first, second = build(tmp_path, speed=[str(speed)]).settings
-    assert first.sessions_per_s is None
+    assert (first.sessions_per_s, first.seconds_to_best) == (None, None)
     assert second.sessions_per_s == (123.0, None, 1)
+    assert second.seconds_to_best.mean == pytest.approx(600 / 123)
+    assert second.curves[0].seconds == pytest.approx((300 / 123, 600 / 123))
 
 
 def test_a_speed_is_what_the_benchmark_writes(tmp_path, tiny_data, compilations):
@@ -531,17 +588,19 @@ def test_an_unknown_baseline_lists_the_names(tmp_path, tiny_data, one, run):
     tiny.assert_refused(outcome, "--baseline=topk=7", "topk=5; topk=6")
 
 
-DAMAGE = {
-    "evaluation.json": '[{"protocol": "exact", "step": 50}]',
-    "ranks.parquet": "no Parquet",
-    "metrics.jsonl": '{"step": 1, "epo\n{"step": 2}\n',
-    "config.json": "{}",
-}
+NAN = '[{"protocol": "exact", "step": 50, "events": 803, "recall@20": NaN}]'
+DAMAGE = [
+    ("evaluation.json", '[{"protocol": "exact", "step": 50}]'),
+    ("evaluation.json", NAN),
+    ("ranks.parquet", "no Parquet"),
+    ("metrics.jsonl", '{"step": 1, "epo\n{"step": 2}\n'),
+    ("config.json", "{}"),
+]
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_file_is_named(tmp_path, tiny_data, one, run, name):
-    (one / name).write_text(DAMAGE[name])
+@pytest.mark.parametrize(("name", "content"), DAMAGE)
+def test_a_damaged_file_is_named(tmp_path, one, run, name, content):
+    (one / name).write_text(content)
     words = ["line 1"] if name == "metrics.jsonl" else []
     tiny.assert_refused(run(one), name, *words)
     tiny.assert_refused(run(tmp_path), name, *words)
@@ -564,6 +623,15 @@ def test_ranks_of_another_evaluation_are_refused(one, tmp_path, tiny_data, run):
     tiny.assert_refused(run(one), "ranks.parquet", "evaluation.json")
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_ranks_of_too_few_predictions_are_refused(tmp_path, tiny_data, run, kept):
+    ranks = drawn_ranks(open_prepared(tiny_data), 0)
+    fewer = type(ranks)(*(column[:-4] for column in ranks))
+    short = write_run(tmp_path / "short", tiny_data, kept=kept, ranks=fewer)
+    outcome = run(short, f"--data={tiny_data}")
+    tiny.assert_refused(outcome, "short has 799 predictions", "its data have 803")
+
+
 def test_what_is_no_run_is_refused(tmp_path, one, run):
     (tmp_path / "empty").mkdir()
     (tmp_path / "sweep").mkdir()
@@ -577,3 +645,14 @@ def test_what_is_no_run_is_refused(tmp_path, one, run):
     (tmp_path / "old.json").write_text('{"seconds": 1}')
     tiny.assert_refused(run(one, f"--speed={tmp_path / 'old.json'}"), "fields")
     tiny.assert_refused(run(one, f"--out={one / 'config.json'}"), "config.json")
+
+
+def test_as_a_command(one):
+    command = [*tiny.PYTHON, "-m", "experiments.compare"]
+    done = subprocess.run(
+        [*command, one], capture_output=True, text=True, cwd=tiny.ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Recall@20" in done.stdout
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tiny.ROOT)
+    tiny.assert_refused((done.returncode, done.stdout, done.stderr), "no run", "RUN")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.comparing import statistics
+from experiments.comparing import differences, statistics
+from experiments.comparing.differences import Groups, Sums
 from experiments.comparing.statistics import TrainingNoise, estimate, holm
 from experiments.comparing.student_t import critical_value, two_sided_p
 
@@ -145,5 +146,32 @@ def test_one_in_twenty_is_found_where_there_is_none(runs, noise):
         p = estimate(offset + b.mean() - a.mean(), 1.0, noises).p
         found += p < 0.05
     # Of 200,000 simulated at 2 runs and noise 2 it is 6.5 %, else at most 5.4 %.
+    low, high = scipy.stats.binom.interval(0.99, times, 0.05)
+    assert low <= found <= high
+
+
+def test_one_in_twenty_of_whole_comparisons_of_equal_settings(monkeypatch):
+    """Sessions differ in how well each setting does on them, and seeds differ."""
+    monkeypatch.setattr(statistics, "REPLICATES", 300)
+    draw = np.random.default_rng(7)
+    times, num_sessions, runs = 300, 100, 3
+    found = 0
+    for _ in range(times):
+        counts = draw.integers(1, 6, num_sessions).astype(float)
+        error = np.sqrt(2 * np.sum(counts**2)) / counts.sum()
+        grouped = Groups(np.zeros(0), counts, np.zeros((num_sessions, 0)))
+        easy = draw.normal(size=num_sessions)  # for both, so without effect
+
+        samples = []
+        for name in ("a", "b"):
+            liked = draw.normal(size=num_sessions)
+            seeds = draw.normal(size=runs) * error
+            sums = [counts * (easy + liked + seed) for seed in seeds]
+            none = np.zeros((num_sessions, 0))
+            by_run = [Sums(of_run[:, None], none) for of_run in sums]
+            samples.append(differences.sample(name, by_run, grouped))
+        outcome = differences.compare(samples, "a", ["mrr@20"], grouped, [])
+        (difference,) = outcome.differences
+        found += difference.p < 0.05
     low, high = scipy.stats.binom.interval(0.99, times, 0.05)
     assert low <= found <= high

@@ -51,12 +51,13 @@ def build(
     runs = figures.at_best(gathered.runs)
     sets, missing = open_sets(runs, data)
     refuse_different(runs, sets)
+    keys = figures.keys_of(runs)
+    runs = [ranks.completed(run, keys) for run in runs]
     pools, pooling = settings.pool(runs)
     base = _baseline(pools, baseline)
     speeds = speeds_of(pools, speed)
     kept = [run for pool in pools for run in pool.runs]
     shared, unmatched = shared_predictions(kept, sets)
-    keys = figures.keys_of(kept)
     outcome = Outcome((), ())
     if shared is not None:
         known = [key for key in keys if key.partition("@")[0] in METRICS]
@@ -142,7 +143,8 @@ def _outcome(
 def _setting(pool: Pool, keys: Sequence[str], speed: Speed | None) -> Setting:
     runs = pool.runs
     measured = figures.figure(map(figures.sessions_per_s, runs))
-    curves = [figures.curve(run) for run in runs]
+    given = speed.mean if speed is not None else None
+    curves = [figures.curve(run, given) for run in runs]
     return Setting(
         name=pool.name,
         fields=pool.fields,
@@ -151,7 +153,9 @@ def _setting(pool: Pool, keys: Sequence[str], speed: Speed | None) -> Setting:
         figures=figures.of_protocols(runs, keys),
         chosen=figures.chosen(runs),
         sessions_per_s=speed or measured,
-        seconds_to_best=figures.figure(map(figures.seconds_to_best, runs)),
+        seconds_to_best=figures.figure(
+            figures.seconds_to_best(run, given) for run in runs
+        ),
         peak_memory_gb=figures.peak_memory_gb(runs),
         parameters=figures.parameters(runs),
         curves=tuple(curve for curve in curves if curve is not None),
@@ -161,7 +165,7 @@ def _setting(pool: Pool, keys: Sequence[str], speed: Speed | None) -> Setting:
 
 def _remarks(pool: Pool) -> list[str]:
     """What a reader must know of a setting."""
-    found = []
+    found = list(dict.fromkeys(run.chosen for run in pool.runs if run.chosen))
     for run in pool.runs:
         named = f"{run.path}: " if len(pool.runs) > 1 else ""
         if not run.finished:

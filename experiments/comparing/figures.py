@@ -10,8 +10,8 @@ from experiments.comparing import runs as runs_
 from experiments.comparing.comparison import Choice, Curve, Figure
 from experiments.comparing.runs import Record, Run
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
+from tron_jax.evaluation.protocols import EXACT_AT_BEST
 
-EXACT_AT_BEST = "exact_at_best"
 PROTOCOLS = ("paper", "exact", EXACT_AT_BEST)
 BEST = f"best, the highest {title(BEST_KEY)}"
 
@@ -140,14 +140,21 @@ def _epoch(run: Run, line: Record) -> float:
     return float("nan") if per_epoch is None else line["step"] / per_epoch
 
 
-def windows(run: Run) -> list[Timed]:
-    """The log's lines of training, with the time that each took."""
+def windows(run: Run, speed: float | None = None) -> list[Timed]:
+    """The log's lines of training, with the time that each took.
+
+    Args:
+      run: whose log.
+      speed: sessions a second, measured elsewhere, instead of the log's.
+    """
     per_epoch, found, before = runs_.steps_per_epoch(run), [], 0
     for line in run.log:
         if per_epoch is not None and "epochs_per_hour" in line:
             epochs = (line["step"] - before) / per_epoch
             seconds = 3600 * epochs / line["epochs_per_hour"]
-            found.append(Timed(line["step"], seconds, line["sessions_per_s"] * seconds))
+            sessions = line["sessions_per_s"] * seconds
+            seconds = sessions / speed if speed else seconds
+            found.append(Timed(line["step"], seconds, sessions))
             before = line["step"]
     return found
 
@@ -157,13 +164,13 @@ def seconds_until(timed: Sequence[Timed], step: int) -> float:
     return sum(window.seconds for window in timed if window.step <= step)
 
 
-def curve(run: Run) -> Curve | None:
-    """How a run went, by its log; None where it has none."""
+def curve(run: Run, speed: float | None = None) -> Curve | None:
+    """How a run went, by its log, perhaps at another speed; None where it has none."""
     if not run.log:
         return None
     exact = [x for x in run.log if x.get("protocol") == "exact" and BEST_KEY in x]
     tests = [x for x in exact if x.get("split") == "test"]
-    shown, timed = tests or exact, windows(run)
+    shown, timed = tests or exact, windows(run, speed)
     losses = [line for line in run.log if "loss" in line]
     return Curve(
         seed=run.seed,
@@ -200,10 +207,15 @@ def sessions_per_s(run: Run) -> float | None:
     return sum(window.sessions for window in timed) / seconds
 
 
-def seconds_to_best(run: Run) -> float | None:
-    """Training time until the best step; None where not known."""
-    best, timed = best_of(run)[0], windows(run)
-    if best is None or not timed or not undisturbed(run):
+def seconds_to_best(run: Run, speed: float | None = None) -> float | None:
+    """Training time until the best step; None where not known.
+
+    Args:
+      run: whose log.
+      speed: as for ``windows``.
+    """
+    best, timed = best_of(run)[0], windows(run, speed)
+    if best is None or not timed or not (speed or undisturbed(run)):
         return None
     return seconds_until(timed, best)
 

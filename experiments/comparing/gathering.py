@@ -96,7 +96,7 @@ def _add_below(argument: str, gathered: Gathered, seen: set[Path]) -> None:
         )
     for fault in (run.fault for run in found if run.fault):
         raise UserError(fault)
-    names = dict(_names_of_settings(found, gathered))
+    entries = dict(_entries_of_sweeps(found, gathered))
     left_out = 0
     for folder in (run.folder for run in found):
         place = folder.resolve()
@@ -104,7 +104,7 @@ def _add_below(argument: str, gathered: Gathered, seen: set[Path]) -> None:
             continue
         seen.add(place)
         there = (folder / run_files.CONFIG).exists()
-        run = runs.load(str(folder), names.get(place, "")) if there else None
+        run = runs.load(str(folder), *entries.get(place, ())) if there else None
         if run is None:
             left_out += 1
         else:
@@ -116,17 +116,18 @@ def _add_below(argument: str, gathered: Gathered, seen: set[Path]) -> None:
         )
 
 
-def _names_of_settings(
+def _entries_of_sweeps(
     found: Sequence[Found], gathered: Gathered
-) -> Iterator[tuple[Path, str]]:
-    """Yields what sweeps call the settings of their runs."""
+) -> Iterator[tuple[Path, tuple[str, str]]]:
+    """Yields what sweeps call the settings of their runs, and how they were chosen."""
     folders = dict.fromkeys(run.failure.parent.parent for run in found if run.failure)
-    for path in (folder / finding.SWEEP for folder in folders):
+    for path in (folder / run_files.SWEEP for folder in folders):
         try:
             sweep = json.loads(path.read_text())
             gathered.commands.append(_typed(sweep["argv"]))
             for name, run in sweep["runs"].items():
-                yield (path.parent / run["folder"]).resolve(), run.get("setting", name)
+                about = (run.get("setting", name), run.get("chosen", ""))
+                yield (path.parent / run["folder"]).resolve(), about
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:

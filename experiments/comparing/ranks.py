@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from experiments.comparing.runs import EVALUATION, Run
 from tron_jax.errors import UserError
-from tron_jax.evaluation.metrics import BEST_CUTOFF, BEST_KEY, recall
+from tron_jax.evaluation.metrics import BEST_CUTOFF, BEST_KEY, METRICS, recall
 from tron_jax.evaluation.protocols import PROTOCOLS
 
 WORKDIR, KEPT = "ranks.parquet", "ranks.npz"
@@ -58,6 +59,26 @@ def read(run: Run, path: Path) -> Ranks:
             "experiments.evaluate again"
         )
     return Ranks(rank, equal > 0)
+
+
+def completed(run: Run, keys: Sequence[str]) -> Run:
+    """Adds the metrics to ``exact`` that an older evaluation lacks, from the ranks.
+
+    Args:
+      run: any.
+      keys: of the metrics.
+    """
+    exact, path = run.evaluations["exact"], path_of(run)
+    lacking = {key: key.partition("@") for key in keys if key not in exact}
+    known = {key: part for key, part in lacking.items() if part[0] in METRICS}
+    if not known or path is None:
+        return run
+    rank = read(run, path).rank
+    added = {
+        key: float(METRICS[name](rank, int(cutoff)).mean())
+        for key, (name, _, cutoff) in known.items()
+    }
+    return run._replace(evaluations=run.evaluations | {"exact": exact | added})
 
 
 def predictions_per_session(path: Path) -> np.ndarray | None:

@@ -25,6 +25,7 @@ class Run(NamedTuple):
     Attributes:
       path: its folder, as the user named it.
       named: the name of its setting in a sweep; "" where it has none.
+      chosen: how its sweep came to that setting; "" where it was asked for.
       fields: of its config, by their paths.
       made_with: its provenance.
       log: lines of metrics.jsonl; none where there is no such file.
@@ -35,6 +36,7 @@ class Run(NamedTuple):
 
     path: str
     named: str
+    chosen: str
     fields: Record
     made_with: Record
     log: list[Record]
@@ -57,12 +59,13 @@ class Run(NamedTuple):
         return str(self.made_with["fingerprint"])
 
 
-def load(path: str, named: str = "") -> Run | None:
+def load(path: str, named: str = "", chosen: str = "") -> Run | None:
     """Reads a run.
 
     Args:
       path: its folder.
       named: its setting, in a sweep.
+      chosen: how the sweep came to it.
 
     Returns:
       The run; None where it was never evaluated on test, not even while it trains.
@@ -83,7 +86,7 @@ def load(path: str, named: str = "") -> Run | None:
         return None
     counts = {f"negatives.num_{source}": 0 for source in SOURCES}
     fields = counts | fields_of(config)
-    return Run(path, named, fields, made_with, log, evaluations, finished)
+    return Run(path, named, chosen, fields, made_with, log, evaluations, finished)
 
 
 def changes(made_with: Record) -> list[Record]:

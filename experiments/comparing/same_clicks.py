@@ -32,9 +32,8 @@ def match(first: PreparedData, second: PreparedData) -> tuple[np.ndarray, np.nda
     clicks = np.where(found, shorter, 0).astype(np.int64)
 
     ids = [read_catalogue(data).raw_ids for data in (first, second)]
-    # Of each item of the second set its number in the first; -1 is none of it.
+    # Of each item of the second set its number in the first, 0 where it has none.
     number = np.concatenate([[0], _positions(ids[1], ids[0]) + 1])
-    number[1:][number[1:] == 0] = -1
     left = consecutive(first.test.offsets[:-1].astype(np.int64), clicks)
     right = consecutive(second.test.offsets[row].astype(np.int64), clicks)
     agrees = first.test.items[left] == number[second.test.items[right]]

@@ -96,7 +96,7 @@ def _identity(run: Run) -> tuple[Any, ...]:
     fields = {k: v for k, v in run.fields.items() if k not in MAY_DIFFER}
     # Runs that still train are at the same epoch or not to be averaged.
     at = None if run.finished else run.evaluations["exact"]["step"]
-    return (run.fingerprint, at, *sorted((k, str(v)) for k, v in fields.items()))
+    return (run.fingerprint, at, *sorted((k, _text(v)) for k, v in fields.items()))
 
 
 def _same_code(one: Run, other: Run) -> bool:
@@ -138,6 +138,8 @@ def _described(run: Run) -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.12g}"  # 0.0 is 0, as older configs may have it
     if isinstance(value, list | tuple):
         return " ".join(map(_text, value))
     return str(value)

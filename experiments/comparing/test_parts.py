@@ -72,8 +72,7 @@ def open_sets(
             data = open_prepared(path)
         except UserError:  # somebody else's folder by now
             continue
-        if data.fingerprint == run.fingerprint:
-            found[data.fingerprint] = data
+        found.setdefault(data.fingerprint, data)  # another, if it was made anew
     missing = [run for run in runs if run.fingerprint not in found]
     warnings = []
     if missing:
