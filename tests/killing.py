@@ -8,13 +8,14 @@ between a step's evaluation and its save), ``saved`` (SIGKILL once it is on disk
 ``asked`` (SIGTERM when it is dispatched). Prints how the processes of each run ended,
 as JSON: the status, or minus the signal.
 
-The processes are forks, which share the imports; those start no backend and no thread.
+The processes are forks, which share the imports; no backend is started before.
 """
 
 import json
 import os
 import signal
 import sys
+import warnings
 
 from experiments import train
 from tron_jax.reporting import plots
@@ -56,5 +57,7 @@ def start_again(moments: list[tuple[str, int]], argv: list[str]) -> list[int]:
 
 
 if __name__ == "__main__":
+    # A library's thread is there from its import on; nobody holds a lock yet.
+    warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
     plots.plot_run = lambda metrics, picture: True
     print(json.dumps([start_again(*run) for run in json.loads(sys.argv[1])]))
