@@ -237,7 +237,8 @@ def _conclude(folder: Folder, runs: Sequence[Run], failures: list[Failure]) -> i
         say(f"failed: {run.name}: {why} (all of it: {folder.log(run)})")
     done = sum(is_done(folder, run) for run in runs)
     say(f"{done} of {len(runs)} runs done in {folder.path}")
-    say(f"compare them: python -m experiments.compare {folder.path} --out=DIR")
+    if done:
+        say(f"compare them: python -m experiments.compare {folder.path} --out=DIR")
     return 1 if failures else 0
 
 

@@ -1,19 +1,21 @@
 """Runs a training program over and over in processes of their own, each cut off.
 
-    python killing.py MOMENTS ARGUMENT...
+    python killing.py RUNS
 
-MOMENTS are JSON, ``[[KIND, STEP], ...]``: one process for each, and a last one that is
-left alone. KIND is ``evaluated`` (SIGKILL between a step's evaluation and its save),
-``saved`` (SIGKILL once it is on disk) or ``asked`` (SIGTERM when it is dispatched).
-Prints how each ended, as JSON: its status, or minus the signal.
+RUNS are JSON, ``[[[[KIND, STEP], ...], [ARGUMENT, ...]], ...]``: of each run a process
+for each moment, and a last one that is left alone. KIND is ``evaluated`` (SIGKILL
+between a step's evaluation and its save), ``saved`` (SIGKILL once it is on disk) or
+``asked`` (SIGTERM when it is dispatched). Prints how the processes of each run ended,
+as JSON: the status, or minus the signal.
 
-The processes are forks, which share the imports; those start no backend and no thread.
+The processes are forks, which share the imports; no backend is started before.
 """
 
 import json
 import os
 import signal
 import sys
+import warnings
 
 from experiments import train
 from tron_jax.reporting import plots
@@ -42,8 +44,7 @@ def cut_off(kind: str, at: int) -> None:
     Checkpoints.save, Recorder.add = save, add
 
 
-def main(moments: list[tuple[str, int]], argv: list[str]) -> list[int]:
-    plots.plot_run = lambda metrics, picture: True
+def start_again(moments: list[tuple[str, int]], argv: list[str]) -> list[int]:
     ends = []
     for moment in [*moments, None]:
         child = os.fork()
@@ -56,4 +57,7 @@ def main(moments: list[tuple[str, int]], argv: list[str]) -> list[int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]), sys.argv[2:])))
+    # A library's thread is there from its import on; nobody holds a lock yet.
+    warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+    plots.plot_run = lambda metrics, picture: True
+    print(json.dumps([start_again(*run) for run in json.loads(sys.argv[1])]))

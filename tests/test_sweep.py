@@ -101,6 +101,8 @@ def test_more_epochs(tmp_path, made, run_sweep):
     assert len(made) == 2
     evaluation = json.loads((workdir / "topk=4/seed=0/evaluation.json").read_text())
     assert {line["step"] for line in evaluation if line["protocol"] == "exact"} == {50}
+    fewer = run_sweep(workdir, TOPK, train__epochs=1)
+    tiny.assert_refused(fewer, "a sweep of 2 epochs; expected as many or more")
 
 
 def test_one_that_fails_stops_no_other(tmp_path, made, run_sweep):

@@ -88,19 +88,38 @@ def test_killed_three_times(tmp_path, start, train):
         assert len(steps) <= 2
 
 
-def test_sigterm_stops_it_saved(tmp_path, start):
+def test_ctrl_c_stops_it_saved(tmp_path, start):
     workdir = tmp_path / "sweep"
     run = workdir / "topk=8" / "seed=0"
     process = start(workdir, "--over=loss.topk=8,4")
     wait_for(lambda: latest(run) > 0)
-    process.terminate()
-    assert process.wait(60) == 128 + signal.SIGTERM
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 128 + signal.SIGINT
     assert "stopped; the same command goes on" in (tmp_path / "printed").read_text()
     assert 0 < latest(run) < 150
     log = (workdir / "logs" / "topk=8__seed=0.txt").read_text()
     assert f"stopped at step {latest(run)}, saved" in log
     assert not (workdir / "topk=4").exists()
     assert not (workdir / "failed").exists()
+
+
+def test_two_that_start_at_once_share_the_runs(tmp_path, start):
+    workdir = tmp_path / "sweep"
+    over = "--over=loss.topk=8,4"
+    shards = [start(workdir, over, f"--shard={index}/2") for index in (1, 2)]
+    assert [shard.wait(120) for shard in shards] == [0, 0]
+    made = [line.split(": ")[1] for line in printed_runs(tmp_path)]
+    assert sorted(made) == ["topk=4/seed=0", "topk=8/seed=0"]
+    stored = json.loads((workdir / "sweep.json").read_text())
+    assert sorted(stored["runs"]) == sorted(made)
+    for run in made:
+        assert latest(workdir / run) == 150
+        assert (workdir / run / "evaluation.json").exists()
+
+
+def printed_runs(folder):
+    lines = (folder / "printed").read_text().splitlines()
+    return [line for line in lines if line.startswith("run ")]
 
 
 def test_dry_run_writes_nothing(tmp_path, start):

@@ -200,6 +200,11 @@ def _check_same_sweep(
         )
     for name in shared:
         before, now = stored["runs"][name]["fields"], entries[name]["fields"]
+        if now["train.epochs"] < before.get("train.epochs", 0):
+            raise UserError(
+                f"{path} is a sweep of {before['train.epochs']} epochs; expected as "
+                "many or more, or a new folder"
+            )
         for field in sorted({*before, *now} - {*workdirs.MAY_CHANGE}):
             if before.get(field, now.get(field)) != now.get(field):
                 raise UserError(
