@@ -1,5 +1,5 @@
 """Runs side by side: where their figures come from, what differs, how it is shown.
 
-results -> settings -> differences, slices, curves -> ``comparison.Comparison`` -> text,
-pictures, page.
+gathering -> runs -> settings, test_parts -> figures, ranks, differences, slices ->
+building -> ``comparison.Comparison`` -> text, pictures, page.
 """
