@@ -138,7 +138,8 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
 def _runs(flag_values: flags.FlagValues) -> list[Run]:
     """The runs of the command line, once what is refused has been listed."""
     settings = _settings(flag_values)
-    runs, refused = definition.runs_of(settings)
+    # Whoever writes a file has put first what should be made first.
+    runs, refused = definition.runs_of(settings, seed_by_seed=not flag_values.sweep)
     for setting in refused:
         say(f"refused: {setting.setting}: {setting.why}")
     if refused and not (flag_values.skip_refused and runs):

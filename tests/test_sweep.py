@@ -207,6 +207,9 @@ def test_shards_share_the_runs(tmp_path, made, run_sweep, monkeypatch):
     tiny.assert_refused(gaps, "without gaps", "--shard=I/N")
 
 
+BCE = ("bce/seed=0", "bce/seed=1")
+
+
 def test_a_file_says_what_is_no_product(tmp_path, made, capfd, tiny_data, compilations):
     file = tmp_path / "mine.py"
     fields = tiny.FIELDS | tiny.MODES["dense"] | {"train.epochs": 1}
@@ -231,7 +234,7 @@ def sweep(name="a"):
         assert sweep.main([*argv, f"--sweep={file}:ssm"]) == 0
         assert names(workdir) == ["bce/seed=0", "bce/seed=1", "ssm/seed=0"]
         assert sweep.main([*argv, f"--sweep={file}:ssm", "--seeds=1"]) == 0
-    assert len(made) == 3
+    assert made == [str(workdir / f"{x}") for x in ("ssm/seed=0", *BCE)]
     for content, words in (
         ("def sweep():\n    return 1 / 0", "ZeroDivisionError"),
         ("x = 1", "no attribute 'sweep'"),

@@ -153,11 +153,16 @@ def _is_count(seeds: object) -> bool:
     return type(seeds) is int and 1 <= seeds <= MOST_SEEDS
 
 
-def runs_of(settings: Sequence[Setting]) -> tuple[list[Run], list[Refused]]:
-    """The runs of all settings, seed by seed, and the settings that are refused.
+def runs_of(
+    settings: Sequence[Setting], *, seed_by_seed: bool
+) -> tuple[list[Run], list[Refused]]:
+    """The runs of all settings, and the settings that are refused.
 
-    The first seed of every setting comes before the second of any, so that a sweep
-    that is cut short has compared all.
+    Args:
+      settings: in their order.
+      seed_by_seed: whether the first seed of every setting comes before the second of
+        any, so that a sweep that is cut short has compared all; else all seeds of a
+        setting come before the next setting.
 
     Raises:
       UserError: where two settings have one name, or there is none.
@@ -175,17 +180,13 @@ def runs_of(settings: Sequence[Setting]) -> tuple[list[Run], list[Refused]]:
             sound.append(setting)
         except UserError as error:
             refused.append(Refused(setting.name, str(error)))
-    runs = [
-        Run(setting.name, seed, _seeded(setting.config, seed))
-        for index in range(max((setting.seeds for setting in sound), default=0))
-        for setting in sound
-        if index < setting.seeds
-        for seed in [setting.config.train.seed + index]
-    ]
-    return runs, refused
+    numbers = [(i, setting) for setting in sound for i in range(setting.seeds)]
+    if seed_by_seed:
+        numbers.sort(key=lambda number: number[0])  # stable: settings keep their order
+    return [_seeded(setting, index) for index, setting in numbers], refused
 
 
-def _seeded(config: ConfigDict, seed: int) -> ConfigDict:
-    config = config.copy_and_resolve_references()
-    config.train.seed = seed
-    return config
+def _seeded(setting: Setting, index: int) -> Run:
+    config = setting.config.copy_and_resolve_references()
+    config.train.seed += index
+    return Run(setting.name, config.train.seed, config)

@@ -24,6 +24,7 @@ def sweep(dataset: str = "diginetica") -> dict[str, tuple[ConfigDict, int]]:
         if name == "bpr_max":
             config.loss.penalty = PENALTIES[dataset]
         if name == "full_softmax":
+            config.negatives.num_uniform = config.negatives.num_in_batch = 0
             config.loss.topk = 0
         settings[name] = (config, 3)
     return settings
