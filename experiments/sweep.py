@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,23 +35,25 @@ from ml_collections import config_flags
 
 from experiments import entry
 from experiments.assembly import run_parts
-from experiments.sweeping import definition, estimates, refit, reuse, runner
-from experiments.sweeping.definition import Run, Setting
-from experiments.sweeping.folder import (
-    Folder,
-    entry_of,
-    is_done,
-    locked,
-    open_folder,
-    update_runs,
+from experiments.sweeping import (
+    definition,
+    estimates,
+    listing,
+    refit,
+    reuse,
+    runner,
 )
+from experiments.sweeping.definition import Run, Setting
+from experiments.sweeping.folder import Folder, is_done, locked
+from experiments.sweeping.processes import Stop
 from experiments.sweeping.runner import Failure
-from experiments.sweeping.shards import WHOLE, of_slurm, parse_shard
-from tron_jax.console import signals
+from experiments.sweeping.shards import WHOLE, Shard, of_slurm, parse_shard
 from tron_jax.console.messages import say
-from tron_jax.data.sessions import Sessions, hold_out
+from tron_jax.console.signals import STOPPING, handled
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
+
+Signals = Callable[[], Sequence[int]]  # those received so far
 
 
 def main(argv: Sequence[str]) -> int:
@@ -107,32 +110,68 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     Returns:
       The exit status: 0, 1 where a run failed, or 128 + the signal that stopped it.
     """
-    runs = _runs(flag_values)
+    runs = _with_data(_runs(flag_values))
     shard = (
         parse_shard(flag_values.shard) if flag_values.shard else of_slurm(os.environ)
     )
-    data = run_parts.open_data(runs[0].config)
     workdir = local_path(flag_values.workdir)
-    if flag_values.dry_run:
-        _print_estimate(workdir, shard.of(runs))
-        return 0
-    folder = open_folder(workdir, runs, fingerprint=data.fingerprint, argv=command)
-    if shard != WHOLE:
-        say(
-            f"part {shard.index} of {shard.count}: {len(shard.of(runs))} of {len(runs)}"
-        )
-    lock = workdir / f".lock-{shard.index}-of-{shard.count}"
     with _asked_to_stop() as received:
-        make = functools.partial(runner.make_runs, signals=lambda: received)
-        with locked(lock, waiting_for=f"the sweep in {workdir}"):
-            folder = _reuse(folder, runs, data.fingerprint, flag_values.reuse)
-            failures = make(folder, shard.of(runs))
-            if flag_values.refit and not received:
-                failures += _refit(folder, runs, data.train, make)
-        if received:
+        try:
+            return _sweep(flag_values, runs, shard, workdir, command, lambda: received)
+        except Stop:
             say("stopped; the same command goes on from there")
             return 128 + received[0]
-    return _conclude(folder, shard.of(runs), failures)
+
+
+def _sweep(
+    flag_values: flags.FlagValues,
+    runs: list[Run],
+    shard: Shard,
+    workdir: Path,
+    command: Sequence[str],
+    signals: Signals,
+) -> int:
+    """Makes the runs of a part; raises Stop where it was asked to stop meanwhile."""
+    mine = shard.of(runs)
+    if flag_values.dry_run:
+        _print_estimate(workdir, mine, signals)
+        return 0
+    folder = listing.open_folder(workdir, runs, argv=command)
+    if shard != WHOLE:
+        say(f"part {shard.index} of {shard.count}: {len(mine)} of {len(runs)} runs")
+
+    def check() -> None:
+        if signals():
+            raise Stop
+
+    lock = workdir / "locks" / f"part-{shard.index}-of-{shard.count}"
+    with locked(lock, waiting_for=f"the sweep in {workdir}", check=check):
+        folder = _reuse(folder, runs, flag_values.reuse, signals)
+        failures = runner.make_runs(folder, mine, signals=signals)
+        check()
+        if flag_values.refit:
+            failures += _refit(folder, runs, signals)
+            check()
+    return _conclude(folder, mine, failures)
+
+
+def _with_data(runs: list[Run]) -> list[Run]:
+    """The runs, with the fingerprints of their data, all of which is there.
+
+    Raises:
+      UserError: if a set is damaged or has no test sessions.
+    """
+    fingerprints: dict[str, str] = {}
+    for run in runs:
+        path = run.config.data.path
+        if path not in fingerprints:
+            data = run_parts.open_data(run.config)
+            if not data.test.num_sessions:
+                raise UserError(f"{path} has no test sessions; a sweep evaluates runs")
+            fingerprints[path] = data.fingerprint
+    return [
+        run._replace(fingerprint=fingerprints[run.config.data.path]) for run in runs
+    ]
 
 
 def _runs(flag_values: flags.FlagValues) -> list[Run]:
@@ -153,34 +192,27 @@ def _runs(flag_values: flags.FlagValues) -> list[Run]:
     return runs
 
 
-def _print_estimate(workdir: Path, runs: Sequence[Run]) -> None:
+def _print_estimate(workdir: Path, runs: Sequence[Run], signals: Signals) -> None:
     """Prints what is still to be made, and writes nothing."""
     left = [run for run in runs if not is_done(Folder(workdir), run)]
-    measured = estimates.measure_settings(left, timed=True)
+    measured = estimates.measure_settings(left, timed=True, signals=signals)
     for line in estimates.estimate(left, measured, workdir):
         say(line)
 
 
 def _reuse(
-    folder: Folder, runs: Sequence[Run], fingerprint: str, where: Sequence[str]
+    folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
 ) -> Folder:
     """Takes the runs that exist elsewhere into the sweep."""
     left = [run for run in runs if not is_done(folder, run)]
     if not where or not left:
         return folder
-    measured = estimates.measure_settings(left, timed=False)
-    found = reuse.find(
-        left, measured, fingerprint=fingerprint, folders=where, sweep=folder.path
-    )
-    return update_runs(folder, found)
+    measured = estimates.measure_settings(left, timed=False, signals=signals)
+    found = reuse.find(left, measured, folders=where, sweep=folder.path)
+    return listing.update(folder, found)
 
 
-def _refit(
-    folder: Folder,
-    runs: Sequence[Run],
-    train: Sessions,
-    make: Callable[..., list[Failure]],
-) -> list[Failure]:
+def _refit(folder: Folder, runs: Sequence[Run], signals: Signals) -> list[Failure]:
     """Trains the best setting again, on what was held out too, once all are done."""
     left = [run.name for run in runs if not is_done(folder, run)]
     if left:
@@ -188,14 +220,11 @@ def _refit(
         return []
     chosen = refit.choose(folder, runs)
     say(chosen.rule)
-    kept, _ = hold_out(train, runs[0].config.data.validation)
-    growth = train.num_sessions / kept.num_sessions
-    again = refit.runs_of(chosen, runs, growth)
-    folder = update_runs(
-        folder, {run.name: entry_of(run) | {"chosen": chosen.rule} for run in again}
-    )
+    again = refit.runs_of(chosen, runs)
+    listing.replace_refits(folder, again, chosen.rule)
     # The best on test must not decide: the last state alone counts.
-    return make(folder, again, evaluate_at={run.name: "latest" for run in again})
+    at = {run.name: "latest" for run in again}
+    return runner.make_runs(folder, again, signals=signals, evaluate_at=at)
 
 
 def _settings(flag_values: flags.FlagValues) -> list[Setting]:
@@ -229,7 +258,7 @@ def _asked_to_stop() -> Generator[list[int]]:
     def handle(number: int, frame: object) -> None:
         received.append(number)
 
-    with signals.handled(signals.STOPPING, handle):
+    with handled(STOPPING, handle):
         yield received
 
 
@@ -239,7 +268,8 @@ def _conclude(folder: Folder, runs: Sequence[Run], failures: list[Failure]) -> i
     done = sum(is_done(folder, run) for run in runs)
     say(f"{done} of {len(runs)} runs done in {folder.path}")
     if done:
-        say(f"compare them: python -m experiments.compare {folder.path} --out=DIR")
+        path = shlex.quote(str(folder.path))
+        say(f"compare them: python -m experiments.compare {path} --out=DIR")
     return 1 if failures else 0
 
 

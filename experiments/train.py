@@ -89,7 +89,11 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     described = program.describe(config, data.num_items, splits["train"], parts)
     made_with = provenance.describe(data, described, command)
     with workdirs.open_workdir(
-        local_path(flag_values.workdir), config, data, made_with
+        local_path(flag_values.workdir),
+        config,
+        data,
+        made_with,
+        last_step=parts.batches.steps_per_epoch * config.train.epochs,
     ) as workdir:
         run_parts.use_compilation_cache()
         if len(splits) == 1:

@@ -75,7 +75,12 @@ LOOKS = 10  # by others, at whether a lock is held, that do not keep a run from 
 
 @contextlib.contextmanager
 def open_workdir(
-    path: Path, config: ConfigDict, data: PreparedData, made_with: dict[str, Any]
+    path: Path,
+    config: ConfigDict,
+    data: PreparedData,
+    made_with: dict[str, Any],
+    *,
+    last_step: int,
 ) -> Generator[Path]:
     """Makes or resumes the workdir of a run and keeps others out of it.
 
@@ -84,6 +89,7 @@ def open_workdir(
       config: checked and resolved; written to config.json.
       data: what the run trains on.
       made_with: the provenance, written there too.
+      last_step: at which the run will be complete.
 
     Yields:
       The path.
@@ -106,6 +112,7 @@ def open_workdir(
         before = None
         if (path / CONFIG).exists():
             before = _check_same_run(path, config, data)
+            _check_not_beyond(path, config.train.epochs, last_step)
         refuse_unwritable(path / CHECKPOINTS)
         if before is not None:
             changes = provenance.changes(before, made_with)
@@ -260,6 +267,17 @@ def _check_same_run(
             f"found {data.fingerprint[:12]}"
         )
     return made_with
+
+
+def _check_not_beyond(path: Path, epochs: int, last_step: int) -> None:
+    """Refuses fewer epochs than there are: the state would not be theirs."""
+    newest = newest_step(path)
+    if newest is not None and newest > last_step:
+        raise UserError(
+            f"workdir {path} is trained to step {newest:,}, beyond train.epochs="
+            f"{epochs}, which ends at step {last_step:,}; expected more epochs or a "
+            "new workdir"
+        )
 
 
 def _check_stop_after(path: Path, before: int, now: int) -> None:

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import math
+import os
+import signal
 import threading
 
 import pytest
@@ -10,7 +12,15 @@ import tiny
 from conftest import said, without_plot
 
 from experiments import keep, sweep
-from experiments.sweeping import child, estimates, measuring, processes
+from experiments.configs import smoke
+from experiments.sweeping import (
+    child,
+    definition,
+    estimates,
+    listing,
+    measuring,
+    processes,
+)
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -102,7 +112,7 @@ def test_more_epochs(tmp_path, made, run_sweep):
     evaluation = json.loads((workdir / "topk=4/seed=0/evaluation.json").read_text())
     assert {line["step"] for line in evaluation if line["protocol"] == "exact"} == {50}
     fewer = run_sweep(workdir, TOPK, train__epochs=1)
-    tiny.assert_refused(fewer, "a sweep of 2 epochs; expected as many or more")
+    tiny.assert_refused(fewer, "train.epochs=2, not 1; expected no less")
 
 
 def test_one_that_fails_stops_no_other(tmp_path, made, run_sweep):
@@ -149,6 +159,8 @@ def test_refused_settings(tmp_path, made, run_sweep):
         (["--over=loss.topk=1", "--over=loss.topk=2"], "swept twice"),
         (["--over=loss.topk=1,1"], "stands there twice"),
         (["--over=train.seed=1,2"], "--seeds"),
+        (["--over=loss=1,2"], "expected a field, as GROUP.NAME"),
+        (["--over=model.dropout=0.1,.10"], "dropout=0.1 and dropout=.10 are the same"),
         (["--seeds=0"], "seeds"),
         (["--shard=3/2"], "--shard=3/2: expected I/N"),
         (["--shard=x"], "--shard=x: expected I/N"),
@@ -176,6 +188,58 @@ def test_of_another_sweep(tmp_path, made, run_sweep):
     tiny.assert_refused(run_sweep(tmp_path / "data", TOPK), "no sweep.json")
     (workdir / "sweep.json").write_text("{}")
     tiny.assert_refused(run_sweep(workdir, TOPK), "sweep.json is damaged")
+
+
+def test_no_test_sessions(tmp_path, made, run_sweep):
+    data = tiny.write_data(tmp_path / "data", test_sessions=0)
+    outcome = run_sweep(tmp_path / "sweep", TOPK, data=data)
+    tiny.assert_refused(outcome, "no test sessions; a sweep evaluates runs")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_several_sets_of_data(tmp_path, made, run_sweep, tiny_data, monkeypatch):
+    """A run of one is not reused for the other, nor done once its set is another."""
+    measure_here(monkeypatch)
+    other, third = (tmp_path / name for name in ("other", "third"))
+    tiny.write_data(other, seed=1)
+    short = {"train__epochs": 1}
+    assert run_sweep(tmp_path / "first", "--seeds=1", **short)[0] == 0
+    made.clear()
+    workdir = tmp_path / "sweep"
+    over = f"--over=data.path={tiny_data},{other}"
+    reuse = f"--reuse={tmp_path / 'first'}"
+    status, out, _ = run_sweep(workdir, over, reuse, **short)
+    assert status == 0
+    assert out.count("reused for ") == 1
+    assert len(made) == 1
+    entries = json.loads((workdir / "sweep.json").read_text())["runs"].values()
+    assert len({entry["fingerprint"] for entry in entries}) == 2
+    other.rename(third)
+    tiny.write_data(other, seed=2)
+    tiny.assert_refused(run_sweep(workdir, over, **short), "on other data")
+
+
+def test_a_wait_can_be_stopped(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    (workdir / "locks").mkdir(parents=True)
+    content = {"format": "tron-sweep", "version": 1, "runs": {}}
+    (workdir / "sweep.json").write_text(json.dumps(content))
+    with open(workdir / "locks" / "part-1-of-1", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        status, out, _ = run_sweep(workdir, TOPK)
+    assert status == 128 + signal.SIGTERM
+    assert "waiting for the sweep" in out
+    assert made == []
+
+
+def test_the_commands_that_made_it(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    for arguments in (("--shard=1/2",), ("--shard=2/2",), ("--seeds=2",)):
+        assert run_sweep(workdir, TOPK, *arguments, train__epochs=1)[0] == 0
+    first, second = json.loads((workdir / "sweep.json").read_text())["commands"]
+    assert "--shard=1/2" not in first
+    assert second == [*first, "--seeds=2"]
 
 
 def test_waits_for_a_run_that_somebody_makes(tmp_path, made, run_sweep):
@@ -248,11 +312,15 @@ def sweep(name="a"):
         tiny.assert_refused((status, *said(capfd)), words)
 
 
-def test_reuses_what_exists(tmp_path, made, run_sweep, monkeypatch):
-    def measured_here(runs, *, timed):
+def measure_here(monkeypatch):
+    def measured(runs, **_):
         return {run.setting: measuring.measure(run.config, timed=False) for run in runs}
 
-    monkeypatch.setattr(estimates, "measure_settings", measured_here)
+    monkeypatch.setattr(estimates, "measure_settings", measured)
+
+
+def test_reuses_what_exists(tmp_path, made, run_sweep, monkeypatch):
+    measure_here(monkeypatch)
     first, second = tmp_path / "first", tmp_path / "second"
     assert run_sweep(first, TOPK)[0] == 0
     kept = tmp_path / "kept" / "mine"
@@ -275,11 +343,32 @@ def test_reuses_what_exists(tmp_path, made, run_sweep, monkeypatch):
     made.clear()
     assert run_sweep(second, *arguments)[0] == 0
     assert made == []
-    # Of other epochs, or an unfinished one, nothing is.
-    others = ("--over=loss.topk=4", f"--reuse={first}")
-    status, out, _ = run_sweep(tmp_path / "third", *others, train__epochs=1)
-    assert (status, len(made)) == (0, 1)
-    assert "reused" not in out
+
+
+@pytest.mark.parametrize("changed", ["epochs", "trained on", "evaluated elsewhere"])
+def test_reuses_nothing_but_the_result(
+    tmp_path, made, run_sweep, train, monkeypatch, changed
+):
+    measure_here(monkeypatch)
+    first = tmp_path / "first"
+    over = "--over=loss.topk=4"
+    assert run_sweep(first, over)[0] == 0
+    workdir = first / "topk=4" / "seed=0"
+    wanted = {"train__epochs": 1} if changed == "epochs" else {}
+    if changed == "trained on":
+        assert train(workdir, "dense", loss__topk=4, train__epochs=3)[0] == 0
+    if changed == "evaluated elsewhere":
+        lines = json.loads((workdir / "evaluation.json").read_text())
+        text = json.dumps([line | {"step": 25} for line in lines])
+        (workdir / "evaluation.json").write_text(text)
+    made.clear()
+    again = run_sweep(tmp_path / "again", over, f"--reuse={first}", **wanted)
+    assert again[0] == 0
+    assert "reused" not in again[1]
+    assert len(made) == 1
+
+
+REFITS = [definition.Run("refit,x", 0, smoke.get_config(), "0")]
 
 
 def test_refit(tmp_path, made, run_sweep):
@@ -307,7 +396,7 @@ def test_refit(tmp_path, made, run_sweep):
     assert rule in out
     entries = json.loads((workdir / "sweep.json").read_text())["runs"]
     for seed in (0, 1):
-        name = f"refit,{setting}/seed={seed}"
+        name = f"refit,{setting},epochs={epochs[chosen]}/seed={seed}"
         assert entries[name]["chosen"].startswith(rule)
         fields = entries[name]["fields"]
         assert fields["data.validation"] == 0
@@ -318,3 +407,12 @@ def test_refit(tmp_path, made, run_sweep):
     made.clear()
     assert run_sweep(workdir, *arguments, train__epochs=2, **asked)[0] == 0
     assert made == []
+    # Another choice retires this one.
+    folder = listing.Folder(workdir)
+    others = [run for run in REFITS if run.name not in entries]
+    listing.replace_refits(folder, others, "chosen on validation of x")
+    entries = json.loads((workdir / "sweep.json").read_text())["runs"]
+    retired = {
+        name: entry["retired"] for name, entry in entries.items() if "chosen" in entry
+    }
+    assert sorted(retired.values()) == [False, True, True]

@@ -103,17 +103,18 @@ def test_ctrl_c_stops_it_saved(tmp_path, start):
     assert not (workdir / "failed").exists()
 
 
-def test_two_that_start_at_once_share_the_runs(tmp_path, start):
+@pytest.mark.parametrize("parts", [("--shard=1/2", "--shard=2/2"), ("", "--shard=1/2")])
+def test_two_that_start_at_once_share_the_runs(tmp_path, start, parts):
     workdir = tmp_path / "sweep"
-    over = "--over=loss.topk=8,4"
-    shards = [start(workdir, over, f"--shard={index}/2") for index in (1, 2)]
-    assert [shard.wait(120) for shard in shards] == [0, 0]
+    arguments = ("--over=loss.topk=8,4", "--config.train.epochs=1")
+    both = [start(workdir, *arguments, *filter(None, [part])) for part in parts]
+    assert [process.wait(120) for process in both] == [0, 0]
     made = [line.split(": ")[1] for line in printed_runs(tmp_path)]
     assert sorted(made) == ["topk=4/seed=0", "topk=8/seed=0"]
     stored = json.loads((workdir / "sweep.json").read_text())
     assert sorted(stored["runs"]) == sorted(made)
     for run in made:
-        assert latest(workdir / run) == 150
+        assert latest(workdir / run) == 25
         assert (workdir / run / "evaluation.json").exists()
 
 

@@ -278,3 +278,13 @@ def test_the_number_of_parameters(tiny_runs):
     state, _ = tiny.saved(tiny_runs("rows"))
     learnt = [state.items.table, *jax.tree.leaves(state.params)]
     assert content["provenance"]["parameters"] == sum(x.size for x in learnt)
+
+
+def test_fewer_epochs_than_there_are(tmp_path, tiny_runs, train):
+    """The state would not be theirs, whatever config.json then said."""
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny_runs("dense"), workdir)
+    before = (workdir / "config.json").read_bytes()
+    fewer = train(workdir, "dense", train__epochs=1)
+    tiny.assert_refused(fewer, "trained to step 50, beyond train.epochs=1", "step 25")
+    assert (workdir / "config.json").read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,11 +29,13 @@ class Run(NamedTuple):
       setting: name of what it shares with runs that differ by their seed.
       seed: ``train.seed``.
       config: of the run, its seed set.
+      fingerprint: of its data, once they have been opened.
     """
 
     setting: str
     seed: int
     config: ConfigDict
+    fingerprint: str = ""
 
     @property
     def name(self) -> str:
@@ -68,6 +71,8 @@ def parse_over(over: Sequence[str]) -> dict[str, list[str]]:
         parts = [part for part in re.split(r",(?![^(\[]*[)\]])", values) if part]
         if not equals or not parts:
             raise UserError(f"--over={text}: expected FIELD=VALUE,VALUE,…")
+        if "." not in field:
+            raise UserError(f"--over={text}: expected a field, as GROUP.NAME")
         if field in swept:
             raise UserError(f"--over={text}: {field} is swept twice")
         if field == "train.seed":
@@ -180,10 +185,23 @@ def runs_of(
             sound.append(setting)
         except UserError as error:
             refused.append(Refused(setting.name, str(error)))
+    _refuse_equal(sound)
     numbers = [(i, setting) for setting in sound for i in range(setting.seeds)]
     if seed_by_seed:
         numbers.sort(key=lambda number: number[0])  # stable: settings keep their order
     return [_seeded(setting, index) for index, setting in numbers], refused
+
+
+def _refuse_equal(settings: Sequence[Setting]) -> None:
+    """Refuses the same setting under two names, as of 0.1 and .10."""
+    names: dict[str, str] = {}
+    for setting in settings:
+        text = json.dumps(setting.config.to_dict(), sort_keys=True)
+        if text in names:
+            raise UserError(
+                f"{names[text]} and {setting.name} are the same setting; expected one"
+            )
+        names[text] = setting.name
 
 
 def _seeded(setting: Setting, index: int) -> Run:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.sweeping import processes
 from experiments.sweeping.definition import Run
+from experiments.sweeping.processes import Stop
 from tron_jax.console.messages import readable
 from tron_jax.console.progress import Progress, clock_time
 from tron_jax.errors import UserError
@@ -20,18 +20,22 @@ from tron_jax.files import free_room
 KEPT = 2  # checkpoints of a finished run: the best and the latest
 
 
-def measure_settings(runs: Sequence[Run], *, timed: bool) -> dict[str, dict[str, Any]]:
+def measure_settings(
+    runs: Sequence[Run], *, timed: bool, signals: Callable[[], Sequence[int]]
+) -> dict[str, dict[str, Any]]:
     """Measures each setting once, each in a process of its own.
 
     Args:
       runs: the first of a setting stands for it.
       timed: whether to time steps.
+      signals: that this process has received so far.
 
     Returns:
       What ``measuring.measure`` returns, by the name of the setting.
 
     Raises:
       UserError: where one cannot even be built, with its reason.
+      Stop: if this process was asked to stop.
     """
     first = {run.setting: run for run in reversed(runs)}
     found: dict[str, dict[str, Any]] = {}
@@ -40,22 +44,23 @@ def measure_settings(runs: Sequence[Run], *, timed: bool) -> dict[str, dict[str,
         Progress("measuring", len(first), unit="settings") as progress,
     ):
         for setting, run in sorted(first.items()):
-            found[setting] = _measure(run, Path(folder), timed=timed)
+            found[setting] = _measure(run, Path(folder), timed, signals)
             progress.update(len(found))
     return found
 
 
-def _measure(run: Run, folder: Path, *, timed: bool) -> dict[str, Any]:
+def _measure(
+    run: Run, folder: Path, timed: bool, signals: Callable[[], Sequence[int]]
+) -> dict[str, Any]:
     config, out, log = (folder / name for name in ("config.json", "out.json", "log"))
     config.write_text(json.dumps(run.config.to_dict()))
     arguments = [str(config), str(out), *(["timed"] if timed else [])]
     command = [sys.executable, "-m", "experiments.sweeping.measuring", *arguments]
-    with log.open("wb") as output:
-        status = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-        ).returncode
-    if status:
-        raise UserError(f"{run.setting} cannot be made: {processes.why(status, log)}")
+    why = processes.run(command, log, watch=lambda: None, signals=signals)
+    if signals():
+        raise Stop
+    if why is not None:
+        raise UserError(f"{run.setting} cannot be made: {why}")
     return json.loads(out.read_text())
 
 

@@ -24,6 +24,7 @@ from experiments.assembly import program
 from experiments.benchmarks.step_timer import make_step_timer
 from experiments.benchmarks.workload import Workload, open_workload
 from experiments.configs import stored
+from experiments.sweeping.child import end_with_parent
 from tron_jax.data.sessions import select
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -33,6 +34,7 @@ SESSIONS = 1024  # of test, whose evaluation is timed
 
 def main(argv: Sequence[str]) -> int:
     _, config, out, *timed = argv
+    end_with_parent()
 
     def measured(flag_values: flags.FlagValues) -> None:
         del flag_values

@@ -17,6 +17,10 @@ POLL = 0.5  # seconds between two looks at a process
 TAIL = 4000  # bytes of a log in which its last line is looked for
 
 
+class Stop(Exception):
+    """This process was asked to stop, and what it had started has ended."""
+
+
 def command_of(task: Task) -> list[str]:
     """The command that makes a run."""
     text = json.dumps(task._asdict())

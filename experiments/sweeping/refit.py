@@ -6,9 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
+from experiments.assembly import run_parts
 from experiments.showing import finding, status
-from experiments.sweeping.definition import Run
+from experiments.sweeping.definition import Run, folder_name
 from experiments.sweeping.folder import Folder
+from tron_jax.data.sessions import hold_out
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY, title
 
@@ -73,19 +77,19 @@ def _best(folder: Folder, run: Run) -> tuple[float, float]:
     return found.best, found.best_epoch
 
 
-def runs_of(chosen: Chosen, runs: Sequence[Run], growth: float) -> list[Run]:
+def runs_of(chosen: Chosen, runs: Sequence[Run]) -> list[Run]:
     """The runs to make, one for each seed of the setting.
 
     Args:
       chosen: the setting.
       runs: of the sweep.
-      growth: steps of an epoch over train and validation, per step of one over train.
     """
     again = []
     for run in runs:
         if run.setting != chosen.setting:
             continue
         config = run.config.copy_and_resolve_references()
+        growth = _growth(config)
         config.data.validation = 0.0
         config.train.epochs = chosen.epochs
         config.train.stop_after = 0
@@ -93,5 +97,14 @@ def runs_of(chosen: Chosen, runs: Sequence[Run], growth: float) -> list[Run]:
             group, name = field.split(".")
             if config[group][name]:
                 config[group][name] = max(1, round(growth * config[group][name]))
-        again.append(Run(f"refit,{run.setting}", run.seed, config))
+        # Of other epochs it is another run: none may go on from a state beyond its end.
+        name = folder_name(f"refit,{run.setting},epochs={chosen.epochs}")
+        again.append(run._replace(setting=name, config=config))
     return again
+
+
+def _growth(config: ConfigDict) -> float:
+    """Train sessions with those held out, per session without."""
+    train = run_parts.open_data(config).train
+    kept, _ = hold_out(train, config.data.validation)
+    return train.num_sessions / kept.num_sessions

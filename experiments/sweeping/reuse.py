@@ -14,7 +14,7 @@ from experiments import workdirs
 from experiments.run_files import CHECKPOINTS, METRICS
 from experiments.showing import finding, status
 from experiments.sweeping.definition import Run
-from experiments.sweeping.folder import result_fields
+from experiments.sweeping.folder import result_of
 from tron_jax.console.messages import say
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
@@ -39,7 +39,6 @@ def find(
     runs: Sequence[Run],
     measured: Mapping[str, Mapping[str, Any]],
     *,
-    fingerprint: str,
     folders: Iterable[str],
     sweep: Path,
 ) -> dict[str, dict[str, Any]]:
@@ -48,7 +47,6 @@ def find(
     Args:
       runs: of the sweep.
       measured: ``program`` and resolved ``config`` of each setting.
-      fingerprint: of the data.
       folders: where to look, in them and below.
       sweep: folder of the sweep.
 
@@ -60,7 +58,7 @@ def find(
     for run in runs:
         config = ConfigDict(measured[run.setting]["config"])
         config.train.seed = run.seed
-        key = _key(config, measured[run.setting]["program"], fingerprint)
+        key = _key(config, measured[run.setting]["program"], run.fingerprint)
         if key in existing:
             say(f"reused for {run.name}: {existing[key]}")
             path = os.path.relpath(existing[key], sweep)
@@ -101,15 +99,28 @@ def _read(path: Path) -> Existing | None:
         for part in (made_with, *made_with.get("resumed_with", []))
         if "program" in part
     }
-    by_latest = config.data.validation == 0
-    if len(programs) != 1 or (by_latest and steps.get("exact") != lines[-1]["step"]):
-        return None
+    epochs = {line["step"]: line["epoch"] for line in lines}
     kept = not (path / CHECKPOINTS).exists()
-    if kept and lines[-1]["epoch"] < config.train.epochs:
+    if (
+        len(programs) != 1
+        or epochs.get(steps.get("exact")) != _epoch_to_evaluate(path, config, lines)
+        or lines[-1]["epoch"] > config.train.epochs
+        or (kept and lines[-1]["epoch"] < config.train.epochs)
+    ):
         return None
     return Existing(path, _key(config, programs.pop(), made_with["fingerprint"]))
 
 
+def _epoch_to_evaluate(
+    path: Path, config: ConfigDict, lines: Sequence[Mapping[str, Any]]
+) -> float | None:
+    """Where ``exact`` is to be taken: at the best on validation, or at the end."""
+    if config.data.validation == 0:
+        return lines[-1]["epoch"]
+    found = status.look_at(finding.Found(path))
+    return found.best_epoch if found.best_split == "validation" else None
+
+
 def _key(config: ConfigDict, program: str, fingerprint: str) -> str:
     """What a finished run's result follows from, all of it."""
-    return json.dumps([program, fingerprint, result_fields(config)], sort_keys=True)
+    return json.dumps([program, result_of(config, fingerprint)], sort_keys=True)

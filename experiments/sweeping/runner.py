@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments import workdirs
@@ -15,12 +16,14 @@ from experiments.sweeping.child import Task
 from experiments.sweeping.definition import Run
 from experiments.sweeping.folder import (
     Folder,
+    forget_failure,
     is_done,
     locked,
     mark_done,
     record_failure,
     write_config,
 )
+from experiments.sweeping.processes import Stop
 from tron_jax.console.messages import say
 from tron_jax.console.progress import Progress, clock_time
 
@@ -32,10 +35,6 @@ class Failure(NamedTuple):
 
     run: Run
     why: str
-
-
-class Stop(Exception):
-    """This process was asked to stop while it waited."""
 
 
 def make_runs(
@@ -59,46 +58,73 @@ def make_runs(
     failures: list[Failure] = []
     with Progress("sweep", None, unit="runs") as line:
         for number, run in enumerate(runs, start=1):
-            try:
-                _wait_for(folder, run, signals)
-            except Stop:
-                break
             if is_done(folder, run):
+                forget_failure(folder, run)
                 continue
-            say(f"run {number} of {len(runs)}: {run.name}")
             at = (evaluate_at or {}).get(run.name)
             watch = _watch(folder, runs, number, line)
-            begun = time.monotonic()
-            why = processes.run(
-                processes.command_of(_task(folder, run, at)),
-                folder.log(run),
-                watch=watch,
-                signals=signals,
-            )
-            line.clear()
-            if signals():
+            try:
+                with _alone(folder, run, signals):
+                    if is_done(folder, run):  # by whom we waited for
+                        continue
+                    say(f"run {number} of {len(runs)}: {run.name}")
+                    failure = _make(folder, run, at, watch, signals)
+                    line.clear()
+            except Stop:
                 break
-            if why is None:
-                mark_done(folder, run)
-                say(f"  done in {clock_time(time.monotonic() - begun)}")
-            else:
-                record_failure(folder, run, why)
-                failures.append(Failure(run, why))
-                say(f"  failed: {why}")
+            if failure is not None:
+                failures.append(failure)
     return failures
 
 
-def _wait_for(folder: Folder, run: Run, signals: Callable[[], Sequence[int]]) -> None:
-    """Waits while a process that somebody else started makes this run."""
+def _make(
+    folder: Folder,
+    run: Run,
+    at: str | None,
+    watch: Callable[[], None],
+    signals: Callable[[], Sequence[int]],
+) -> Failure | None:
+    """Makes one run, and notes how it ended.
+
+    Raises:
+      Stop: if this process was asked to stop.
+    """
+    begun = time.monotonic()
+    command = processes.command_of(_task(folder, run, at))
+    why = processes.run(command, folder.log(run), watch=watch, signals=signals)
+    if signals():
+        raise Stop
+    if why is None:
+        mark_done(folder, run)
+        say(f"  done in {clock_time(time.monotonic() - begun)}")
+        return None
+    record_failure(folder, run, why)
+    say(f"  failed: {why}")
+    return Failure(run, why)
+
+
+@contextlib.contextmanager
+def _alone(
+    folder: Folder, run: Run, signals: Callable[[], Sequence[int]]
+) -> Generator[None]:
+    """Keeps others from a run, after the end of one who makes it, or whose child does.
+
+    Raises:
+      Stop: if this process was asked to stop.
+    """
 
     def check() -> None:
         if signals():
             raise Stop
 
-    lock = folder.workdir(run) / workdirs.LOCK
-    if lock.exists():
-        with locked(lock, waiting_for=f"run {run.name}", check=check):
-            pass  # the run's own process takes it
+    check()
+    about = f"run {run.name}"
+    with locked(folder.lock(run), waiting_for=about, check=check):
+        own = folder.workdir(run) / workdirs.LOCK
+        if own.exists():
+            with locked(own, waiting_for=about, check=check):
+                pass  # the run's own process takes it
+        yield
 
 
 def _task(folder: Folder, run: Run, at: str | None) -> Task:

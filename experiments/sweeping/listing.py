@@ -1,0 +1,196 @@
+"""``sweep.json``: which runs a sweep consists of, and the commands that made them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import workdirs
+from experiments.run_files import LOCK, SWEEP, SWEEP_FORMAT
+from experiments.sweeping.definition import Run
+from experiments.sweeping.folder import Folder, fields_of, locked, result_of
+from tron_jax.errors import UserError
+
+VERSION = 1
+# Fields that may rise; of the second 0 means without end.
+RISING = ("train.epochs", "train.stop_after")
+
+
+def open_folder(path: Path, runs: Sequence[Run], *, argv: Sequence[str]) -> Folder:
+    """Makes the folder of a sweep, or adds what is new to one that exists.
+
+    Args:
+      path: of the folder.
+      runs: all of them, whoever makes which.
+      argv: the command after ``python -m``.
+
+    Raises:
+      UserError: if it holds other files, another sweep, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        found = {file.name for file in path.iterdir()} - {LOCK, f"{SWEEP}.new"}
+    except OSError as error:
+        raise UserError(f"cannot make sweep folder {path}: {error.strerror}") from error
+    if found and SWEEP not in found:
+        raise UserError(
+            f"{path} holds files but no {SWEEP}; expected a new folder or that of a "
+            "sweep"
+        )
+    with _locked(path):
+        stored = read(path) if SWEEP in found else {"runs": {}, "commands": []}
+        entries = {run.name: entry_of(run) for run in runs}
+        if stored["runs"]:
+            _check_same_sweep(path, stored["runs"], entries)
+        entries = stored["runs"] | {
+            name: _reused(path, stored["runs"].get(name, {}), run) or entries[name]
+            for name, run in zip(entries, runs, strict=True)
+        }
+        content = {
+            "format": SWEEP_FORMAT,
+            "version": VERSION,
+            "argv": list(argv),
+            "commands": _with(stored.get("commands", []), argv),
+            "runs": entries,
+        }
+        workdirs.write_json(path / SWEEP, content)
+    folder = Folder(path, _places(path, entries))
+    for run in runs:
+        workdirs.refuse_unwritable(folder.workdir(run).parent)
+    return folder
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads ``sweep.json``.
+
+    Raises:
+      UserError: if it is none, or damaged.
+    """
+    file = path / SWEEP
+    try:
+        content = json.loads(file.read_text())
+        if content["format"] != SWEEP_FORMAT or content["version"] != VERSION:
+            raise ValueError(f"format {content['format']} {content['version']}")
+        for entry in content["runs"].values():
+            _ = entry["folder"], entry["seed"], entry["setting"], entry["fields"]
+        return content
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+
+
+def update(folder: Folder, changes: Mapping[str, Mapping[str, Any]]) -> Folder:
+    """Changes what ``sweep.json`` says of runs, or adds some.
+
+    Args:
+      folder: of the sweep.
+      changes: to the entry of each run, by its name.
+
+    Returns:
+      The folder, which knows what of it is reused.
+    """
+    with _locked(folder.path):
+        content = read(folder.path)
+        for name, change in changes.items():
+            content["runs"].setdefault(name, {}).update(change)
+        workdirs.write_json(folder.path / SWEEP, content)
+    return folder._replace(reused=_places(folder.path, content["runs"]))
+
+
+def replace_refits(folder: Folder, runs: Iterable[Run], rule: str) -> None:
+    """Lists the runs of a refit, and retires those of a choice that is no longer it."""
+    names = {run.name for run in runs}
+    former = {
+        name: {"retired": True}
+        for name, entry in read(folder.path)["runs"].items()
+        if "chosen" in entry and name not in names
+    }
+    new = {run.name: entry_of(run) | {"chosen": rule, "retired": False} for run in runs}
+    update(folder, former | new)
+
+
+def entry_of(run: Run) -> dict[str, Any]:
+    """What ``sweep.json`` says of a run."""
+    return {
+        "folder": run.name,
+        "seed": run.seed,
+        "setting": run.setting,
+        "fingerprint": run.fingerprint,
+        "fields": fields_of(run.config),
+    }
+
+
+def _locked(path: Path) -> Any:
+    return locked(path / LOCK, waiting_for=f"the list of runs in {path}")
+
+
+def _with(commands: list[list[str]], argv: Sequence[str]) -> list[list[str]]:
+    """The commands, and this one if it is new: a part of the runs counts for all."""
+    whole = [argument for argument in argv if not argument.startswith("--shard")]
+    return commands if whole in commands else [*commands, whole]
+
+
+def _places(path: Path, entries: Mapping[str, Any]) -> dict[str, Path]:
+    """Where reused runs lie."""
+    return {
+        name: path / entry["folder"]
+        for name, entry in entries.items()
+        if entry.get("reused")
+    }
+
+
+def _reused(path: Path, before: Mapping[str, Any], run: Run) -> Any:
+    """What was said of a reused run that is still there and still the result."""
+    wanted = result_of(run.config, run.fingerprint)
+    found = {**before.get("fields", {}), "fingerprint": before.get("fingerprint")}
+    same = all(found.get(field) == value for field, value in wanted.items())
+    there = before.get("reused") and (path / before["folder"]).is_dir()
+    return before if same and there else None
+
+
+def _check_same_sweep(
+    path: Path, stored: Mapping[str, Any], entries: Mapping[str, Any]
+) -> None:
+    """Refuses a folder whose runs are not these, but for what is added to them."""
+    shared = [name for name in entries if name in stored]
+    if not shared:
+        examples = ", ".join(list(stored)[:3])
+        raise UserError(
+            f"{path} is the folder of another sweep, of {examples}, …; expected a new "
+            "folder"
+        )
+    for name in shared:
+        before, now = stored[name], entries[name]
+        if before.get("fingerprint") not in (None, now["fingerprint"]):
+            raise UserError(
+                f"{path} is a sweep on other data, whose {name} has fingerprint "
+                f"{before['fingerprint'][:12]}, not {now['fingerprint'][:12]}; "
+                "expected a new folder"
+            )
+        _check_same_fields(path, name, before["fields"], now["fields"])
+
+
+def _check_same_fields(
+    path: Path, name: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    for field in RISING:
+        if (now[field] or math.inf) < (before.get(field, 0) or _end(field)):
+            raise UserError(
+                f"{path} is a sweep whose {name} has {field}={before.get(field, 0)}, "
+                f"not {now[field]}; expected no less, or a new folder"
+            )
+    for field in sorted({*before, *now} - {*workdirs.MAY_CHANGE}):
+        if before.get(field, now.get(field)) != now.get(field):
+            raise UserError(
+                f"{path} is the folder of another sweep, whose {name} has "
+                f"{field}={before[field]}, not {now.get(field)}; expected a new folder"
+            )
+
+
+def _end(field: str) -> float:
+    """What 0 means: an older sweep's epochs were not recorded, patience is endless."""
+    return math.inf if field == "train.stop_after" else 0
