@@ -1,6 +1,6 @@
 """Compares runs: a table, differences with their intervals, slices, and a page.
 
-    python -m experiments.compare RUN [RUN ...] [--baseline=NAME] [--data=DIR] \
+    python -m experiments.compare RUN [RUN ...] [--baseline=NAME] [--data=DIR ...] \
         [--out=DIR] [--pairs] [--speed=FILE.json,...]
 
 A RUN is a run's workdir, a sweep's folder, a result that experiments.keep kept, or any
@@ -13,9 +13,9 @@ more, training noise; without that there is no verdict. p is adjusted for all
 differences in Recall@20, and likewise for those in MRR@20.
 
 Sessions and clicks are looked up in the prepared set, where the runs had it or in
---data. Speed is of runs that had the machine for themselves, or of --speed, files that
-`experiments.benchmark train --json` wrote. --out writes comparison.html, comparison.md
-and comparison.csv.
+a --data, which may be given once for each set. Speed is of runs that had the machine
+for themselves, or of --speed, files that `experiments.benchmark train --json` wrote.
+--out writes comparison.html, comparison.md and comparison.csv.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def main(argv: Sequence[str]) -> int:
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # a flag may follow the folders
     flags.DEFINE_string("baseline", None, "Setting to compare with.", values)
-    flags.DEFINE_string("data", None, "The prepared set, where it has moved.", values)
+    flags.DEFINE_multi_string(
+        "data", [], "A prepared set that has moved; once for each.", flag_values=values
+    )
     flags.DEFINE_string("out", None, "Folder for the page and its tables.", values)
     flags.DEFINE_bool("pairs", False, "Differences of all pairs.", flag_values=values)
     flags.DEFINE_list(

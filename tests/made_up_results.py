@@ -14,6 +14,7 @@ from tron_jax.evaluation.protocols import summarise
 from tron_jax.evaluation.rank_file import Ranks
 
 KEYS = reported(("recall", "mrr", "ndcg"), (5, 10, 20))
+ABOUT = ("step", "chosen_by")
 QUIET = {"nice": 0, "load": 0.5, "cores": 2}
 
 
@@ -37,9 +38,19 @@ def drawn_ranks(data, seed, shift=0.0):
     return Ranks(session, event, label, higher, equal)
 
 
-def log_lines(exact, paper, *, epochs=2, steps=25, seconds=4.0, sessions=300):
-    """Of a run whose epochs take ``seconds`` each, in two windows, and evaluated."""
-    lines = []
+def log_lines(exact, paper, *, scores, judge, steps=25, seconds=4.0, sessions=300):
+    """Of a run whose epochs take ``seconds`` each, in two windows, and evaluated.
+
+    Args:
+      exact: line of the evaluation.
+      paper: line of the evaluation.
+      scores: Recall@20 at each epoch, on the split that the best step goes by.
+      judge: that split; test is evaluated too, and better at each epoch.
+      steps: of an epoch.
+      seconds: of an epoch.
+      sessions: of an epoch.
+    """
+    epochs, lines = len(scores), []
     for epoch in range(1, epochs + 1):
         for step in (steps * epoch - 15, steps * epoch):
             lines.append(
@@ -54,10 +65,13 @@ def log_lines(exact, paper, *, epochs=2, steps=25, seconds=4.0, sessions=300):
                     "peak_memory_gb": 1 + epoch / 10,
                 }
             )
-        for line in (paper, exact):
-            figures = {k: v for k, v in line.items() if k not in ("step", "chosen_by")}
-            about = {"step": steps * epoch, "epoch": float(epoch), "time": 11.0 * epoch}
-            lines.append(about | figures | {"recall@20": 0.4 + epoch / 100})
+        for split in dict.fromkeys((judge, "test")):
+            score = scores[epoch - 1] if split == judge else 0.4 + epoch / 100
+            for line in (paper, exact):
+                figures = {k: v for k, v in line.items() if k not in ABOUT}
+                about = {"step": steps * epoch, "epoch": float(epoch), "time": 11.0}
+                own = {"split": split, "recall@20": score}
+                lines.append(about | figures | own)
     return lines
 
 
@@ -74,6 +88,9 @@ def write_run(
     epochs=2,
     made_with=None,
     of=None,
+    at=None,
+    rule="latest",
+    scores=None,
     **fields,
 ):
     """Writes the files of a run.
@@ -89,7 +106,10 @@ def write_run(
       counted: whether what is kept tells predictions per session.
       epochs: of the run, all done.
       made_with: more of its provenance.
-      of: epochs that it should have, if more.
+      of: epochs that it should have, if not these.
+      at: epoch at which ``exact`` was evaluated; the last.
+      rule: that chose it; None is left out, as by an older version.
+      scores: Recall@20 at each epoch, on the split that the best step goes by.
       fields: of its config, a dot written as two underscores.
     """
     data = open_prepared(data_path)
@@ -101,12 +121,22 @@ def write_run(
     content = config | {"provenance": about | QUIET | (made_with or {})}
     (folder / "config.json").write_text(json.dumps(content))
     ranks = drawn_ranks(data, seed, shift) if ranks is None else ranks
+    validated = bool(fields.get("data__validation"))  # then both are at the best step
     exact, paper = (
-        {"step": 25 * epochs, "chosen_by": rule}
+        {"step": 25 * epoch}
+        | ({"chosen_by": chosen_by} if chosen_by else {})
         | summarise(ranks, name, split="test", reported=KEYS)
-        for name, rule in (("exact", "latest"), ("paper", "best, of a made-up run"))
+        for name, epoch, chosen_by in (
+            ("exact", at or epochs, rule),
+            ("paper", at if validated and at else epochs, "best, of a made-up run"),
+        )
     )
-    lines = log_lines(exact, paper, epochs=epochs)
+    lines = log_lines(
+        exact,
+        paper,
+        scores=scores or [0.4 + epoch / 100 for epoch in range(1, epochs + 1)],
+        judge="validation" if validated else "test",
+    )
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     if not evaluated:
@@ -124,15 +154,23 @@ def write_run(
     return folder
 
 
-def write_sweep(folder, runs):
-    """Writes the list of a sweep: names of settings by the folders of their runs."""
-    content = {
+def write_sweep(folder, runs, entries=None, **content):
+    """Writes the list of a sweep.
+
+    Args:
+      folder: of the sweep.
+      runs: names of settings by the folders of their runs.
+      entries: more of what is said of some of the runs.
+      content: more of what is said of the sweep.
+    """
+    content = content | {
         "format": "tron-sweep",
         "version": 1,
         "argv": ["experiments.sweep", f"--workdir={folder}", "--seeds=2"],
         "runs": {
             name: {"folder": name, "seed": 0, "setting": setting, "fields": {}}
             | ({"chosen": "chosen on validation"} if setting == "hard" else {})
+            | (entries or {}).get(name, {})
             for name, setting in runs.items()
         },
     }

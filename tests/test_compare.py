@@ -426,7 +426,7 @@ def test_kept_results_compare_as_their_runs_do(tmp_path, tiny_data):
     assert kept.differences == runs.differences
     assert not kept.slices
     assert ["not at hand" in line for line in kept.warnings] == [True]
-    with_data = build(tmp_path / "True", data=str(tiny_data))
+    with_data = build(tmp_path / "True", data=[str(tiny_data)])
     assert with_data.differences == runs.differences
     assert with_data.slices == runs.slices
     assert not with_data.warnings
@@ -443,7 +443,7 @@ def test_results_of_before_have_means_unless_their_data_are_at_hand(
     assert comparison.settings[0].figures["exact"]["recall@20"].runs == 1
     assert (comparison.differences, comparison.slices) == ((), ())
     assert ["means only" in line for line in comparison.warnings] == [True]
-    with_data = build(tmp_path, data=str(tiny_data))
+    with_data = build(tmp_path, data=[str(tiny_data)])
     assert len(with_data.differences) == len(KEYS.by_key)
     assert not with_data.warnings
     # A run that says which predictions are of one session says it of all.
@@ -562,13 +562,6 @@ def test_a_run_in_training_is_used_as_far_as_it_is(tmp_path, tiny_data, one, run
         assert "not finished: 1 of 3 epochs" in out
         (two / "metrics.jsonl").unlink()
         tiny.assert_refused(run(one, two), "two", "in training", "no epoch")
-
-
-def test_a_run_that_was_trained_on_since_says_so(one, tiny_data):
-    with (one / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 60, "epoch": 2.4, "time": 1, "loss": 3}) + "\n")
-    (remark,) = build(one).settings[0].remarks
-    assert remark == "evaluated up to step 50; trained on since, to step 60"
 
 
 def test_other_data_are_refused(tmp_path, tiny_data, one, run):

@@ -235,7 +235,23 @@ def test_runs_on_another_train_part_compare_over_what_both_predict(tmp_path, log
     assert found.value == pytest.approx(means[1] - means[0])
     positions = [s for s in comparison.slices if s.by.startswith("position")]
     assert sum(s.predictions for s in positions) == len(shared)
-    assert all("data=" in setting.name for setting in comparison.settings)
+    assert [s.name for s in comparison.settings] == ["data=one", "data=other"]
+
+
+def test_kept_results_on_two_train_parts_compare_by_two_sets(tmp_path, logs):
+    for name, path in zip(("one", "other"), logs, strict=True):
+        ranks = drawn_ranks(open_prepared(path), len(name))
+        for kept in (True, False):
+            write_run(tmp_path / f"{kept}" / name, path, ranks=ranks, kept=kept)
+    for given in ([], logs[:1]):
+        with pytest.raises(UserError, match="each named by a --data of its own"):
+            build(tmp_path / "True", data=list(map(str, given)))
+    data = [str(path) for path in reversed(logs)]
+    kept = build(tmp_path / "True", data=data)
+    runs = build(tmp_path / "False")
+    values = [[d[2:] for d in c.differences] for c in (kept, runs)]
+    assert values[0] == values[1] != []
+    assert len(kept.slices) == len(runs.slices) > 0
 
 
 def keyed(data):

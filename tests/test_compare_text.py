@@ -178,3 +178,6 @@ def test_several_rules_of_a_protocol_name_their_settings():
     text = format_comparison(whole._replace(settings=(first, second)), 100)
     assert f"exact: latest ({first.name})" in text
     assert f"exact: step 9,040, as asked ({second.name})" in text
+    three = (first, second, second._replace(name="a=1, b=2"))
+    text = format_comparison(whole._replace(settings=three), 100)
+    assert f"exact: step 9,040, as asked ({second.name}; a=1, b=2)" in text

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.comparing import differences, figures, gathering, ranks, settings
+from experiments.comparing import (
+    choices,
+    differences,
+    figures,
+    gathering,
+    ranks,
+    settings,
+)
 from experiments.comparing.comparison import Comparison, Setting
 from experiments.comparing.differences import Outcome
 from experiments.comparing.runs import Run
@@ -29,7 +36,7 @@ def build(
     arguments: Sequence[str],
     *,
     baseline: str | None = None,
-    data: str | None = None,
+    data: Sequence[str] = (),
     pairs: bool = False,
     speed: Sequence[str] = (),
     command: str,
@@ -39,7 +46,7 @@ def build(
     Args:
       arguments: workdirs, sweeps' folders, kept results, and folders above them.
       baseline: name of the setting that the others are compared with; the first.
-      data: folder of the prepared set, where that is not where the runs had it.
+      data: folders of prepared sets that are not where the runs had them.
       pairs: compare all pairs of settings.
       speed: files that ``experiments.benchmark train --json`` wrote.
       command: that repeats this, as typed.
@@ -168,21 +175,12 @@ def _remarks(pool: Pool) -> list[str]:
     found = list(dict.fromkeys(run.chosen for run in pool.runs if run.chosen))
     for run in pool.runs:
         named = f"{run.path}: " if len(pool.runs) > 1 else ""
-        if not run.finished:
-            found.append(
-                f"{named}{settings.unfinished(run)}; in the table by the latest "
-                "evaluation while it trains, and in no difference"
-            )
-            continue
-        if not ranks.path_of(run):
+        if why := choices.unsettled(run):
+            by = "its last" if run.finished else "the latest"
+            by += " evaluation" + " while it trains" * (not run.finished)
+            found.append(f"{named}{why}; in the table by {by}, and in no difference")
+        elif not ranks.path_of(run):
             found.append(f"{named}no ranks, so in the table only")
-        steps = [line["step"] for line in run.evaluations.values()]
-        if run.log and run.log[-1]["step"] > max(steps):
-            last = run.log[-1]["step"]
-            found.append(
-                f"{named}evaluated up to step {max(steps):,}; trained on since, to "
-                f"step {last:,}"
-            )
     return found
 
 

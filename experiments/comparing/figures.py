@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from experiments.comparing import runs as runs_
+from experiments.comparing.choices import best_of, rule_of
 from experiments.comparing.comparison import Choice, Curve, Figure
 from experiments.comparing.runs import Record, Run
-from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
+from tron_jax.evaluation.metrics import BEST_KEY, METRICS
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 
 PROTOCOLS = ("paper", "exact", EXACT_AT_BEST)
-BEST = f"best, the highest {title(BEST_KEY)}"
 
 
 class Timed(NamedTuple):
@@ -94,42 +94,13 @@ def chosen(runs: Sequence[Run]) -> dict[str, Choice]:
     for protocol in PROTOCOLS:
         having = [run for run in runs if protocol in run.evaluations]
         if having:
-            rules = (_rule(run, protocol) for run in having)
+            rules = (rule_of(run, protocol) for run in having)
             choices[protocol] = Choice(
                 tuple(int(run.evaluations[protocol]["step"]) for run in having),
                 tuple(_epoch(run, run.evaluations[protocol]) for run in having),
                 "; ".join(dict.fromkeys(rules)),
             )
     return choices
-
-
-def _rule(run: Run, protocol: str) -> str:
-    """The rule in words; an older evaluation does not say it, but its step may."""
-    line = run.evaluations[protocol]
-    if not run.finished:
-        return "latest, while the run trains"
-    if "chosen_by" in line:
-        return str(line["chosen_by"])
-    best, split = best_of(run)
-    of_best = f"{BEST} on {split}"
-    of_latest = "latest" if run.log and line["step"] == run.log[-1]["step"] else ""
-    by_best = of_best if line["step"] == best else ""
-    first, second = by_best, of_latest
-    if protocol == "exact" and split != "validation":
-        first, second = of_latest, by_best
-    return first or second or "by a rule that was not written down"
-
-
-def best_of(run: Run) -> tuple[int | None, str]:
-    """The step of the best checkpoint, by the log, and the split that it is best on."""
-    lines = [line for line in run.log if BEST_KEY in line]
-    validated = any(line.get("split") == "validation" for line in lines)
-    split = "validation" if validated else "test"
-    scores: dict[int, float] = {}
-    for line in lines:
-        if line.get("split") == split:  # paper stands first; exact where that is n/a
-            scores.setdefault(line["step"], line[BEST_KEY])
-    return max(scores, key=lambda step: scores[step], default=None), split
 
 
 def _epoch(run: Run, line: Record) -> float:

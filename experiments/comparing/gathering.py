@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,26 @@ from experiments.showing import finding
 from experiments.showing.finding import Found
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
+
+NOT_YET = "are left out, as no epoch of them was evaluated yet"
+GONE = "are left out, as their folders, from which they were reused, are gone"
+RETIRED = "are left out, as they are refits of a setting that is no longer the best"
+
+
+class Entry(NamedTuple):
+    """What a sweep says of one of its runs.
+
+    Attributes:
+      setting: its name there; "" where there is no sweep.
+      chosen: how the sweep came to it; "" where it was asked for.
+      reused: whether the run was there before, perhaps in another folder.
+      retired: whether it is a refit of what is no longer chosen.
+    """
+
+    setting: str = ""
+    chosen: str = ""
+    reused: bool = False
+    retired: bool = False
 
 
 class Gathered(NamedTuple):
@@ -53,10 +74,7 @@ def gather(arguments: Sequence[str]) -> Gathered:
         else:
             _add_below(argument, gathered, seen)
     if not gathered.runs:
-        raise UserError(
-            f"no run in {', '.join(arguments)} has been evaluated yet; expected at "
-            "least one"
-        )
+        raise UserError("; ".join(gathered.warnings) + "; expected at least one run")
     return gathered
 
 
@@ -97,37 +115,48 @@ def _add_below(argument: str, gathered: Gathered, seen: set[Path]) -> None:
     for fault in (run.fault for run in found if run.fault):
         raise UserError(fault)
     entries = dict(_entries_of_sweeps(found, gathered))
-    left_out = 0
+    left_out: Counter[str] = Counter()
     for folder in (run.folder for run in found):
         place = folder.resolve()
         if place in seen:
             continue
         seen.add(place)
+        entry = entries.get(place, Entry())
         there = (folder / run_files.CONFIG).exists()
-        run = runs.load(str(folder), *entries.get(place, ())) if there else None
-        if run is None:
-            left_out += 1
-        else:
+        if entry.retired:
+            left_out[RETIRED] += 1
+        elif entry.reused and not there:
+            left_out[GONE] += 1
+        elif there and (run := runs.load(str(folder), entry.setting, entry.chosen)):
             _add(gathered, run)
-    if left_out:
-        gathered.warnings.append(
-            f"{argument}: {left_out} of {len(found)} runs are left out, as no epoch of "
-            "them was evaluated yet"
-        )
+        else:
+            left_out[NOT_YET] += 1
+    gathered.warnings.extend(
+        f"{argument}: {count} of {len(found)} runs {why}"
+        for why, count in left_out.items()
+    )
 
 
 def _entries_of_sweeps(
     found: Sequence[Found], gathered: Gathered
-) -> Iterator[tuple[Path, tuple[str, str]]]:
-    """Yields what sweeps call the settings of their runs, and how they were chosen."""
+) -> Iterator[tuple[Path, Entry]]:
+    """Yields what sweeps say of their runs, by the runs' folders."""
     folders = dict.fromkeys(run.failure.parent.parent for run in found if run.failure)
     for path in (folder / run_files.SWEEP for folder in folders):
         try:
             sweep = json.loads(path.read_text())
-            gathered.commands.append(_typed(sweep["argv"]))
+            commands = sweep.get("commands") or [sweep["argv"]]
+            gathered.commands.extend(map(_typed, commands))
             for name, run in sweep["runs"].items():
-                about = (run.get("setting", name), run.get("chosen", ""))
-                yield (path.parent / run["folder"]).resolve(), about
+                yield (
+                    (path.parent / run["folder"]).resolve(),
+                    Entry(
+                        run.get("setting", name),
+                        run.get("chosen", ""),
+                        bool(run.get("reused")),
+                        bool(run.get("retired")),
+                    ),
+                )
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from experiments.comparing import choices
 from experiments.comparing.runs import EVALUATION, Run
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_CUTOFF, BEST_KEY, METRICS, recall
@@ -32,8 +33,8 @@ class Ranks(NamedTuple):
 
 
 def path_of(run: Run) -> Path | None:
-    """The file that holds them; None where a run has none, or is not finished."""
-    if not run.finished:
+    """The file that holds them; None where a run has none, or is not at its end."""
+    if choices.unsettled(run):
         return None
     paths = [run.folder / name for name in (WORKDIR, KEPT)]
     return next((path for path in paths if path.is_file()), None)

@@ -32,6 +32,8 @@ class Run(NamedTuple):
       evaluations: line of figures by protocol: of evaluation.json, or where there is
         none yet, the latest of test in the log.
       finished: whether they are of evaluation.json.
+      newest: step of the newest checkpoint; None where there is none, as in what was
+        kept.
     """
 
     path: str
@@ -42,6 +44,7 @@ class Run(NamedTuple):
     log: list[Record]
     evaluations: dict[str, Record]
     finished: bool
+    newest: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -75,6 +78,7 @@ def load(path: str, named: str = "", chosen: str = "") -> Run | None:
     """
     folder = Path(path)
     config, made_with = workdirs.read_config(folder)
+    newest = run_files.newest_step(folder)  # first: an evaluation comes after it
     metrics = folder / run_files.METRICS
     log = metrics_writer.read(metrics) if metrics.is_file() else []
     finished = (folder / EVALUATION).is_file()
@@ -86,7 +90,9 @@ def load(path: str, named: str = "", chosen: str = "") -> Run | None:
         return None
     counts = {f"negatives.num_{source}": 0 for source in SOURCES}
     fields = counts | fields_of(config)
-    return Run(path, named, chosen, fields, made_with, log, evaluations, finished)
+    return Run(
+        path, named, chosen, fields, made_with, log, evaluations, finished, newest
+    )
 
 
 def changes(made_with: Record) -> list[Record]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.comparing import choices
 from experiments.comparing import runs as runs_
 from experiments.comparing.runs import SEED, Run
 from experiments.workdirs import WITHOUT_EFFECT
@@ -31,6 +33,7 @@ class Pool(NamedTuple):
 def pool(runs: Sequence[Run]) -> tuple[list[Pool], list[str]]:
     """Pools runs by what they share.
 
+    What was evaluated must be their ends, chosen by the same rule, or the same step.
     The program must be the same too: by its hash, or where a run of an older version
     has none, by the commit that made it.
 
@@ -47,11 +50,7 @@ def pool(runs: Sequence[Run]) -> tuple[list[Pool], list[str]]:
         fitting = [those for those in alike if all(_same_code(run, x) for x in those)]
         if not fitting:
             pooled.append([run])
-            if alike:
-                warnings.append(
-                    f"{run.path} and {alike[0][0].path} have the same fields but other "
-                    "programs, or nothing says that theirs is the same: not pooled"
-                )
+            warnings += _why_apart(run, alike, pooled[:-1])
             continue
         twins = [other for other in fitting[0] if other.seed == run.seed]
         if not twins:
@@ -91,10 +90,41 @@ def numeric(runs: Sequence[Run], field: str) -> set[float]:
 
 def _identity(run: Run) -> tuple[Any, ...]:
     """What runs of one setting share, besides the program."""
+    return choices.state(run), *_fields(run)
+
+
+def _fields(run: Run) -> tuple[Any, ...]:
+    """What was asked for: the data, and fields of the config."""
     fields = {k: v for k, v in run.fields.items() if k not in MAY_DIFFER}
-    # Runs that still train are at the same epoch or not to be averaged.
-    at = None if run.finished else run.evaluations["exact"]["step"]
-    return (run.fingerprint, at, *sorted((k, _text(v)) for k, v in fields.items()))
+    return run.fingerprint, *sorted((k, _text(v)) for k, v in fields.items())
+
+
+def _why_apart(
+    run: Run, alike: Sequence[Sequence[Run]], others: Sequence[Sequence[Run]]
+) -> list[str]:
+    """Says why a run is not pooled with one that has the same fields.
+
+    Args:
+      run: the first of a new pool.
+      alike: pools that it would be in but for its program.
+      others: all pools. Where a name says that a run is not at its end, that is enough.
+    """
+    if alike:
+        return [
+            f"{run.path} and {alike[0][0].path} have the same fields but other "
+            "programs, or nothing says that theirs is the same: not pooled"
+        ]
+    same = [those[0] for those in others if _fields(those[0]) == _fields(run)]
+    settled = [one for one in (run, *same) if not choices.unsettled(one)]
+    if len(settled) < 2 or settled[0] is not run:
+        return []
+    chosen = [choices.rule_of(one, "exact") for one in settled[:2]]
+    steps = [one.evaluations["exact"]["step"] for one in settled[:2]]
+    return [
+        f"{run.path} and {settled[1].path} have the same fields but were evaluated at "
+        f"other states ({chosen[0]}: step {steps[0]:,}; {chosen[1]}: step "
+        f"{steps[1]:,}): not pooled"
+    ]
 
 
 def _same_code(one: Run, other: Run) -> bool:
@@ -115,7 +145,8 @@ def _all(run: Run, key: str) -> tuple[str, ...]:
 
 def _differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Of each run the fields that differ between them, as text."""
-    described = [_described(run) for run in runs]
+    data = _names_of_data(runs)
+    described = [_described(run, data[run.fingerprint]) for run in runs]
     fields = dict.fromkeys(field for fields in described for field in fields)
     differ = [f for f in fields if len({one.get(f) for one in described}) > 1]
     if len({_identity(run) for run in runs}) == len(runs) and COMMIT in differ:
@@ -123,14 +154,29 @@ def _differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     return [{field: one.get(field, "") for field in differ} for one in described]
 
 
-def _described(run: Run) -> dict[str, str]:
+def _names_of_data(runs: Sequence[Run]) -> dict[str, str]:
+    """By fingerprint the folder of the data, or where that is no name the fingerprint.
+
+    What was kept names no folder, and several may have the same name.
+    """
+    folders: dict[str, set[str]] = {}
+    for run in runs:
+        path = str(run.fields.get("data.path") or "")
+        folders.setdefault(run.fingerprint, set()).add(Path(path).name)
+    names = {min(found) for found in folders.values() if len(found) == 1} - {""}
+    if len(names) == len(folders):
+        return {name: min(found) for name, found in folders.items()}
+    return {name: name[:12] for name in folders}
+
+
+def _described(run: Run, data: str) -> dict[str, str]:
     fields = {
         field: _text(value)
         for field, value in run.fields.items()
         if field not in MAY_DIFFER
     }
     commit = " ".join(name[:7] + "+" * name.endswith("+") for name in _all(run, "git"))
-    return fields | {DATA: run.fingerprint[:12], COMMIT: commit}
+    return fields | {DATA: data, COMMIT: commit}
 
 
 def _text(value: Any) -> str:
@@ -165,18 +211,13 @@ def _names(
     else:
         names = folders
     names = [
-        name if run.finished else f"{name} ({unfinished(run)})".lstrip()
+        f"{name} ({why})".lstrip() if (why := choices.unsettled(run)) else name
         for name, run in zip(names, firsts, strict=True)
     ]
-    return _made_unique(names, [run.path for run in firsts])
-
-
-def unfinished(run: Run) -> str:
-    """How far a run is that still trains."""
-    epoch, epochs = run.evaluations["exact"].get("epoch", 0), run.fields["train.epochs"]
-    if epoch >= epochs:
-        return "trained, but not evaluated yet"
-    return f"not finished: {epoch:g} of {epochs:g} epochs"
+    rules = [choices.rule_of(run, "exact").partition(",")[0] for run in firsts]
+    for told in (rules, [run.path for run in firsts]):
+        names = _made_unique(names, told)
+    return names
 
 
 def _folder_name(run: Run, several: bool) -> str:
@@ -188,10 +229,12 @@ def _folder_name(run: Run, several: bool) -> str:
     return name.removesuffix(f"_seed{run.seed}") if several else name
 
 
-def _made_unique(names: Sequence[str], paths: Sequence[str]) -> list[str]:
+def _made_unique(names: Sequence[str], told: Sequence[str]) -> list[str]:
+    """Adds to names that are there several times what tells them apart, if it does."""
     unique: list[str] = []
-    for name, path in zip(names, paths, strict=True):
-        if names.count(name) > 1:
-            name = f"{name} ({path})" if name else path
+    for name, more in zip(names, told, strict=True):
+        same = {t for n, t in zip(names, told, strict=True) if n == name}
+        if len(same) > 1:
+            name = f"{name} ({more})" if name else more
         unique.append(name)
     return unique

@@ -138,7 +138,8 @@ def _as_number(text: str) -> float | None:
 
 def _metric(protocol: str, key: str) -> tuple:
     def cell(setting: Setting) -> Cell:
-        return of_figure(setting.figures.get(protocol, {}).get(key), ".4f")
+        found = setting.figures.get(protocol, {}).get(key)
+        return of_figure(found, ".4f", len(setting.seeds))
 
     return Column(title(key), group=wording.protocol_title(protocol)), cell
 
@@ -184,7 +185,7 @@ def _row_of_metrics(
         _name(setting),
         Cell(shown, shown),
         Cell(str(runs), runs),
-        *(of_figure(figures.get(key), ".4f") for key in comparison.keys),
+        *(of_figure(figures.get(key), ".4f", runs) for key in comparison.keys),
         of_span(choice.steps if choice else ()),
         of_span(choice.epochs if choice else ()),
         Cell(choice.rule, choice.rule) if choice else Cell(wording.UNKNOWN),

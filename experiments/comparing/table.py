@@ -51,9 +51,18 @@ def beside(left: Table, right: Table) -> Table:
     return Table(left.columns + right.columns[1:], rows)
 
 
-def of_figure(figure: Figure | None, form: str) -> Cell:
-    """Shows a mean and what one run deviates from it."""
-    return Cell(wording.spread(figure, form), figure.mean if figure else None)
+def of_figure(figure: Figure | None, form: str, runs: int | None = None) -> Cell:
+    """Shows a mean and what one run deviates from it.
+
+    Args:
+      figure: to be shown.
+      form: of its numbers.
+      runs: that it should be of; where it is of fewer, that is shown as well.
+    """
+    text = wording.spread(figure, form)
+    if figure is not None and runs is not None and figure.runs < runs:
+        text += f" ({figure.runs} of {runs} runs)"
+    return Cell(text, figure.mean if figure else None)
 
 
 def of_span(values: tuple) -> Cell:

@@ -41,29 +41,29 @@ class Shared(NamedTuple):
 
 
 def open_sets(
-    runs: Sequence[Run], given: str | None
+    runs: Sequence[Run], given: Sequence[str]
 ) -> tuple[dict[str, PreparedData], list[str]]:
     """Opens the prepared sets that are at hand.
 
     Args:
       runs: that are compared.
-      given: the folder of one of their sets, which may have moved.
+      given: folders of some of their sets, which may have moved.
 
     Returns:
       Sets by their fingerprint; and warnings of those that are not at hand.
 
     Raises:
-      UserError: where the given one is of none of the runs, or damaged.
+      UserError: where a given one is of none of the runs, or damaged.
     """
     found: dict[str, PreparedData] = {}
-    if given is not None:
-        data = open_prepared(local_path(given))
+    for folder in given:
+        data = open_prepared(local_path(folder))
         if data.fingerprint not in {run.fingerprint for run in runs}:
             raise UserError(
-                f"--data={given} has fingerprint {data.fingerprint[:12]}; expected "
+                f"--data={folder} has fingerprint {data.fingerprint[:12]}; expected "
                 f"that of the runs, {_fingerprints(runs)}"
             )
-        found[data.fingerprint] = data
+        found.setdefault(data.fingerprint, data)
     for run in runs:
         path = run.fields.get(PATH)
         if run.fingerprint in found or not path or not Path(path).is_dir():
@@ -98,7 +98,8 @@ def refuse_different(runs: Sequence[Run], sets: Mapping[str, PreparedData]) -> N
         if not {first, other} <= sets.keys():
             raise UserError(
                 f"{_differ(runs, first, other)}; to compare what both have of one log, "
-                f"both prepared sets must be at the runs' {PATH}"
+                f"both prepared sets must be at the runs' {PATH}, or each named by a "
+                "--data of its own"
             )
 
 

@@ -233,7 +233,7 @@ def rules(comparison: Comparison) -> list[str]:
         if len(chosen) == 1:
             lines.append(f"{protocol_title(protocol)}: {next(iter(chosen))}")
         lines += [
-            f"{protocol_title(protocol)}: {rule} ({', '.join(names)})"
+            f"{protocol_title(protocol)}: {rule} ({'; '.join(names)})"
             for rule, names in chosen.items()
             if len(chosen) > 1
         ]
