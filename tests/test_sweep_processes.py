@@ -147,7 +147,7 @@ DIES = "import os; print('working', flush=True); os.kill(os.getpid(), 9)"
         ("print('well')", None),
         (SAYS, "no room"),
         (DIES, "ended by SIGKILL (out of memory?); its last line: working"),
-        ("raise SystemExit(3)", "it printed nothing"),
+        ("raise SystemExit(3)", "exit status 3"),
     ],
 )
 def test_why_a_process_failed(tmp_path, code, why):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments.benchmarks.child_processes import last_line
 from experiments.sweeping.child import PIPE, Task
 from tron_jax.errors import UserError
 
@@ -108,8 +109,7 @@ def why(status: int, log: Path, begin: int = 0) -> str:
     with log.open("rb") as file:
         file.seek(max(begin, file.seek(0, os.SEEK_END) - TAIL))
         text = file.read().decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1].removeprefix("error: ") if lines else "it printed nothing"
+    last = last_line(text, status).strip()
     if status < 0:
         hint = " (out of memory?)" if status == -signal.SIGKILL else ""
         return f"ended by {signal.Signals(-status).name}{hint}; its last line: {last}"
