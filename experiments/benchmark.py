@@ -48,7 +48,6 @@ from experiments.benchmarks import (
     train_step,
 )
 from experiments.benchmarks.workload import open_workload
-from experiments.sweeping.folder import fields_of
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, require_writable
 from tron_jax.reporting.plots import save
@@ -153,7 +152,7 @@ def _train(values: flags.FlagValues) -> None:
         return
     report = train_step.measure(workload, values.repeats)
     # By its fields experiments.compare finds the setting that the speed is of.
-    report |= {"fields": fields_of(workload.config)}
+    report |= {"fields": workdirs.fields(workload.config)}
     _report(values, "train", report, train_step.table(report))
 
 

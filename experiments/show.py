@@ -32,8 +32,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.showing.finding import find
-from experiments.showing.status import DAMAGED, Status, look_at
+from experiments.runs.finding import find
+from experiments.runs.status import DAMAGED, Status, look_at
 from tron_jax.console import program
 from tron_jax.console.messages import say
 from tron_jax.errors import UserError

@@ -291,10 +291,11 @@ def _check_stop_after(path: Path, before: int, now: int) -> None:
 
 
 def fields(config: ConfigDict) -> dict[str, Any]:
-    """All fields by their paths; a source without a count has one of 0."""
+    """All fields by their paths, as JSON holds them; a source has a count, if of 0."""
     counts = {f"negatives.num_{source}": 0 for source in SOURCES}
+    content = json.loads(json.dumps(config.to_dict()))
     return counts | {
         f"{group}.{name}": value
-        for group, fields in config.to_dict().items()
+        for group, fields in content.items()
         for name, value in fields.items()
     }

@@ -6,8 +6,9 @@ import pytest
 import tiny
 from made_up_results import write_run, write_sweep
 
-from experiments.comparing import building, differences, runs, settings, statistics
+from experiments.comparing import building, differences, settings, statistics
 from experiments.comparing.text_table import format_comparison
+from experiments.runs import reading
 
 ON_VALIDATION = "best, the highest Recall@20 on validation"
 ON_TEST = "best, the highest Recall@20 on test"
@@ -205,7 +206,7 @@ def test_what_a_sweep_lacks_is_said_by_its_reason(tmp_path, tiny_data):
 def test_settings_are_named_by_the_folders_of_their_data(tmp_path):
     sets = [tiny.write_data(tmp_path / n, seed=s) for s, n in enumerate(("A", "B"))]
     found = [
-        runs.load(str(write_run(tmp_path / name, data)))
+        reading.load(str(write_run(tmp_path / name, data)))
         for name, data in zip("ab", sets, strict=True)
     ]
     assert [p.name for p in settings.pool(found)[0]] == ["data=A", "data=B"]

@@ -11,7 +11,7 @@ import tiny
 from made_up_runs import ALL, EPOCHS, STOPPED, damage_line, make, shown
 
 from experiments import run_files, show, workdirs
-from experiments.showing import status
+from experiments.runs import status
 from tron_jax.errors import UserError
 from tron_jax.training import log_windows
 

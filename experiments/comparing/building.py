@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from experiments.comparing import (
-    choices,
     differences,
     figures,
     gathering,
@@ -17,7 +16,6 @@ from experiments.comparing import (
 )
 from experiments.comparing.comparison import Comparison, Setting
 from experiments.comparing.differences import Outcome
-from experiments.comparing.runs import Run
 from experiments.comparing.settings import Pool
 from experiments.comparing.slices import Division, divide
 from experiments.comparing.speeds import Speed, speeds_of
@@ -27,6 +25,8 @@ from experiments.comparing.test_parts import (
     refuse_different,
     shared_predictions,
 )
+from experiments.runs import choices
+from experiments.runs.reading import Run
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import METRICS

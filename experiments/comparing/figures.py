@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from experiments.comparing import runs as runs_
-from experiments.comparing.choices import best_of, rule_of
 from experiments.comparing.comparison import Choice, Curve, Figure
-from experiments.comparing.runs import Record, Run
+from experiments.runs import reading
+from experiments.runs.choices import best_of, rule_of
+from experiments.runs.reading import Record, Run
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 
@@ -63,7 +63,7 @@ def keys_of(runs: Sequence[Run]) -> tuple[str, ...]:
         for run in runs
         for line in run.evaluations.values()
         for key in line
-        if runs_.is_metric(key)
+        if reading.is_metric(key)
     }
     names = list(METRICS)
 
@@ -107,7 +107,7 @@ def _epoch(run: Run, line: Record) -> float:
     """Passes over the train sessions by a line; NaN where no log tells it."""
     if "epoch" in line:
         return float(line["epoch"])
-    per_epoch = runs_.steps_per_epoch(run)
+    per_epoch = reading.steps_per_epoch(run)
     return float("nan") if per_epoch is None else line["step"] / per_epoch
 
 
@@ -118,7 +118,7 @@ def windows(run: Run, speed: float | None = None) -> list[Timed]:
       run: whose log.
       speed: sessions a second, measured elsewhere, instead of the log's.
     """
-    per_epoch, found, before = runs_.steps_per_epoch(run), [], 0
+    per_epoch, found, before = reading.steps_per_epoch(run), [], 0
     for line in run.log:
         if per_epoch is not None and "epochs_per_hour" in line:
             epochs = (line["step"] - before) / per_epoch
@@ -160,7 +160,7 @@ def undisturbed(run: Run) -> bool | None:
       None where a run of an older version does not say it.
     """
     conditions, found = {}, True
-    for change in runs_.changes(run.made_with):
+    for change in reading.changes(run.made_with):
         conditions |= {k: change[k] for k in ("nice", "load", "cores") if k in change}
         if len(conditions) < 3:
             return None

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments import run_files
-from experiments.comparing import runs
-from experiments.comparing.runs import Run
-from experiments.showing import finding
-from experiments.showing.finding import Found
+from experiments.runs import finding, reading
+from experiments.runs.finding import Found
+from experiments.runs.reading import Run
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 
@@ -93,13 +92,13 @@ def _typed(command: Sequence[str]) -> str:
 
 def _load_named(path: str) -> Run:
     training = run_files.is_held(Path(path))  # before its files are read
-    run = runs.load(path)
+    run = reading.load(path)
     if run is not None and (run.finished or training is not False):
         return run
     if training:
         raise UserError(f"{path} is in training, and no epoch of it was evaluated yet")
     raise UserError(
-        f"{path}: no {runs.EVALUATION} with exact figures of test; run "
+        f"{path}: no {reading.EVALUATION} with exact figures of test; run "
         f"experiments.evaluate --workdir={path} first"
     )
 
@@ -127,7 +126,7 @@ def _add_below(argument: str, gathered: Gathered, seen: set[Path]) -> None:
             left_out[RETIRED] += 1
         elif entry.reused and not there:
             left_out[GONE] += 1
-        elif there and (run := runs.load(str(folder), entry.setting, entry.chosen)):
+        elif there and (run := reading.load(str(folder), entry.setting, entry.chosen)):
             _add(gathered, run)
         else:
             left_out[NOT_YET] += 1

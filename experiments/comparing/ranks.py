@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.comparing import choices
-from experiments.comparing.runs import EVALUATION, Run
+from experiments.runs import choices
+from experiments.runs.reading import EVALUATION, Run
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_CUTOFF, BEST_KEY, METRICS, recall
 from tron_jax.evaluation.protocols import PROTOCOLS

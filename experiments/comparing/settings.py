@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.comparing import choices
-from experiments.comparing import runs as runs_
-from experiments.comparing.runs import SEED, Run
+from experiments.runs import choices, reading
+from experiments.runs.reading import SEED, Run
 from experiments.workdirs import WITHOUT_EFFECT
 
 MAY_DIFFER = {SEED, *WITHOUT_EFFECT}
@@ -139,7 +138,7 @@ def _same_code(one: Run, other: Run) -> bool:
 
 def _all(run: Run, key: str) -> tuple[str, ...]:
     """What a run was made with, from its start over each resume."""
-    found = (change.get(key) for change in runs_.changes(run.made_with))
+    found = (change.get(key) for change in reading.changes(run.made_with))
     return tuple(dict.fromkeys(str(value) for value in found if value))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from experiments import workdirs
 from experiments.comparing.comparison import Figure
-from experiments.comparing.runs import SEED
 from experiments.comparing.settings import Pool
+from experiments.runs.reading import SEED
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.comparing import ranks, same_clicks
-from experiments.comparing.runs import Run
+from experiments.runs.reading import Run
 from tron_jax.data.sessions import PreparedData, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.evaluation.histories import consecutive

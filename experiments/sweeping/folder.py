@@ -70,11 +70,6 @@ class Folder(NamedTuple):
         return self.path / kind / (run.name.replace("/", "__") + suffix)
 
 
-def fields_of(config: ConfigDict) -> dict[str, Any]:
-    """The fields of a config by their paths, as JSON holds them."""
-    return json.loads(json.dumps(workdirs.fields(config)))
-
-
 def result_of(config: ConfigDict, fingerprint: str) -> dict[str, Any]:
     """All that a run's result follows from, besides the code.
 
@@ -82,7 +77,7 @@ def result_of(config: ConfigDict, fingerprint: str) -> dict[str, Any]:
       config: of the run.
       fingerprint: of its data.
     """
-    fields = fields_of(config)
+    fields = workdirs.fields(config)
     for field in workdirs.WITHOUT_EFFECT:
         fields.pop(field, None)
     return fields | {"fingerprint": fingerprint}

@@ -11,7 +11,7 @@ from typing import Any
 from experiments import workdirs
 from experiments.run_files import LOCK, SWEEP, SWEEP_FORMAT
 from experiments.sweeping.definition import Run
-from experiments.sweeping.folder import Folder, fields_of, locked, result_of
+from experiments.sweeping.folder import Folder, locked, result_of
 from tron_jax.errors import UserError
 
 VERSION = 1
@@ -120,7 +120,7 @@ def entry_of(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "setting": run.setting,
         "fingerprint": run.fingerprint,
-        "fields": fields_of(run.config),
+        "fields": workdirs.fields(run.config),
     }
 
 

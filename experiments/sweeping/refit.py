@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from experiments.assembly import run_parts
-from experiments.showing import finding, status
+from experiments.runs import finding, status
 from experiments.sweeping.definition import Run, folder_name
 from experiments.sweeping.folder import Folder
 from tron_jax.data.sessions import hold_out

@@ -11,16 +11,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from experiments import workdirs
-from experiments.run_files import CHECKPOINTS, METRICS
-from experiments.showing import finding, status
+from experiments.runs import choices, finding, reading
 from experiments.sweeping.definition import Run
 from experiments.sweeping.folder import result_of
 from tron_jax.console.messages import say
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
-from tron_jax.reporting import metrics_writer
-
-FINISHED = ("finished", "stopped early", "kept")
 
 
 class Existing(NamedTuple):
@@ -76,49 +72,30 @@ def require_folders(folders: Iterable[str]) -> None:
 def _existing(folders: Iterable[str]) -> Iterable[Existing]:
     for folder in folders:
         for found in finding.find(local_path(folder)):
-            if status.look_at(found).state in FINISHED:
-                existing = _read(found.folder)
-                if existing is not None:
-                    yield existing
+            existing = None if found.fault else _read(found.folder)
+            if existing is not None:
+                yield existing
 
 
 def _read(path: Path) -> Existing | None:
-    """The run in a folder, None where it was not evaluated, or its program is unknown.
+    """The run in a folder, None where its end was not evaluated, or who knows of what.
 
-    Of what was kept, only the log says whether it was trained to the end.
+    A run that took up another program on the way is of neither.
     """
     try:
-        config, made_with = workdirs.read_config(path)
-        lines = metrics_writer.read(path / METRICS)
-        evaluation = json.loads((path / "evaluation.json").read_text())
-        steps = {line["protocol"]: line["step"] for line in evaluation}
-    except (UserError, OSError, ValueError, KeyError, TypeError):
+        run = reading.load(str(path))
+    except UserError:
         return None
+    if run is None or not run.log or choices.unsettled(run):
+        return None
+    by = "best" if run.fields["data.validation"] else "latest"
     programs = {
-        part["program"]
-        for part in (made_with, *made_with.get("resumed_with", []))
-        if "program" in part
+        part["program"] for part in reading.changes(run.made_with) if "program" in part
     }
-    epochs = {line["step"]: line["epoch"] for line in lines}
-    kept = not (path / CHECKPOINTS).exists()
-    if (
-        len(programs) != 1
-        or epochs.get(steps.get("exact")) != _epoch_to_evaluate(path, config, lines)
-        or lines[-1]["epoch"] > config.train.epochs
-        or (kept and lines[-1]["epoch"] < config.train.epochs)
-    ):
+    if len(programs) != 1 or not choices.rule_of(run, "exact").startswith(by):
         return None
-    return Existing(path, _key(config, programs.pop(), made_with["fingerprint"]))
-
-
-def _epoch_to_evaluate(
-    path: Path, config: ConfigDict, lines: Sequence[Mapping[str, Any]]
-) -> float | None:
-    """Where ``exact`` is to be taken: at the best on validation, or at the end."""
-    if config.data.validation == 0:
-        return lines[-1]["epoch"]
-    found = status.look_at(finding.Found(path))
-    return found.best_epoch if found.best_split == "validation" else None
+    config, _ = workdirs.read_config(path)
+    return Existing(path, _key(config, programs.pop(), run.fingerprint))
 
 
 def _key(config: ConfigDict, program: str, fingerprint: str) -> str:

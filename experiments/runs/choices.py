@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.comparing import runs as runs_
-from experiments.comparing.runs import Run
+from experiments.runs import reading
+from experiments.runs.reading import Run
 from tron_jax.evaluation.metrics import BEST_KEY, title
 
 BEST = f"best, the highest {title(BEST_KEY)}"
@@ -41,7 +41,7 @@ def state(run: Run) -> tuple[str | int, ...]:
     is not the end of a run, by one of these rules, must be of the same step.
     """
     rule, why = rule_of(run, "exact"), unsettled(run)
-    known = runs_.steps_per_epoch(run) is not None
+    known = reading.steps_per_epoch(run) is not None
     if not why and known and _is_by(rule, "latest", "best"):
         return (rule,)
     return rule, why, int(run.evaluations["exact"]["step"])
@@ -53,7 +53,7 @@ def unsettled(run: Run) -> str:
     What is evaluated at a step that was asked for is what was asked for, unless it lies
     behind the config's last epoch.
     """
-    epochs, per_epoch = run.fields["train.epochs"], runs_.steps_per_epoch(run)
+    epochs, per_epoch = run.fields["train.epochs"], reading.steps_per_epoch(run)
     step = run.evaluations["exact"]["step"]
     if not run.finished:
         epoch = run.evaluations["exact"].get("epoch", 0)

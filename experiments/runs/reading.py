@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import run_files, workdirs
-from experiments.sweeping.folder import fields_of
 from tron_jax.errors import UserError
 from tron_jax.reporting import metrics_writer
-from tron_jax.sampling.sources import SOURCES
 
 Record = dict[str, Any]
 
@@ -88,8 +86,7 @@ def load(path: str, named: str = "", chosen: str = "") -> Run | None:
         evaluations = _latest_of(log)
     if "exact" not in evaluations:
         return None
-    counts = {f"negatives.num_{source}": 0 for source in SOURCES}
-    fields = counts | fields_of(config)
+    fields = workdirs.fields(config)
     return Run(
         path, named, chosen, fields, made_with, log, evaluations, finished, newest
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from experiments import run_files
 from experiments.run_files import CHECKPOINTS, CONFIG, FAILED, LOCK, METRICS
-from experiments.showing.finding import Found
+from experiments.runs.finding import Found
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY
 from tron_jax.reporting import metrics_writer

@@ -1,1 +1,0 @@
-"""Where runs are and how far each is, for ``experiments.show``; needs no JAX."""
