@@ -656,3 +656,13 @@ def test_as_a_command(one):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tiny.ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Recall@20" in done.stdout
+
+
+@pytest.mark.parametrize(("seeds", "said"), [((2, 3), True), ((3, 3), False)])
+def test_how_far_p_can_be_trusted_is_said(tmp_path, tiny_data, seeds, said):
+    for topk, count in zip((4, 8), seeds, strict=True):
+        for seed in range(count):
+            folder = tmp_path / f"topk={topk}" / f"seed={seed}"
+            write_run(folder, tiny_data, seed=seed, loss__topk=topk)
+    warnings = build(tmp_path, data=[str(tiny_data)]).warnings
+    assert any("two runs of a setting tell little" in line for line in warnings) is said

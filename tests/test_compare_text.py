@@ -47,11 +47,11 @@ def test_conclusions_count_each_outcome():
     assert wording.conclusions(comparison) == [
         (
             "Recall@20",
-            "5 of 5 higher than drawn_per=event,topk=0, by 0.0120 to 0.0425",
+            "against drawn_per=event,topk=0: 5 of 5 higher (by 0.0120 to 0.0425)",
         ),
         (
             "MRR@20",
-            "3 of 5 higher than drawn_per=event,topk=0, by 0.0086 to 0.0153; "
+            "against drawn_per=event,topk=0: 3 of 5 higher (by 0.0086 to 0.0153); "
             "no difference shown for 2 of 5",
         ),
     ]
@@ -64,10 +64,10 @@ def test_conclusions_on_pairs_take_no_side():
     shown = [size for size in found if 3 * math.exp(-500 * size) < 0.05]
     assert 2 < len(shown) < len(found) == 15
     assert recall == (
-        f"{len(shown)} of 15 differ, by {min(shown):.4f} to {max(shown):.4f}; "
+        f"{len(shown)} of 15 differ (by {min(shown):.4f} to {max(shown):.4f}); "
         f"no difference shown for {15 - len(shown)} of 15"
     )
-    assert "than" not in recall + mrr
+    assert "against" not in recall + mrr
 
 
 def test_one_run_each_has_no_verdict_anywhere():

@@ -189,13 +189,15 @@ def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
     tested = [d for d in found if adjusted(d) is not None]
     different = [d for d in tested if differs(d)]
     groups = {"differ": different}  # of pairs neither side is the baseline
+    against = ""
     if one_baseline(comparison):
         groups = {
-            f"higher than {found[0].baseline}": [d for d in different if d.value > 0],
-            f"lower than {found[0].baseline}": [d for d in different if d.value < 0],
+            "higher": [d for d in different if d.value > 0],
+            "lower": [d for d in different if d.value < 0],
         }
+        against = f"against {found[0].baseline}: " if different else ""
     parts = [
-        f"{len(group)} of {len(tested)} {words}, {_by_how_much(comparison, group)}"
+        f"{len(group)} of {len(tested)} {words} ({_by_how_much(comparison, group)})"
         for words, group in groups.items()
         if group
     ]
@@ -206,7 +208,7 @@ def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
             f"no verdict on {uncovered} of {len(found)}, which have one run on a side: "
             "their intervals cover the draw of sessions, not training noise"
         )
-    return "; ".join(parts) or "not tested"
+    return against + "; ".join(parts) if parts else "not tested"
 
 
 def _by_how_much(comparison: Comparison, found: list[Difference]) -> str:
