@@ -59,7 +59,8 @@ def open_folder(path: Path, runs: Sequence[Run], *, argv: Sequence[str]) -> Fold
         workdirs.write_json(path / SWEEP, content)
     folder = Folder(path, _places(path, entries))
     for run in runs:
-        workdirs.refuse_unwritable(folder.workdir(run).parent)
+        if run.name not in folder.reused:
+            workdirs.refuse_unwritable(folder.workdir(run))
     return folder
 
 
