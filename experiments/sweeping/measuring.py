@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from experiments.sweeping.child import end_with_parent
 from tron_jax.data.sessions import select
 from tron_jax.storage.checkpoints import Checkpoints
 
-DISPATCHES = 6  # that are timed
+DISPATCHES = 20  # that are timed
 SESSIONS = 1024  # of test, whose evaluation is timed
 
 
@@ -68,8 +69,8 @@ def measure(config: ConfigDict, *, timed: bool) -> dict[str, Any]:
 def _timed(workload: Workload) -> dict[str, Any]:
     parts, train = workload.parts, workload.config.train
     timer, starts = make_step_timer(workload, DISPATCHES)
-    dispatches = [timer.time(start) for start in starts]
-    step = sum(d.seconds for d in dispatches) / sum(d.steps for d in dispatches)
+    # The median, for whatever else the machine does makes some take many times as long.
+    step = statistics.median(d.seconds / d.steps for d in map(timer.time, starts))
     held_out = [name for name in workload.splits if name != "train"]
     evaluation = sum(_evaluation(workload, timer.state, name) for name in held_out)
     state = jax.eval_shape(parts.init)
