@@ -35,6 +35,7 @@ import jax
 from absl import flags
 
 from experiments import entry, workdirs
+from experiments.assembly import run_parts
 from experiments.benchmarks import (
     breakdown,
     charts,
@@ -152,7 +153,10 @@ def _train(values: flags.FlagValues) -> None:
         return
     report = train_step.measure(workload, values.repeats)
     # By its fields experiments.compare finds the setting that the speed is of.
-    report |= {"fields": workdirs.fields(workload.config)}
+    report |= {
+        "fields": workdirs.fields(workload.config),
+        "fingerprint": run_parts.open_data(workload.config).fingerprint,
+    }
     _report(values, "train", report, train_step.table(report))
 
 

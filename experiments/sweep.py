@@ -119,7 +119,10 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
         try:
             return _sweep(flag_values, runs, shard, workdir, command, lambda: received)
         except Stop:
-            say("stopped; the same command goes on from there")
+            goes_on = (
+                "" if flag_values.dry_run else "; the same command goes on from there"
+            )
+            say(f"stopped{goes_on}")
             return 128 + received[0]
 
 
@@ -137,6 +140,8 @@ def _sweep(
         _print_estimate(workdir, mine, signals)
         return 0
     folder = listing.open_folder(workdir, runs, argv=command)
+    if flag_values.refit:
+        listing.require_all(folder, runs)
     if shard != WHOLE:
         say(f"part {shard.index} of {shard.count}: {len(mine)} of {len(runs)} runs")
 
@@ -194,7 +199,8 @@ def _runs(flag_values: flags.FlagValues) -> list[Run]:
 
 def _print_estimate(workdir: Path, runs: Sequence[Run], signals: Signals) -> None:
     """Prints what is still to be made, and writes nothing."""
-    left = [run for run in runs if not is_done(Folder(workdir), run)]
+    folder = listing.folder_at(workdir)
+    left = [run for run in runs if not is_done(folder, run)]
     measured = estimates.measure_settings(left, timed=True, signals=signals)
     for line in estimates.estimate(left, measured, workdir):
         say(line)

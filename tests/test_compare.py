@@ -19,6 +19,7 @@ from experiments.comparing import building, differences, statistics
 from experiments.comparing.settings import short_names
 from experiments.comparing.statistics import REPLICATES
 from tron_jax.data.sessions import open_prepared
+from tron_jax.errors import UserError
 
 
 def build(*paths, **options):
@@ -485,12 +486,17 @@ def test_speed_of_a_benchmark_finds_its_setting(tmp_path, tiny_data):
     fields = {f"{g}.{n}": v for g, of in config.items() for n, v in of.items()}
     fields |= {"train.epochs": 77, "train.seed": 5, "data.path": "elsewhere"}
     speed = tmp_path / "speed.json"
-    speed.write_text(json.dumps({"fields": fields, "sessions_per_s": 123.0}))
+    data = open_prepared(tiny_data).fingerprint
+    report = {"fields": fields, "fingerprint": data, "sessions_per_s": 123.0}
+    speed.write_text(json.dumps(report))
     first, second = build(tmp_path, speed=[str(speed)]).settings
     assert (first.sessions_per_s, first.seconds_to_best) == (None, None)
     assert second.sessions_per_s == (123.0, None, 1)
     assert second.seconds_to_best.mean == pytest.approx(600 / 123)
     assert second.curves[0].seconds == pytest.approx((300 / 123, 600 / 123))
+    speed.write_text(json.dumps(report | {"fingerprint": "of other data"}))
+    with pytest.raises(UserError, match="its config or data are of none"):
+        build(tmp_path, speed=[str(speed)])
 
 
 def test_a_speed_is_what_the_benchmark_writes(tmp_path, tiny_data, compilations):

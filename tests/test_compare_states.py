@@ -194,7 +194,7 @@ def test_what_a_sweep_lacks_is_said_by_its_reason(tmp_path, tiny_data):
     assert [why for _, why in said] == [
         "their folders, from which they were reused, are gone",
         "no epoch of them was evaluated yet",
-        "they are refits of a setting that is no longer the best",
+        "they are refits that another choice has replaced",
     ]
     assert comparison.commands == (
         "python -m experiments.sweep --seeds=1",

@@ -339,10 +339,30 @@ def test_reuses_what_exists(tmp_path, made, run_sweep, monkeypatch):
     for name in reused:
         assert (second / entries[name]["folder"] / "evaluation.json").exists()
     assert made == [str(second / "topk=12/seed=0")]
-    # What was reused stays so, without the flag.
+    # What was reused stays so, without the flag, as long as it is the result.
     made.clear()
     assert run_sweep(second, *arguments)[0] == 0
     assert made == []
+    (first / "topk=4" / "seed=0" / "evaluation.json").unlink()
+    assert run_sweep(second, *arguments)[0] == 0
+    assert made == [str(second / "topk=4/seed=0")]
+    made.clear()
+
+
+def test_reuses_across_links(tmp_path, made, run_sweep, monkeypatch):
+    measure_here(monkeypatch)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    over, short = "--over=loss.topk=4", {"train__epochs": 1}
+    assert run_sweep(tmp_path / "first", over, **short)[0] == 0
+    reuse = f"--reuse={tmp_path / 'first'}"
+    made.clear()
+    for workdir in ("link", "deep/er"):
+        assert run_sweep(tmp_path / workdir / "sweep", over, reuse, **short)[0] == 0
+        assert made == []
+    sweep_there = tmp_path / "deep" / "er" / "sweep"
+    [entry] = json.loads((sweep_there / "sweep.json").read_text())["runs"].values()
+    assert (sweep_there / entry["folder"] / "evaluation.json").is_file()
 
 
 @pytest.mark.parametrize("changed", ["epochs", "trained on", "evaluated elsewhere"])
@@ -366,9 +386,6 @@ def test_reuses_nothing_but_the_result(
     assert again[0] == 0
     assert "reused" not in again[1]
     assert len(made) == 1
-
-
-REFITS = [definition.Run("refit,x", 0, smoke.get_config(), "0")]
 
 
 def test_refit(tmp_path, made, run_sweep):
@@ -396,7 +413,7 @@ def test_refit(tmp_path, made, run_sweep):
     assert rule in out
     entries = json.loads((workdir / "sweep.json").read_text())["runs"]
     for seed in (0, 1):
-        name = f"refit,{setting},epochs={epochs[chosen]}/seed={seed}"
+        name = f"refit,epochs={epochs[chosen]},{setting}/seed={seed}"
         assert entries[name]["chosen"].startswith(rule)
         fields = entries[name]["fields"]
         assert fields["data.validation"] == 0
@@ -407,12 +424,27 @@ def test_refit(tmp_path, made, run_sweep):
     made.clear()
     assert run_sweep(workdir, *arguments, train__epochs=2, **asked)[0] == 0
     assert made == []
+    # A choice among some of the runs would be none.
+    some = ("--over=optimizer.learning_rate=0.05", "--seeds=2", "--refit")
+    refused = run_sweep(workdir, *some, train__epochs=2, **asked)
+    tiny.assert_refused(refused, "has other runs too, such as learning_rate=0.002")
+    assert retired(workdir) == [False, False]
     # Another choice retires this one.
-    folder = listing.Folder(workdir)
-    others = [run for run in REFITS if run.name not in entries]
-    listing.replace_refits(folder, others, "chosen on validation of x")
-    entries = json.loads((workdir / "sweep.json").read_text())["runs"]
-    retired = {
-        name: entry["retired"] for name, entry in entries.items() if "chosen" in entry
-    }
-    assert sorted(retired.values()) == [False, True, True]
+    others = [definition.Run("refit,x", 0, smoke.get_config(), "0")]
+    listing.replace_refits(listing.folder_at(workdir), others, "chosen by x")
+    assert retired(workdir) == [True, True, False]
+
+
+def retired(workdir):
+    entries = json.loads((workdir / "sweep.json").read_text())["runs"].values()
+    return [entry["retired"] for entry in entries if "chosen" in entry]
+
+
+def test_more_runs_retire_a_refit(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    asked = {"data__validation": 0.3, "train__epochs": 1}
+    assert run_sweep(workdir, "--over=loss.topk=4", "--refit", **asked)[0] == 0
+    assert run_sweep(workdir, "--over=loss.topk=4", **asked)[0] == 0
+    assert retired(workdir) == [False]
+    assert run_sweep(workdir, TOPK, **asked)[0] == 0
+    assert retired(workdir) == [True]

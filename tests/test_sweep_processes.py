@@ -184,12 +184,12 @@ def test_time_left():
 
     runs = [run("a", 0), run("b", 0), run("a", 1), run("b", 1), run("c", 0)]
     done = dict.fromkeys((run.name for run in runs), Trained(0.0, 0.0))
-    assert runner.seconds_left(runs, done, later=runs[1:]) is None
+    assert runner.seconds_left(runs, done, still=runs) is None
     done["a0"] = Trained(1.0, 100.0)
     done["b0"] = Trained(0.25, 10.0)
     # b takes 40 seconds as a whole, c as long as the mean of a and b.
-    left = runner.seconds_left(runs, done, later=runs[2:])
-    assert left == pytest.approx(0 + 30 + 100 + 40 + 70)
+    left = runner.seconds_left(runs, done, still=runs[1:])
+    assert left == pytest.approx(30 + 100 + 40 + 70)
 
 
 @pytest.mark.portable

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from experiments.comparing.comparison import Choice, Curve, Figure
 from experiments.runs import reading
-from experiments.runs.choices import best_of, rule_of
+from experiments.runs.choices import best_of, rule_of, rule_of_best
 from experiments.runs.reading import Record, Run
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
@@ -50,7 +50,8 @@ def at_best(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         exact, best = run.evaluations["exact"], best_of(run)[0]
         if run.finished and exact["step"] == best:
-            both = {EXACT_AT_BEST: exact} | run.evaluations
+            by_best = exact | {"chosen_by": rule_of_best(run)}
+            both = {EXACT_AT_BEST: by_best} | run.evaluations
             run = run._replace(evaluations=both)
         completed.append(run)
     return completed

@@ -18,7 +18,7 @@ from tron_jax.files import local_path
 
 NOT_YET = "are left out, as no epoch of them was evaluated yet"
 GONE = "are left out, as their folders, from which they were reused, are gone"
-RETIRED = "are left out, as they are refits of a setting that is no longer the best"
+RETIRED = "are left out, as they are refits that another choice has replaced"
 
 
 class Entry(NamedTuple):

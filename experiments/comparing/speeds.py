@@ -33,10 +33,12 @@ def speeds_of(pools: Sequence[Pool], paths: Sequence[str]) -> dict[str, Speed]:
     """
     found: dict[str, list[float]] = {}
     for path in map(local_path, paths):
-        fields, sessions_per_s = _read(path)
-        fitting = [pool for pool in pools if _fits(pool, fields)]
+        fields, data, sessions_per_s = _read(path)
+        fitting = [pool for pool in pools if _fits(pool, fields, data)]
         if not fitting:
-            raise UserError(f"--speed={path}: its config is of none of the settings")
+            raise UserError(
+                f"--speed={path}: its config or data are of none of the settings"
+            )
         for pool in fitting:
             found.setdefault(pool.name, []).append(sessions_per_s)
     for name, values in found.items():
@@ -45,23 +47,24 @@ def speeds_of(pools: Sequence[Pool], paths: Sequence[str]) -> dict[str, Speed]:
     return {name: Figure(value, None, 1) for name, (value,) in found.items()}
 
 
-def _read(path: Path) -> tuple[Mapping[str, object], float]:
+def _read(path: Path) -> tuple[Mapping[str, object], str, float]:
     try:
         report = json.loads(path.read_text())
-        return dict(report["fields"]), float(report["sessions_per_s"])
+        speed = float(report["sessions_per_s"])
+        return dict(report["fields"]), str(report["fingerprint"]), speed
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"--speed={path}: expected what `experiments.benchmark train --json` of "
-            "this version writes, with fields and sessions_per_s"
+            "this version writes, with fields, fingerprint and sessions_per_s"
         ) from error
 
 
-def _fits(pool: Pool, fields: Mapping[str, object]) -> bool:
+def _fits(pool: Pool, fields: Mapping[str, object], data: str) -> bool:
     """Whether a step is the same; how many of them a run makes does not matter."""
     own = json.loads(json.dumps(pool.runs[0].fields))
-    return all(
+    return data == pool.runs[0].fingerprint and all(
         fields.get(field) == value
         for field, value in own.items()
         if field not in BESIDE and (value or field in fields)

@@ -19,7 +19,7 @@ def rule_of(run: Run, protocol: str) -> str:
     if "chosen_by" in line:
         return str(line["chosen_by"])
     best, split = best_of(run)
-    of_best = f"{BEST} on {split}"
+    of_best = rule_of_best(run)
     of_latest = LATEST if run.log and line["step"] == run.log[-1]["step"] else ""
     by_best = of_best if line["step"] == best else ""
     first, second = by_best, of_latest
@@ -32,6 +32,11 @@ def best_of(run: Run) -> tuple[int | None, str]:
     """The step of the best checkpoint, by the log, and the split that it is best on."""
     scores, split = _scores(run)
     return _best(scores), split
+
+
+def rule_of_best(run: Run) -> str:
+    """The rule that chooses the best checkpoint, in words."""
+    return f"{BEST} on {best_of(run)[1]}"
 
 
 def state(run: Run) -> tuple[str | int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments import workdirs
 from experiments.run_files import LOCK, SWEEP, SWEEP_FORMAT
+from experiments.sweeping import reuse
 from experiments.sweeping.definition import Run
 from experiments.sweeping.folder import Folder, locked, result_of
 from tron_jax.errors import UserError
@@ -40,15 +41,10 @@ def open_folder(path: Path, runs: Sequence[Run], *, argv: Sequence[str]) -> Fold
             f"{path} holds files but no {SWEEP}; expected a new folder or that of a "
             "sweep"
         )
-    with _locked(path):
-        stored = read(path) if SWEEP in found else {"runs": {}, "commands": []}
-        entries = {run.name: entry_of(run) for run in runs}
-        if stored["runs"]:
-            _check_same_sweep(path, stored["runs"], entries)
-        entries = stored["runs"] | {
-            name: _reused(path, stored["runs"].get(name, {}), run) or entries[name]
-            for name, run in zip(entries, runs, strict=True)
-        }
+    with _locked(path):  # by whoever made the folder meanwhile
+        there = (path / SWEEP).exists()
+        stored = read(path) if there else {"runs": {}, "commands": []}
+        entries = _entries(path, stored["runs"], runs)
         content = {
             "format": SWEEP_FORMAT,
             "version": VERSION,
@@ -62,6 +58,51 @@ def open_folder(path: Path, runs: Sequence[Run], *, argv: Sequence[str]) -> Fold
         if run.name not in folder.reused:
             workdirs.refuse_unwritable(folder.workdir(run))
     return folder
+
+
+def folder_at(path: Path) -> Folder:
+    """The folder of a sweep, or of one to be; nothing is written."""
+    there = (path / SWEEP).exists()
+    return Folder(path, _places(path, read(path)["runs"]) if there else {})
+
+
+def require_all(folder: Folder, runs: Iterable[Run]) -> None:
+    """Raises UserError where the sweep has runs that a choice would leave out."""
+    named = {run.name for run in runs}
+    others = [
+        name
+        for name, entry in read(folder.path)["runs"].items()
+        if "chosen" not in entry and name not in named
+    ]
+    if others:
+        raise UserError(
+            f"--refit: {folder.path} has other runs too, such as {others[0]}; expected "
+            "a command that names all settings and seeds"
+        )
+
+
+def _entries(
+    path: Path, stored: dict[str, Any], runs: Sequence[Run]
+) -> dict[str, dict[str, Any]]:
+    """What the sweep consists of from now on; a refit goes when there is more."""
+    entries = {run.name: entry_of(run) for run in runs}
+    if stored:
+        _check_same_sweep(path, stored, entries)
+    more = any(
+        stored.get(name, {}).get("fields") != entry["fields"]
+        for name, entry in entries.items()
+    )
+    refits = {
+        name: entry | {"retired": True}
+        for name, entry in stored.items()
+        if more and "chosen" in entry
+    }
+    kept = {
+        run.name: entry
+        for run in runs
+        if (entry := _reused(path, stored.get(run.name, {}), run)) is not None
+    }
+    return stored | refits | entries | kept
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -131,7 +172,12 @@ def _locked(path: Path) -> Any:
 
 def _with(commands: list[list[str]], argv: Sequence[str]) -> list[list[str]]:
     """The commands, and this one if it is new: a part of the runs counts for all."""
-    whole = [argument for argument in argv if not argument.startswith("--shard")]
+    at = [n for n, argument in enumerate(argv) if argument in ("--shard", "-shard")]
+    whole = [
+        argument
+        for n, argument in enumerate(argv)
+        if not argument.lstrip("-").startswith("shard=") and not {n, n - 1} & {*at}
+    ]
     return commands if whole in commands else [*commands, whole]
 
 
@@ -149,8 +195,10 @@ def _reused(path: Path, before: Mapping[str, Any], run: Run) -> Any:
     wanted = result_of(run.config, run.fingerprint)
     found = {**before.get("fields", {}), "fingerprint": before.get("fingerprint")}
     same = all(found.get(field) == value for field, value in wanted.items())
-    there = before.get("reused") and (path / before["folder"]).is_dir()
-    return before if same and there else None
+    if not (before.get("reused") and same):
+        return None
+    found = reuse.read(path / before["folder"])
+    return before if found is not None and found.key == before.get("key") else None
 
 
 def _check_same_sweep(

@@ -29,7 +29,7 @@ from experiments.sweeping.child import end_with_parent
 from tron_jax.data.sessions import select
 from tron_jax.storage.checkpoints import Checkpoints
 
-DISPATCHES = 20  # that are timed
+DISPATCHES, ODD = 20, 4  # that are timed, and the fastest and slowest left out
 SESSIONS = 1024  # of test, whose evaluation is timed
 
 
@@ -69,8 +69,9 @@ def measure(config: ConfigDict, *, timed: bool) -> dict[str, Any]:
 def _timed(workload: Workload) -> dict[str, Any]:
     parts, train = workload.parts, workload.config.train
     timer, starts = make_step_timer(workload, DISPATCHES)
-    # The median, for whatever else the machine does makes some take many times as long.
-    step = statistics.median(d.seconds / d.steps for d in map(timer.time, starts))
+    times = sorted(d.seconds / d.steps for d in map(timer.time, starts))
+    # Whatever else the machine does makes some take many times as long.
+    step = statistics.fmean(times[ODD:-ODD])
     held_out = [name for name in workload.splits if name != "train"]
     evaluation = sum(_evaluation(workload, timer.state, name) for name in held_out)
     state = jax.eval_shape(parts.init)

@@ -98,7 +98,7 @@ def runs_of(chosen: Chosen, runs: Sequence[Run]) -> list[Run]:
             if config[group][name]:
                 config[group][name] = max(1, round(growth * config[group][name]))
         # Of other epochs it is another run: none may go on from a state beyond its end.
-        name = folder_name(f"refit,{run.setting},epochs={chosen.epochs}")
+        name = folder_name(f"refit,epochs={chosen.epochs},{run.setting}")
         again.append(run._replace(setting=name, config=config))
     return again
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ class Existing(NamedTuple):
 
     Attributes:
       path: its workdir, or what was kept of it.
-      key: what must be equal, as text; see ``_key``.
+      key: equal for what has the same result; see ``_key``.
     """
 
     path: Path
@@ -57,8 +58,9 @@ def find(
         key = _key(config, measured[run.setting]["program"], run.fingerprint)
         if key in existing:
             say(f"reused for {run.name}: {existing[key]}")
-            path = os.path.relpath(existing[key], sweep)
-            reused[run.name] = {"folder": path, "reused": True}
+            # The way from the one to the other, whatever links lead to either.
+            path = os.path.relpath(existing[key].resolve(), sweep.resolve())
+            reused[run.name] = {"folder": path, "reused": True, "key": key}
     return reused
 
 
@@ -72,12 +74,12 @@ def require_folders(folders: Iterable[str]) -> None:
 def _existing(folders: Iterable[str]) -> Iterable[Existing]:
     for folder in folders:
         for found in finding.find(local_path(folder)):
-            existing = None if found.fault else _read(found.folder)
+            existing = None if found.fault else read(found.folder)
             if existing is not None:
                 yield existing
 
 
-def _read(path: Path) -> Existing | None:
+def read(path: Path) -> Existing | None:
     """The run in a folder, None where its end was not evaluated, or who knows of what.
 
     A run that took up another program on the way is of neither.
@@ -99,5 +101,6 @@ def _read(path: Path) -> Existing | None:
 
 
 def _key(config: ConfigDict, program: str, fingerprint: str) -> str:
-    """What a finished run's result follows from, all of it."""
-    return json.dumps([program, result_of(config, fingerprint)], sort_keys=True)
+    """A hash of all that a finished run's result follows from."""
+    text = json.dumps([program, result_of(config, fingerprint)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

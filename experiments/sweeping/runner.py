@@ -149,6 +149,12 @@ def _watch(
 ) -> Callable[[], None]:
     """Draws a line of how far all runs are, each time it is called."""
     done = {run.name: trained(folder, run) for run in runs}
+    # What has stopped early has no more to train.
+    done |= {
+        run.name: done[run.name]._replace(share=1.0)
+        for run in runs
+        if is_done(folder, run)
+    }
     current = runs[number - 1]
 
     def draw() -> None:
@@ -158,7 +164,7 @@ def _watch(
             f"sweep: run {number} of {len(runs)}, {current.name}",
             f"epoch {done[current.name].share * epochs:.2f} of {epochs}",
         ]
-        left = seconds_left(runs, done, later=runs[number:])
+        left = seconds_left(runs, done, still=runs[number - 1 :])
         if left is not None:
             parts.append(f"about {clock_time(left)} left")
         line.label = "  ".join(parts)
@@ -181,7 +187,7 @@ def trained(folder: Folder, run: Run) -> Trained:
 
 
 def seconds_left(
-    runs: Sequence[Run], done: Mapping[str, Trained], *, later: Sequence[Run]
+    runs: Sequence[Run], done: Mapping[str, Trained], *, still: Sequence[Run]
 ) -> float | None:
     """Estimates how long all runs still take; None before anything is known.
 
@@ -190,7 +196,7 @@ def seconds_left(
     Args:
       runs: all of them.
       done: how far each is, by its name.
-      later: those that come after the current one.
+      still: the current one and those that come after it.
     """
     known: dict[str, list[float]] = {}
     for run in runs:
@@ -201,8 +207,6 @@ def seconds_left(
         return None
     means = {setting: sum(of) / len(of) for setting, of in known.items()}
     mean = sum(means.values()) / len(means)
-    names = {run.name for run in later}
-    left = (run for run in runs if run.name in names or done[run.name].share > 0)
     return sum(
-        means.get(run.setting, mean) * (1 - done[run.name].share) for run in left
+        means.get(run.setting, mean) * (1 - done[run.name].share) for run in still
     )
