@@ -119,10 +119,8 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
         try:
             return _sweep(flag_values, runs, shard, workdir, command, lambda: received)
         except Stop:
-            goes_on = (
-                "" if flag_values.dry_run else "; the same command goes on from there"
-            )
-            say(f"stopped{goes_on}")
+            later = "" if flag_values.dry_run else "; the same command goes on"
+            say(f"stopped{later}")
             return 128 + received[0]
 
 
@@ -139,9 +137,9 @@ def _sweep(
     if flag_values.dry_run:
         _print_estimate(workdir, mine, signals)
         return 0
-    folder = listing.open_folder(workdir, runs, argv=command)
     if flag_values.refit:
-        listing.require_all(folder, runs)
+        listing.require_all(workdir, runs)
+    folder = listing.open_folder(workdir, runs, argv=command)
     if shard != WHOLE:
         say(f"part {shard.index} of {shard.count}: {len(mine)} of {len(runs)} runs")
 

@@ -426,7 +426,9 @@ def test_refit(tmp_path, made, run_sweep):
     assert made == []
     # A choice among some of the runs would be none.
     some = ("--over=optimizer.learning_rate=0.05", "--seeds=2", "--refit")
+    before = (workdir / "sweep.json").read_bytes()
     refused = run_sweep(workdir, *some, train__epochs=2, **asked)
+    assert (workdir / "sweep.json").read_bytes() == before
     tiny.assert_refused(refused, "has other runs too, such as learning_rate=0.002")
     assert retired(workdir) == [False, False]
     # Another choice retires this one.

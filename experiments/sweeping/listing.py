@@ -66,17 +66,18 @@ def folder_at(path: Path) -> Folder:
     return Folder(path, _places(path, read(path)["runs"]) if there else {})
 
 
-def require_all(folder: Folder, runs: Iterable[Run]) -> None:
-    """Raises UserError where the sweep has runs that a choice would leave out."""
+def require_all(path: Path, runs: Iterable[Run]) -> None:
+    """Raises UserError where a sweep has runs that a choice would leave out."""
+    stored = read(path)["runs"] if (path / SWEEP).exists() else {}
     named = {run.name for run in runs}
     others = [
         name
-        for name, entry in read(folder.path)["runs"].items()
+        for name, entry in stored.items()
         if "chosen" not in entry and name not in named
     ]
     if others:
         raise UserError(
-            f"--refit: {folder.path} has other runs too, such as {others[0]}; expected "
+            f"--refit: {path} has other runs too, such as {others[0]}; expected "
             "a command that names all settings and seeds"
         )
 
