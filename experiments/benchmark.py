@@ -35,7 +35,6 @@ import jax
 from absl import flags
 
 from experiments import entry, workdirs
-from experiments.assembly import run_parts
 from experiments.benchmarks import (
     breakdown,
     charts,
@@ -155,7 +154,7 @@ def _train(values: flags.FlagValues) -> None:
     # By its fields experiments.compare finds the setting that the speed is of.
     report |= {
         "fields": workdirs.fields(workload.config),
-        "fingerprint": run_parts.open_data(workload.config).fingerprint,
+        "fingerprint": workload.fingerprint,
     }
     _report(values, "train", report, train_step.table(report))
 

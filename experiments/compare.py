@@ -37,7 +37,6 @@ from tron_jax.files import local_path
 
 def main(argv: Sequence[str]) -> int:
     values = flags.FlagValues()
-    values.set_gnu_getopt(True)  # a flag may follow the folders
     flags.DEFINE_string("baseline", None, "Setting to compare with.", values)
     flags.DEFINE_multi_string(
         "data", [], "A prepared set that has moved; once for each.", flag_values=values
@@ -50,12 +49,8 @@ def main(argv: Sequence[str]) -> int:
     arguments: list[str] = []
 
     def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
-        try:
-            arguments.extend(values(list(argv))[1:])
-        except flags.Error as error:
-            raise UserError(str(error)) from error
-        if not arguments:
-            raise UserError("no run; expected RUN [RUN ...]")
+        expected = "no run; expected RUN [RUN ...]"
+        arguments.extend(program.parse_among(values, argv, expected))
 
     def run(values: flags.FlagValues) -> None:
         compare(values, arguments, argv[1:])

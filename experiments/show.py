@@ -47,17 +47,12 @@ FIGURES |= {HEADER.index(name) for name in ("left", "last line")}
 
 def main(argv: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
-    flag_values.set_gnu_getopt(True)  # a flag may follow the folders
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=flag_values)
     folders: list[str] = []
 
     def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
-        try:
-            folders.extend(flag_values(list(argv))[1:])
-        except flags.Error as error:
-            raise UserError(str(error)) from error
-        if not folders:
-            raise UserError("no folder; expected DIR [DIR ...]")
+        expected = "no folder; expected DIR [DIR ...]"
+        folders.extend(program.parse_among(flag_values, argv, expected))
 
     def show(flag_values: flags.FlagValues) -> None:
         run(folders, as_json=flag_values.json)

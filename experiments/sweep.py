@@ -26,7 +26,7 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,15 +45,13 @@ from experiments.sweeping import (
 )
 from experiments.sweeping.definition import Run, Setting
 from experiments.sweeping.folder import Folder, is_done, locked
-from experiments.sweeping.processes import Stop
+from experiments.sweeping.processes import Signals, Stop, stop_if_asked
 from experiments.sweeping.runner import Failure
 from experiments.sweeping.shards import WHOLE, Shard, of_slurm, parse_shard
 from tron_jax.console.messages import say
 from tron_jax.console.signals import STOPPING, handled
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
-
-Signals = Callable[[], Sequence[int]]  # those received so far
 
 
 def main(argv: Sequence[str]) -> int:
@@ -142,11 +140,7 @@ def _sweep(
     folder = listing.open_folder(workdir, runs, argv=command)
     if shard != WHOLE:
         say(f"part {shard.index} of {shard.count}: {len(mine)} of {len(runs)} runs")
-
-    def check() -> None:
-        if signals():
-            raise Stop
-
+    check = functools.partial(stop_if_asked, signals)
     lock = workdir / "locks" / f"part-{shard.index}-of-{shard.count}"
     with locked(lock, waiting_for=f"the sweep in {workdir}", check=check):
         folder = _reuse(folder, runs, flag_values.reuse, signals)

@@ -280,9 +280,14 @@ def _check_not_beyond(path: Path, epochs: int, last_step: int) -> None:
         )
 
 
+def is_lower(now: int, before: int) -> bool:
+    """Whether a field of ``DECIDE`` was lowered; 0, of patience, is without end."""
+    return (now or math.inf) < (before or math.inf)
+
+
 def _check_stop_after(path: Path, before: int, now: int) -> None:
     """Lowered, it might have stopped the run at a step that is long past."""
-    if (now or math.inf) < (before or math.inf):
+    if is_lower(now, before):
         expected = f"{before} or more, 0 (never)" if before else "0"
         raise UserError(
             f"workdir {path} was trained with train.stop_after={before}, not {now}; "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tiny
 
+from experiments.comparing import building
 from tron_jax.data.sessions import open_prepared
 from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.histories import consecutive
@@ -16,6 +17,11 @@ from tron_jax.evaluation.rank_file import Ranks
 KEYS = reported(("recall", "mrr", "ndcg"), (5, 10, 20))
 ABOUT = ("step", "chosen_by")
 QUIET = {"nice": 0, "load": 0.5, "cores": 2}
+
+
+def build(*paths, **options):
+    """The comparison of runs."""
+    return building.build([str(path) for path in paths], command="again", **options)
 
 
 def predictions(data):

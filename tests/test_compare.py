@@ -11,19 +11,15 @@ import numpy as np
 import pytest
 import scipy.stats
 import tiny
-from made_up_results import KEYS, QUIET, drawn_ranks, write_run, write_sweep
+from made_up_results import KEYS, QUIET, build, drawn_ranks, write_run, write_sweep
 
 from experiments import benchmark, keep
 from experiments import compare as program
-from experiments.comparing import building, differences, statistics
+from experiments.comparing import differences, statistics
 from experiments.comparing.settings import short_names
 from experiments.comparing.statistics import REPLICATES
 from tron_jax.data.sessions import open_prepared
 from tron_jax.errors import UserError
-
-
-def build(*paths, **options):
-    return building.build([str(path) for path in paths], command="again", **options)
 
 
 def by_key(comparison):

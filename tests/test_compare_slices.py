@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 import tiny
-from made_up_results import drawn_ranks, predictions, write_run
+from made_up_results import build, drawn_ranks, predictions, write_run
 
 from data_prep import events
-from experiments.comparing import building, differences, same_clicks, slices, statistics
+from experiments.comparing import differences, same_clicks, slices, statistics
 from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 from tron_jax.errors import UserError
@@ -20,10 +20,6 @@ from tron_jax.evaluation.rank_file import Ranks
 def few_draws(monkeypatch):
     monkeypatch.setattr(statistics, "REPLICATES", 500)
     monkeypatch.setattr(differences, "SLICE_REPLICATES", 400)
-
-
-def build(*paths, **options):
-    return building.build([str(path) for path in paths], command="again", **options)
 
 
 def slow_parts(data, clicks):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import tiny
-from made_up_results import write_run, write_sweep
+from made_up_results import build, write_run, write_sweep
 
-from experiments.comparing import building, differences, settings, statistics
+from experiments.comparing import differences, settings, statistics
 from experiments.comparing.text_table import format_comparison
 from experiments.runs import reading
 
@@ -18,10 +18,6 @@ ON_TEST = "best, the highest Recall@20 on test"
 def few_draws(monkeypatch):
     monkeypatch.setattr(statistics, "REPLICATES", 500)
     monkeypatch.setattr(differences, "SLICE_REPLICATES", 400)
-
-
-def build(*paths, **options):
-    return building.build([str(path) for path in paths], command="again", **options)
 
 
 def pooled(comparison):

@@ -24,12 +24,14 @@ class Workload(NamedTuple):
       parts: what the run is built of.
       splits: its data.
       num_items: the largest item id.
+      fingerprint: of the data set; "" where it was not opened here.
     """
 
     config: ConfigDict
     parts: run_parts.RunParts
     splits: dict[str, Sessions]
     num_items: int
+    fingerprint: str = ""
 
 
 def open_workload(config: ConfigDict) -> Workload:
@@ -39,7 +41,8 @@ def open_workload(config: ConfigDict) -> Workload:
     devices.check()
     run_parts.use_compilation_cache()
     splits = run_parts.splits(config, data)
-    return build_workload(config, data.num_items, splits)
+    workload = build_workload(config, data.num_items, splits)
+    return workload._replace(fingerprint=data.fingerprint)
 
 
 def build_workload(

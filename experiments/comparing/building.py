@@ -14,11 +14,11 @@ from experiments.comparing import (
     ranks,
     settings,
 )
-from experiments.comparing.comparison import Comparison, Setting
+from experiments.comparing.comparison import Comparison, Figure, Setting
 from experiments.comparing.differences import Outcome
 from experiments.comparing.settings import Pool
 from experiments.comparing.slices import Division, divide
-from experiments.comparing.speeds import Speed, speeds_of
+from experiments.comparing.speeds import speeds_of
 from experiments.comparing.test_parts import (
     Shared,
     open_sets,
@@ -159,7 +159,7 @@ def _outcome(
     return differences.compare(samples, base, keys, grouped, divisions)
 
 
-def _setting(pool: Pool, keys: Sequence[str], speed: Speed | None) -> Setting:
+def _setting(pool: Pool, keys: Sequence[str], speed: Figure | None) -> Setting:
     runs = pool.runs
     measured = figures.figure(map(figures.sessions_per_s, runs))
     given = speed.mean if speed is not None else None
@@ -236,7 +236,7 @@ def _without_baseline(pools: Sequence[Pool], base: str) -> list[str]:
     return [f"no differences to {base}, as none of its runs has ranks"]
 
 
-def _disturbed(pools: Sequence[Pool], speeds: Mapping[str, Speed]) -> list[str]:
+def _disturbed(pools: Sequence[Pool], speeds: Mapping[str, Figure]) -> list[str]:
     """Says why figures of time are left out."""
     runs = [run for pool in pools if pool.name not in speeds for run in pool.runs]
     disturbed = [run for run in runs if figures.undisturbed(run) is False]

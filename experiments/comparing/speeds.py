@@ -13,12 +13,11 @@ from experiments.runs.reading import SEED
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 
-Speed = Figure
 # A step is the same whatever these are.
 BESIDE = {SEED, "train.evaluate_every", *workdirs.MAY_CHANGE}
 
 
-def speeds_of(pools: Sequence[Pool], paths: Sequence[str]) -> dict[str, Speed]:
+def speeds_of(pools: Sequence[Pool], paths: Sequence[str]) -> dict[str, Figure]:
     """Reads measured speeds.
 
     Args:
@@ -63,9 +62,9 @@ def _read(path: Path) -> tuple[Mapping[str, object], str, float]:
 
 def _fits(pool: Pool, fields: Mapping[str, object], data: str) -> bool:
     """Whether a step is the same; how many of them a run makes does not matter."""
-    own = json.loads(json.dumps(pool.runs[0].fields))
-    return data == pool.runs[0].fingerprint and all(
+    own = pool.runs[0]
+    return data == own.fingerprint and all(
         fields.get(field) == value
-        for field, value in own.items()
+        for field, value in own.fields.items()
         if field not in BESIDE and (value or field in fields)
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.sweeping import processes
 from experiments.sweeping.definition import Run
-from experiments.sweeping.processes import Stop
+from experiments.sweeping.processes import Signals, stop_if_asked
 from tron_jax.console.messages import readable
 from tron_jax.console.progress import Progress, clock_time
 from tron_jax.errors import UserError
@@ -21,7 +21,7 @@ KEPT = 2  # checkpoints of a finished run: the best and the latest
 
 
 def measure_settings(
-    runs: Sequence[Run], *, timed: bool, signals: Callable[[], Sequence[int]]
+    runs: Sequence[Run], *, timed: bool, signals: Signals
 ) -> dict[str, dict[str, Any]]:
     """Measures each setting once, each in a process of its own.
 
@@ -49,16 +49,13 @@ def measure_settings(
     return found
 
 
-def _measure(
-    run: Run, folder: Path, timed: bool, signals: Callable[[], Sequence[int]]
-) -> dict[str, Any]:
+def _measure(run: Run, folder: Path, timed: bool, signals: Signals) -> dict[str, Any]:
     config, out, log = (folder / name for name in ("config.json", "out.json", "log"))
     config.write_text(json.dumps(run.config.to_dict()))
     arguments = [str(config), str(out), *(["timed"] if timed else [])]
     command = [sys.executable, "-m", "experiments.sweeping.measuring", *arguments]
     why = processes.run(command, log, watch=lambda: None, signals=signals)
-    if signals():
-        raise Stop
+    stop_if_asked(signals)
     if why is not None:
         raise UserError(f"{run.setting} cannot be made: {why}")
     return json.loads(out.read_text())

@@ -1,11 +1,13 @@
 """The folder of a sweep: where things lie, which runs are done, why others failed.
 
-sweep.json            the runs, with the commands that made them (see ``listing``)
-SETTING/seed=N/       a run's workdir
-configs/              the config of each run, as the program of the run reads it
-logs/                 what each printed
-done/  failed/        one small file a run
-locks/                held by who makes a run
+In it are
+
+    sweep.json            the runs, with the commands that made them (see ``listing``)
+    SETTING/seed=N/       a run's workdir
+    configs/              the config of each run, as the program of the run reads it
+    logs/                 what each printed
+    done/  failed/        one small file a run
+    locks/                held by who makes a run
 """
 
 from __future__ import annotations
@@ -18,8 +20,6 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict
 
 from experiments import workdirs
 from experiments.sweeping.definition import Run
@@ -70,17 +70,15 @@ class Folder(NamedTuple):
         return self.path / kind / (run.name.replace("/", "__") + suffix)
 
 
-def result_of(config: ConfigDict, fingerprint: str) -> dict[str, Any]:
+def result_of(fields: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """All that a run's result follows from, besides the code.
 
     Args:
-      config: of the run.
+      fields: of its config, by their paths.
       fingerprint: of its data.
     """
-    fields = workdirs.fields(config)
-    for field in workdirs.WITHOUT_EFFECT:
-        fields.pop(field, None)
-    return fields | {"fingerprint": fingerprint}
+    decisive = fields.keys() - {*workdirs.WITHOUT_EFFECT}
+    return {field: fields[field] for field in decisive} | {"fingerprint": fingerprint}
 
 
 @contextlib.contextmanager
@@ -136,7 +134,8 @@ def mark_done(folder: Folder, run: Run) -> None:
 
 
 def _mark(run: Run) -> dict[str, str]:
-    text = json.dumps(result_of(run.config, run.fingerprint), sort_keys=True)
+    result = result_of(workdirs.fields(run.config), run.fingerprint)
+    text = json.dumps(result, sort_keys=True)
     return {"result_of": hashlib.sha256(text.encode()).hexdigest()}
 
 

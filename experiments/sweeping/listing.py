@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from experiments.sweeping.folder import Folder, locked, result_of
 from tron_jax.errors import UserError
 
 VERSION = 1
-# Fields that may rise; of the second 0 means without end.
-RISING = ("train.epochs", "train.stop_after")
 
 
 def open_folder(path: Path, runs: Sequence[Run], *, argv: Sequence[str]) -> Folder:
@@ -193,9 +190,10 @@ def _places(path: Path, entries: Mapping[str, Any]) -> dict[str, Path]:
 
 def _reused(path: Path, before: Mapping[str, Any], run: Run) -> Any:
     """What was said of a reused run that is still there and still the result."""
-    wanted = result_of(run.config, run.fingerprint)
-    found = {**before.get("fields", {}), "fingerprint": before.get("fingerprint")}
-    same = all(found.get(field) == value for field, value in wanted.items())
+    now = entry_of(run)
+    wanted = result_of(now["fields"], now["fingerprint"])
+    listed = {**before.get("fields", {}), "fingerprint": before.get("fingerprint")}
+    same = all(listed.get(field) == value for field, value in wanted.items())
     if not (before.get("reused") and same):
         return None
     found = reuse.read(path / before["folder"])
@@ -227,8 +225,8 @@ def _check_same_sweep(
 def _check_same_fields(
     path: Path, name: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    for field in RISING:
-        if (now[field] or math.inf) < (before.get(field, 0) or _end(field)):
+    for field in workdirs.DECIDE:
+        if workdirs.is_lower(now[field], before.get(field, 0)):
             raise UserError(
                 f"{path} is a sweep whose {name} has {field}={before.get(field, 0)}, "
                 f"not {now[field]}; expected no less, or a new folder"
@@ -239,8 +237,3 @@ def _check_same_fields(
                 f"{path} is the folder of another sweep, whose {name} has "
                 f"{field}={before[field]}, not {now.get(field)}; expected a new folder"
             )
-
-
-def _end(field: str) -> float:
-    """What 0 means: an older sweep's epochs were not recorded, patience is endless."""
-    return math.inf if field == "train.stop_after" else 0

@@ -18,8 +18,17 @@ POLL = 0.5  # seconds between two looks at a process
 TAIL = 4000  # bytes of a log in which its last line is looked for
 
 
+Signals = Callable[[], Sequence[int]]  # those that this process received so far
+
+
 class Stop(Exception):
     """This process was asked to stop, and what it had started has ended."""
+
+
+def stop_if_asked(signals: Signals) -> None:
+    """Raises Stop where a signal has been received."""
+    if signals():
+        raise Stop
 
 
 def command_of(task: Task) -> list[str]:
@@ -33,7 +42,7 @@ def run(
     log: Path,
     *,
     watch: Callable[[], None],
-    signals: Callable[[], Sequence[int]],
+    signals: Signals,
 ) -> str | None:
     """Runs a process to its end, and stops it when this one is asked to stop.
 
@@ -84,7 +93,7 @@ def run(
 def _wait(
     process: subprocess.Popen[bytes],
     watch: Callable[[], None],
-    signals: Callable[[], Sequence[int]],
+    signals: Signals,
 ) -> int:
     sent = 0
     while True:

@@ -84,12 +84,11 @@ def runs_of(chosen: Chosen, runs: Sequence[Run]) -> list[Run]:
       chosen: the setting.
       runs: of the sweep.
     """
+    of_setting = [run for run in runs if run.setting == chosen.setting]
+    growth = _growth(of_setting[0].config)
     again = []
-    for run in runs:
-        if run.setting != chosen.setting:
-            continue
+    for run in of_setting:
         config = run.config.copy_and_resolve_references()
-        growth = _growth(config)
         config.data.validation = 0.0
         config.train.epochs = chosen.epochs
         config.train.stop_after = 0

@@ -55,7 +55,8 @@ def find(
     for run in runs:
         config = ConfigDict(measured[run.setting]["config"])
         config.train.seed = run.seed
-        key = _key(config, measured[run.setting]["program"], run.fingerprint)
+        program = measured[run.setting]["program"]
+        key = _key(workdirs.fields(config), program, run.fingerprint)
         if key in existing:
             say(f"reused for {run.name}: {existing[key]}")
             # The way from the one to the other, whatever links lead to either.
@@ -96,11 +97,10 @@ def read(path: Path) -> Existing | None:
     }
     if len(programs) != 1 or not choices.rule_of(run, "exact").startswith(by):
         return None
-    config, _ = workdirs.read_config(path)
-    return Existing(path, _key(config, programs.pop(), run.fingerprint))
+    return Existing(path, _key(run.fields, programs.pop(), run.fingerprint))
 
 
-def _key(config: ConfigDict, program: str, fingerprint: str) -> str:
+def _key(fields: Mapping[str, Any], program: str, fingerprint: str) -> str:
     """A hash of all that a finished run's result follows from."""
-    text = json.dumps([program, result_of(config, fingerprint)], sort_keys=True)
+    text = json.dumps([program, result_of(fields, fingerprint)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

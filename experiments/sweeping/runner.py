@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from experiments import workdirs
 from experiments.configs import stored
+from experiments.run_files import METRICS
 from experiments.sweeping import processes
 from experiments.sweeping.child import Task
 from experiments.sweeping.definition import Run
@@ -23,7 +25,7 @@ from experiments.sweeping.folder import (
     record_failure,
     write_config,
 )
-from experiments.sweeping.processes import Stop
+from experiments.sweeping.processes import Signals, Stop, stop_if_asked
 from tron_jax.console.messages import say
 from tron_jax.console.progress import Progress, clock_time
 
@@ -41,7 +43,7 @@ def make_runs(
     folder: Folder,
     runs: Sequence[Run],
     *,
-    signals: Callable[[], Sequence[int]],
+    signals: Signals,
     evaluate_at: Mapping[str, str] | None = None,
 ) -> list[Failure]:
     """Trains and evaluates what is not done yet, until asked to stop.
@@ -82,7 +84,7 @@ def _make(
     run: Run,
     at: str | None,
     watch: Callable[[], None],
-    signals: Callable[[], Sequence[int]],
+    signals: Signals,
 ) -> Failure | None:
     """Makes one run, and notes how it ended.
 
@@ -92,8 +94,7 @@ def _make(
     begun = time.monotonic()
     command = processes.command_of(_task(folder, run, at))
     why = processes.run(command, folder.log(run), watch=watch, signals=signals)
-    if signals():
-        raise Stop
+    stop_if_asked(signals)
     if why is None:
         mark_done(folder, run)
         say(f"  done in {clock_time(time.monotonic() - begun)}")
@@ -104,19 +105,13 @@ def _make(
 
 
 @contextlib.contextmanager
-def _alone(
-    folder: Folder, run: Run, signals: Callable[[], Sequence[int]]
-) -> Generator[None]:
+def _alone(folder: Folder, run: Run, signals: Signals) -> Generator[None]:
     """Keeps others from a run, after the end of one who makes it, or whose child does.
 
     Raises:
       Stop: if this process was asked to stop.
     """
-
-    def check() -> None:
-        if signals():
-            raise Stop
-
+    check = functools.partial(stop_if_asked, signals)
     check()
     about = f"run {run.name}"
     with locked(folder.lock(run), waiting_for=about, check=check):
@@ -176,7 +171,7 @@ def _watch(
 def trained(folder: Folder, run: Run) -> Trained:
     """Reads how far a run is from the last line of its log."""
     try:
-        with (folder.workdir(run) / "metrics.jsonl").open("rb") as file:
+        with (folder.workdir(run) / METRICS).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_LINE))
             lines = file.read().split(b"\n")
         last = json.loads(lines[-2])  # after the last newline a line may be under way

@@ -81,6 +81,32 @@ def parse_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     refuse_stray(rest)
 
 
+def parse_among(
+    flag_values: flags.FlagValues, argv: Sequence[str], expected: str
+) -> list[str]:
+    """Fills the flags, which may stand before, between and behind other arguments.
+
+    Args:
+      flag_values: the program's flags, unparsed.
+      argv: program name and arguments.
+      expected: says what the other arguments are, of which there must be one.
+
+    Returns:
+      The other arguments.
+
+    Raises:
+      UserError: where there is none, or a flag is unknown or ill-typed.
+    """
+    flag_values.set_gnu_getopt(True)
+    try:
+        rest = flag_values(list(argv))[1:]
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+    if not rest:
+        raise UserError(expected)
+    return rest
+
+
 def refuse_stray(rest: Sequence[str]) -> None:
     """Raises UserError where a command line holds more than its program and flags."""
     if rest[1:]:
