@@ -70,8 +70,13 @@ def make_runs(
                     if is_done(folder, run):  # by whom we waited for
                         continue
                     say(f"run {number} of {len(runs)}: {run.name}")
-                    failure = _make(folder, run, at, watch, signals)
+                    begun = time.monotonic()
+                    command = processes.command_of(_task(folder, run, at))
+                    log = folder.log(run)
+                    why = processes.run(command, log, watch=watch, signals=signals)
                     line.clear()
+                    stop_if_asked(signals)
+                    failure = _note(folder, run, why, time.monotonic() - begun)
             except Stop:
                 break
             if failure is not None:
@@ -79,25 +84,11 @@ def make_runs(
     return failures
 
 
-def _make(
-    folder: Folder,
-    run: Run,
-    at: str | None,
-    watch: Callable[[], None],
-    signals: Signals,
-) -> Failure | None:
-    """Makes one run, and notes how it ended.
-
-    Raises:
-      Stop: if this process was asked to stop.
-    """
-    begun = time.monotonic()
-    command = processes.command_of(_task(folder, run, at))
-    why = processes.run(command, folder.log(run), watch=watch, signals=signals)
-    stop_if_asked(signals)
+def _note(folder: Folder, run: Run, why: str | None, seconds: float) -> Failure | None:
+    """Says and writes down how a run ended: why it failed, or that it did not."""
     if why is None:
         mark_done(folder, run)
-        say(f"  done in {clock_time(time.monotonic() - begun)}")
+        say(f"  done in {clock_time(seconds)}")
         return None
     record_failure(folder, run, why)
     say(f"  failed: {why}")
