@@ -3,8 +3,10 @@
 import pytest
 import tiny
 
+from experiments.configs import tron_xl
 from experiments.configs.defaults import DATASETS
 from experiments.sweeping import definition
+from experiments.sweeps import ablation
 
 FILES = sorted((tiny.ROOT / "experiments" / "sweeps").glob("[a-z]*.py"))
 
@@ -23,3 +25,11 @@ def test_every_setting_is_accepted(file, dataset):
         seeds = [run.seed for run in runs if run.setting == setting.name]
         assert seeds == list(range(setting.seeds))
     assert len({str(setting.config) for setting in settings}) == len(settings)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_ablation_arrives_at_tron_xl(dataset):
+    arrived, _ = ablation.sweep(dataset)["tron_xl"]
+    expected = tron_xl.get_config(dataset)
+    expected.train.epochs = ablation.EPOCHS
+    assert arrived == expected
