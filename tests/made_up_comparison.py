@@ -8,6 +8,7 @@ import sys
 
 from experiments.comparing.comparison import (
     Choice,
+    Claim,
     Comparison,
     Curve,
     Difference,
@@ -83,6 +84,7 @@ def setting(
         curves=tuple(
             curve(n, at, epochs, 200 - 40 * SCOPES.index(scope)) for n in numbers
         ),
+        published={},
         remarks=(),
     )
 
@@ -125,7 +127,8 @@ def comparison(
     scopes: tuple[str, ...] = SCOPES,
     topks: tuple[int, ...] = (0, 100),
     seeds: int = 3,
-    pairs: bool = False,
+    contrasts: str = "baseline",
+    claimed: bool = False,
     **made,
 ) -> Comparison:
     """Of the settings ``scopes`` x ``topks``; the first is the baseline."""
@@ -133,17 +136,22 @@ def comparison(
         setting(scope, topk, seeds=seeds) for topk in topks for scope in scopes
     )
     base, *others = settings
-    compared = (
-        list(itertools.combinations(settings, 2))
-        if pairs
-        else [(base, o) for o in others]
-    )
+    compared = {
+        "baseline": [(base, other) for other in others],
+        "chain": list(itertools.pairwise(settings)),
+        "pairs": list(itertools.combinations(settings, 2)),
+    }[contrasts]
+    if claimed:
+        settings = tuple(map(with_published, settings))
     whole = Comparison(
         title="sampler_sweep",
         data="diginetica, test: 15,963 sessions, 60,858 predictions",
         keys=KEYS,
         settings=settings,
         baseline=base.name if others else None,
+        contrasts=contrasts,
+        protocol="exact",
+        claims=claims(settings) if claimed else (),
         differences=tuple(
             difference(a, b, key, tested=key in ("recall@20", "mrr@20"))
             for a, b in compared
@@ -165,6 +173,28 @@ def comparison(
     return whole._replace(**made)
 
 
+def with_published(made: Setting) -> Setting:
+    """The same setting, of which others published rounded figures."""
+    exact = made.figures["exact"]
+    keys = ("recall@20", "mrr@20")
+    return made._replace(published={key: round(exact[key].mean, 3) for key in keys})
+
+
+def claims(settings: tuple[Setting, ...]) -> tuple[Claim, ...]:
+    """Of each setting and the next one, of every outcome that there is."""
+    made = []
+    for n, (lower, higher) in enumerate(itertools.pairwise(settings)):
+        for key in ("recall@20", "mrr@20"):
+            found = difference(lower, higher, key, tested=True)
+            published = found.value * (-1 if n == 3 else 1)
+            open_why = f"{lower.name} not converged after 30 epochs" if n == 1 else ""
+            claim = Claim(
+                f"claim {n}", higher.name, lower.name, key, published, found, open_why
+            )
+            made.append(claim if n != 2 else claim._replace(difference=None))
+    return tuple(made)
+
+
 def at_best(made: Setting) -> Setting:
     """The same setting, whose best step is not its latest."""
     better = {key: figure(metric(key, 0.6), len(made.seeds)) for key in KEYS}
@@ -180,7 +210,7 @@ def at_best(made: Setting) -> Setting:
 def bare(name: str) -> Setting:
     """A setting of which little more than a name is known, as of an old kept result."""
     return Setting(
-        name, {}, (0,), (name,), {}, {}, None, None, None, None, (), ("means only",)
+        name, {}, (0,), (name,), {}, {}, None, None, None, None, (), {}, ("means only",)
     )
 
 

@@ -203,7 +203,9 @@ def test_holm_counts_the_tests_of_a_metric(tmp_path, tiny_data):
         for seed in (0, 1):
             folder = tmp_path / f"{topk}-{seed}"
             write_run(folder, tiny_data, seed=topk + 50 * seed, loss__topk=topk)
-    to_baseline, pairs = (build(tmp_path, pairs=pairs) for pairs in (False, True))
+    to_baseline, pairs = (
+        build(tmp_path, compared=how) for how in ("baseline", "pairs")
+    )
     assert to_baseline.baseline == pairs.baseline == "topk=2"
     for comparison, size in ((to_baseline, 2), (pairs, 3)):
         for key in ("recall@20", "mrr@20"):

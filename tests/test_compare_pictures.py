@@ -140,7 +140,7 @@ def test_what_covers_sessions_alone_is_drawn_thinner():
 
 
 def test_of_many_pairs_the_largest_are_drawn():
-    comparison = made_up.comparison(**made_up.TWELVE, pairs=True)
+    comparison = made_up.comparison(**made_up.TWELVE, contrasts="pairs")
     picture = forest.differences(comparison)[0]
     found = [d for d in comparison.differences if d.key == picture.about]
     axes = drawn(picture)

@@ -121,7 +121,7 @@ def test_no_name_is_markup(tmp_path):
 
 CASES = {
     "one setting": made_up.comparison(scopes=("batch",), topks=(0,)),
-    "twelve settings": made_up.comparison(**made_up.TWELVE, pairs=True),
+    "twelve settings": made_up.comparison(**made_up.TWELVE, contrasts="pairs"),
     "one run each": made_up.comparison(seeds=1, topks=(0,), slices=()),
     "nothing known": made_up.unfinished(made_up.comparison(swept={}, commands=())),
     "no differences": made_up.comparison(

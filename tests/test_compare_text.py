@@ -58,7 +58,7 @@ def test_conclusions_count_each_outcome():
 
 
 def test_conclusions_on_pairs_take_no_side():
-    comparison = made_up.comparison(pairs=True)
+    comparison = made_up.comparison(contrasts="pairs")
     (_, recall), (_, mrr) = wording.conclusions(comparison)
     found = [abs(d.value) for d in comparison.differences if d.key == "recall@20"]
     shown = [size for size in found if 3 * math.exp(-500 * size) < 0.05]
@@ -83,7 +83,7 @@ def test_one_run_each_has_no_verdict_anywhere():
 
 
 @pytest.mark.parametrize("width", [80, 120, 300])
-@pytest.mark.parametrize("case", [{}, made_up.TWELVE, {"pairs": True}])
+@pytest.mark.parametrize("case", [{}, made_up.TWELVE, {"contrasts": "pairs"}])
 def test_no_line_is_wider_than_the_terminal(width, case):
     comparison = made_up.comparison(**case)
     text = format_comparison(comparison, width)

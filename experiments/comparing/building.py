@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from experiments.comparing import (
-    differences,
+    claims,
+    contrasts,
     figures,
     gathering,
+    paired,
     ranks,
     settings,
 )
-from experiments.comparing.comparison import Comparison, Figure, Setting
+from experiments.comparing.claims import Published
+from experiments.comparing.comparison import Claim, Comparison, Figure, Setting
 from experiments.comparing.differences import Outcome
+from experiments.comparing.paired import has_ranks
 from experiments.comparing.settings import Pool
-from experiments.comparing.slices import Division, divide
 from experiments.comparing.speeds import speeds_of
 from experiments.comparing.test_parts import (
     Shared,
@@ -30,14 +31,17 @@ from experiments.runs.reading import Run
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import METRICS
+from tron_jax.evaluation.protocols import EXACT_AT_BEST
 
 
 def build(
     arguments: Sequence[str],
     *,
     baseline: str | None = None,
+    compared: str = contrasts.BASELINE,
+    protocol: str = "exact",
+    published: str | None = None,
     data: Sequence[str] = (),
-    pairs: bool = False,
     speed: Sequence[str] = (),
     command: str,
 ) -> Comparison:
@@ -46,36 +50,58 @@ def build(
     Args:
       arguments: workdirs, sweeps' folders, kept results, and folders above them.
       baseline: name of the setting that the others are compared with; the first.
+      compared: which settings are, one of those in ``contrasts``.
+      protocol: whose predictions are compared, ``exact`` or ``exact_at_best``.
+      published: file that tells what others found, see ``claims``.
       data: folders of prepared sets that are not where the runs had them.
-      pairs: compare all pairs of settings.
       speed: files that ``experiments.benchmark train --json`` wrote.
       command: that repeats this, as typed.
 
     Raises:
       UserError: where anything of that is not as it should be.
     """
+    of_others = claims.read(published) if published else claims.NOTHING
     gathered = gathering.gather(arguments)
-    runs = figures.at_best(gathered.runs)
+    runs = figures.at_best(gathered.runs, wanted=protocol == EXACT_AT_BEST)
     sets, missing = open_sets(runs, data)
     refuse_different(runs, sets)
     keys = figures.keys_of(runs)
     runs = [ranks.completed(run, keys) for run in runs]
     pools, pooling = settings.pool(runs)
-    base = _baseline(pools, baseline)
+    base = _baseline(pools, baseline, protocol)
+    known = claims.known_as(of_others, [pool.name for pool in pools])
     speeds = speeds_of(pools, speed)
     kept = [run for pool in pools for run in pool.runs]
     shared, unmatched = shared_predictions(kept, sets)
-    outcome = Outcome((), ())
+    outcome = Outcome(((), ()), ())
     if shared is not None:
-        known = [key for key in keys if key.partition("@")[0] in METRICS]
-        outcome = _outcome(pools, shared, None if pairs else base, known)
+        ours = [key for key in keys if key.partition("@")[0] in METRICS]
+        names = [pool.name for pool in pools if has_ranks(pool, protocol)]
+        with_ranks = {k: name for k, name in known.items() if name in names}
+        families = (
+            contrasts.of(compared, names, base),
+            claims.contrasts(of_others, with_ranks),
+        )
+        outcome = paired.outcome(pools, shared, protocol, families, ours)
     return Comparison(
         title=_title(arguments),
         data=_of_data(kept, sets, shared),
         keys=keys,
-        settings=tuple(_setting(pool, keys, speeds.get(pool.name)) for pool in pools),
+        settings=tuple(
+            _setting(
+                pool,
+                keys,
+                speeds.get(pool.name),
+                _published(of_others, known, pool),
+                protocol,
+            )
+            for pool in pools
+        ),
         baseline=base if len(pools) > 1 else None,
-        differences=outcome.differences,
+        contrasts=compared,
+        protocol=protocol,
+        differences=outcome.differences[0],
+        claims=_settled(pools, of_others, known, outcome),
         slices=outcome.slices,
         swept=_swept(pools),
         warnings=(
@@ -83,7 +109,7 @@ def build(
             *pooling,
             *(missing if shared is not None else ()),
             *unmatched,
-            *([] if pairs else _without_baseline(pools, base)),
+            *_without_baseline(pools, base, compared, protocol),
             *_disturbed(pools, speeds),
             *_of_few_seeds(pools, outcome),
         ),
@@ -93,7 +119,7 @@ def build(
 
 def _of_few_seeds(pools: Sequence[Pool], outcome: Outcome) -> list[str]:
     """Says how far p can be trusted; the figures are ``statistics.estimate``'s."""
-    tested = any(difference.p is not None for difference in outcome.differences)
+    tested = any(d.p is not None for family in outcome.differences for d in family)
     if not tested or all(len(pool.runs) != 2 for pool in pools):
         return []
     return [
@@ -102,10 +128,11 @@ def _of_few_seeds(pools: Sequence[Pool], outcome: Outcome) -> list[str]:
     ]
 
 
-def _baseline(pools: Sequence[Pool], asked: str | None) -> str:
+def _baseline(pools: Sequence[Pool], asked: str | None, protocol: str) -> str:
     """The name of the baseline, which may be typed without blanks, in any order."""
     if asked is None:
-        return next((pool for pool in pools if _has_ranks(pool)), pools[0]).name
+        with_ranks = (pool for pool in pools if has_ranks(pool, protocol))
+        return next(with_ranks, pools[0]).name
 
     def parts(name: str) -> list[str]:
         return sorted(part.strip() for part in name.split(","))
@@ -119,47 +146,38 @@ def _baseline(pools: Sequence[Pool], asked: str | None) -> str:
     raise UserError(f"--baseline={asked}: no such setting; expected one of: {names}")
 
 
-def _has_ranks(pool: Pool) -> bool:
-    return any(ranks.path_of(run) for run in pool.runs)
+def _published(of_others: Published, known: Mapping[str, str], pool: Pool) -> dict:
+    return next(
+        (of_others.figures[k] for k, name in known.items() if name == pool.name), {}
+    )
 
 
-def _outcome(
-    pools: Sequence[Pool], shared: Shared, base: str | None, keys: Sequence[str]
-) -> Outcome:
-    """Differences and slices of the settings whose runs have ranks.
-
-    Ranks are read one run at a time, and again: those of all may not fit into memory.
-    """
-    with_ranks = {
-        pool.name: [(run, path) for run in pool.runs if (path := ranks.path_of(run))]
-        for pool in pools
+def _settled(
+    pools: Sequence[Pool],
+    of_others: Published,
+    known: Mapping[str, str],
+    outcome: Outcome,
+) -> tuple[Claim, ...]:
+    """What is claimed, and what the runs say of it."""
+    by_name = {pool.name: pool.runs for pool in pools}
+    why_open = {
+        plain: next(filter(None, map(_why_open, by_name[name])), "")
+        for plain, name in known.items()
     }
-    with_ranks = {name: found for name, found in with_ranks.items() if found}
-    files = [one for found in with_ranks.values() for one in found]
-    divisions: list[Division] = []
-    if shared.data is not None:
-        tied = np.zeros(len(shared.session), bool)
-        for run, path in files:
-            tied |= ranks.read(run, path).tied[shared.index[run.fingerprint]]
-        divisions = divide(shared, shared.data, tied)
-    grouped = differences.groups(shared, divisions)
-    samples = []
-    for name, found in with_ranks.items():
-        sums = [
-            differences.add_up(
-                ranks.read(run, path),
-                shared.index[run.fingerprint],
-                grouped,
-                keys,
-                divisions,
-            )
-            for run, path in found
-        ]
-        samples.append(differences.sample(name, sums, grouped))
-    return differences.compare(samples, base, keys, grouped, divisions)
+    return claims.settled(of_others, known, outcome.differences[1], why_open)
 
 
-def _setting(pool: Pool, keys: Sequence[str], speed: Figure | None) -> Setting:
+def _why_open(run: Run) -> str:
+    return choices.unsettled(run) or choices.unconverged(run)
+
+
+def _setting(
+    pool: Pool,
+    keys: Sequence[str],
+    speed: Figure | None,
+    published: Mapping[str, float],
+    protocol: str,
+) -> Setting:
     runs = pool.runs
     measured = figures.figure(map(figures.sessions_per_s, runs))
     given = speed.mean if speed is not None else None
@@ -178,11 +196,12 @@ def _setting(pool: Pool, keys: Sequence[str], speed: Figure | None) -> Setting:
         peak_memory_gb=figures.peak_memory_gb(runs),
         parameters=figures.parameters(runs),
         curves=tuple(curve for curve in curves if curve is not None),
-        remarks=tuple(_remarks(pool)),
+        published=dict(published),
+        remarks=tuple(_remarks(pool, protocol)),
     )
 
 
-def _remarks(pool: Pool) -> list[str]:
+def _remarks(pool: Pool, protocol: str) -> list[str]:
     """What a reader must know of a setting."""
     found = list(dict.fromkeys(run.chosen for run in pool.runs if run.chosen))
     for run in pool.runs:
@@ -191,8 +210,10 @@ def _remarks(pool: Pool) -> list[str]:
             by = "its last" if run.finished else "the latest"
             by += " evaluation" + " while it trains" * (not run.finished)
             found.append(f"{named}{why}; in the table by {by}, and in no difference")
-        elif not ranks.path_of(run):
-            found.append(f"{named}no ranks, so in the table only")
+        elif not ranks.path_of(run, protocol):
+            found.append(f"{named}no ranks of {protocol}, so in the table only")
+        if why := choices.unconverged(run):
+            found.append(f"{named}{why}")
     return found
 
 
@@ -228,10 +249,12 @@ def _swept(pools: Sequence[Pool]) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _without_baseline(pools: Sequence[Pool], base: str) -> list[str]:
+def _without_baseline(
+    pools: Sequence[Pool], base: str, compared: str, protocol: str
+) -> list[str]:
     """Says why nothing can be compared with the baseline that was asked for."""
-    found = next(pool for pool in pools if pool.name == base)
-    if _has_ranks(found) or not any(map(_has_ranks, pools)):
+    having = [pool.name for pool in pools if has_ranks(pool, protocol)]
+    if compared != contrasts.BASELINE or base in having or not having:
         return []
     return [f"no differences to {base}, as none of its runs has ranks"]
 

@@ -70,6 +70,7 @@ class Setting(NamedTuple):
       peak_memory_gb: largest of a run.
       parameters: numbers that are learnt; None where not recorded.
       curves: of the runs that have a log.
+      published: by key, what others report of it.
       remarks: what a reader must know, such as ``not finished: 3 of 5 epochs``.
     """
 
@@ -84,11 +85,12 @@ class Setting(NamedTuple):
     peak_memory_gb: Figure | None
     parameters: int | None
     curves: tuple[Curve, ...]
+    published: dict[str, float]
     remarks: tuple[str, ...]
 
 
 class Difference(NamedTuple):
-    """Between two settings in a metric of ``exact``, over the same predictions.
+    """Between two settings in a metric, over the same predictions.
 
     Attributes:
       baseline: name of the setting that is compared with.
@@ -112,6 +114,29 @@ class Difference(NamedTuple):
     p: float | None
     p_holm: float | None
     covers_seeds: bool
+
+
+class Claim(NamedTuple):
+    """What others found of two settings in a metric, and what these runs say of it.
+
+    Attributes:
+      text: the claim, in a few words.
+      higher: one of the two settings, by the name that the claim gives it.
+      lower: the other.
+      key: of the metric.
+      published: higher minus lower, as published; below 0 where the claim is that it is
+        lower in this metric.
+      difference: the same of these runs; None where they say nothing.
+      open: why the runs cannot settle it; "" where they can.
+    """
+
+    text: str
+    higher: str
+    lower: str
+    key: str
+    published: float
+    difference: Difference | None
+    open: str
 
 
 class SliceValue(NamedTuple):
@@ -150,7 +175,11 @@ class Comparison(NamedTuple):
       keys: of the metrics, in order, such as recall@5.
       settings: in the order of the table.
       baseline: name of the setting that differences are to; None with one setting.
-      differences: to the baseline, or of all pairs.
+      contrasts: which settings are compared: ``baseline`` (each with that one),
+        ``chain`` (each with the one before it) or ``pairs``.
+      protocol: whose predictions are compared: ``exact`` or ``exact_at_best``.
+      differences: of these contrasts, in that protocol.
+      claims: of others, and whether they hold.
       slices: grouped by ``by``.
       swept: fields with more than one numeric value among the settings, and with them
         the values in ascending order.
@@ -163,7 +192,10 @@ class Comparison(NamedTuple):
     keys: tuple[str, ...]
     settings: tuple[Setting, ...]
     baseline: str | None
+    contrasts: str
+    protocol: str
     differences: tuple[Difference, ...]
+    claims: tuple[Claim, ...]
     slices: tuple[Slice, ...]
     swept: dict[str, tuple[float, ...]]
     warnings: tuple[str, ...]

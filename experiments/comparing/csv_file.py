@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from experiments.comparing import wording
 from experiments.comparing.comparison import Comparison, Difference, Setting, SliceValue
 
 COSTS = ("sessions_per_s", "seconds_to_best", "peak_memory_gb")
@@ -37,6 +38,8 @@ def _of_setting(setting: Setting) -> Iterator[list[Any]]:
             chosen = [_spaced(choice.steps), _spaced(choice.epochs), choice.rule]
         for key, figure in by_key.items():
             yield [seeds, protocol, key, *figure, *chosen]
+    for key, value in setting.published.items():
+        yield ["", "published", key, value, "", "", "", "", ""]
     for name in COSTS:
         if (figure := getattr(setting, name)) is not None:
             yield [seeds, "", name, *figure, "", "", ""]
@@ -48,6 +51,23 @@ def _of_setting(setting: Setting) -> Iterator[list[Any]]:
 def differences(comparison: Comparison) -> str:
     """A line for each difference, with the fields of ``Difference``."""
     return _text(Difference._fields, comparison.differences)
+
+
+def claims(comparison: Comparison) -> str:
+    """A line for each claim and metric: it, its outcome, and the difference found."""
+    head = ["text", "higher", "lower", "key", "published", "outcome"]
+    head += ["value", "low", "high", "p_holm"]
+    lines = (
+        [*claim[:5], wording.claim_outcome(claim), *_found(claim.difference)]
+        for claim in comparison.claims
+    )
+    return _text(head, lines)
+
+
+def _found(difference: Difference | None) -> list[Any]:
+    if difference is None:
+        return ["", "", "", ""]
+    return [difference.value, difference.low, difference.high, difference.p_holm]
 
 
 def slices(comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.comparing import wording
-from experiments.comparing.comparison import Comparison, Difference
+from experiments.comparing.comparison import Claim, Comparison, Difference
 from experiments.comparing.table import Cell, Column, Table
 from tron_jax.evaluation.metrics import title
 
@@ -39,6 +39,43 @@ def other_differences(comparison: Comparison) -> Table:
     ]
     columns = [Column("setting", number=False), *(Column(title(key)) for key in keys)]
     return Table(columns, rows if keys else [])
+
+
+def claims(comparison: Comparison) -> Table:
+    """A row for each claim and metric, with whether it holds."""
+    columns = [
+        Column("claim", number=False),
+        Column("settings", number=False),
+        Column("metric", number=False),
+        Column("published"),
+        Column("here"),
+        Column("95 % interval"),
+        Column("p after Holm"),
+        Column("so it", number=False),
+    ]
+    return Table(columns, [_row_of_claim(claim) for claim in comparison.claims])
+
+
+def _row_of_claim(claim: Claim) -> list[Cell]:
+    settings = f"{claim.higher} {wording.MINUS} {claim.lower}"
+    found, said = claim.difference, wording.claim_outcome(claim)
+    p = wording.adjusted(found) if found else None
+    return [
+        Cell(claim.text, claim.text),
+        Cell(settings, settings),
+        Cell(title(claim.key), claim.key),
+        Cell(wording.number(claim.published, "+.3f"), claim.published),
+        Cell(
+            wording.number(found.value if found else None, "+.4f"),
+            found.value if found else None,
+        ),
+        Cell(
+            wording.interval(found) if found else wording.UNKNOWN,
+            found.low if found else None,
+        ),
+        Cell(wording.p_value(p), p),
+        Cell(said, said, strong=said in (wording.HOLDS, wording.HOLDS_NOT)),
+    ]
 
 
 def _row_of_difference(comparison: Comparison, d: Difference) -> list[Cell]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from experiments.comparing import statistics
 from experiments.comparing.comparison import Difference, Slice, SliceValue
+from experiments.comparing.contrasts import Contrast
 from experiments.comparing.ranks import Ranks
 from experiments.comparing.slices import Division
 from experiments.comparing.statistics import TrainingNoise
@@ -65,9 +65,14 @@ class Groups(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What ``compare`` finds."""
+    """What ``compare`` finds.
 
-    differences: tuple[Difference, ...]
+    Attributes:
+      differences: of each family of contrasts.
+      slices: grouped by what they divide by.
+    """
+
+    differences: tuple[tuple[Difference, ...], ...]
     slices: tuple[Slice, ...]
 
 
@@ -149,7 +154,7 @@ def _noise(totals: np.ndarray, predictions: np.ndarray) -> list[TrainingNoise]:
 
 def compare(
     samples: Sequence[Sample],
-    baseline: str | None,
+    families: Sequence[Sequence[Contrast]],
     keys: Sequence[str],
     grouped: Groups,
     divisions: Sequence[Division],
@@ -158,31 +163,30 @@ def compare(
 
     Args:
       samples: of the settings.
-      baseline: what the others are compared with; None for all pairs.
+      families: contrasts of them; p is adjusted within each.
       keys: of the metrics.
       grouped: the groups that the samples are sums over.
       divisions: of the predictions into slices.
     """
     if not samples:
-        return Outcome((), ())
+        return Outcome(tuple(() for _ in families), ())
     predictions, *totals = _drawn(
         [grouped.predictions[:, None], *(one.mean.by_key for one in samples)],
         statistics.REPLICATES,
     )
     by_key = {one.name: x / predictions for one, x in zip(samples, totals, strict=True)}
-    pairs = [
-        (one, other)
-        for one, other in itertools.combinations(samples, 2)
-        if baseline is None or baseline in (one.name, other.name)
-    ]
-    differences = [
-        _difference(first, second, by_key, key, number, grouped)
-        for one, other in pairs
-        for first, second in [(other, one) if other.name == baseline else (one, other)]
-        for number, key in enumerate(keys)
+    named = {one.name: one for one in samples}
+    found = [
+        [
+            _difference(named[base], named[other], by_key, key, number, grouped)
+            for base, other in contrasts
+            for number, key in enumerate(keys)
+        ]
+        for contrasts in families
     ]
     return Outcome(
-        tuple(_adjusted(differences)), tuple(_slices(samples, grouped, divisions))
+        tuple(tuple(_adjusted(differences)) for differences in found),
+        tuple(_slices(samples, grouped, divisions)),
     )
 
 
@@ -222,7 +226,7 @@ def _difference(
 
 
 def _adjusted(differences: Sequence[Difference]) -> list[Difference]:
-    """Adjusts p for the other tests of its family."""
+    """Adjusts p for the other tests in the same metric."""
     adjusted = list(differences)
     for key in FAMILIES:
         places = [n for n, one in enumerate(adjusted) if one.key == key]

@@ -39,12 +39,16 @@ def figure(values: Iterable[float | None]) -> Figure | None:
     return Figure(statistics.fmean(known), deviation, len(known))
 
 
-def at_best(runs: Sequence[Run]) -> list[Run]:
+def at_best(runs: Sequence[Run], *, wanted: bool = False) -> list[Run]:
     """Gives runs whose latest state is the best one its figures under that name too.
 
     ``evaluate`` leaves out what would be there twice, but a mean over seeds needs it.
+
+    Args:
+      runs: any.
+      wanted: whether they are, even if the latest is the best of all runs.
     """
-    if not any(EXACT_AT_BEST in run.evaluations for run in runs):
+    if not wanted and not any(EXACT_AT_BEST in run.evaluations for run in runs):
         return list(runs)
     completed = []
     for run in runs:

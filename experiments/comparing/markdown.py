@@ -33,6 +33,7 @@ def render(
         drawn.setdefault(about, []).append(_image(path, picture))
     blocks = [
         *_answer(comparison, drawn),
+        *_claims(comparison),
         *_settings(comparison),
         *(["## Pictures"] if drawn.get(OTHERS) or remark else []),
         *filter(None, [remark]),
@@ -66,6 +67,14 @@ def _answer(comparison: Comparison, drawn: Mapping[str, list[str]]) -> Iterator[
         yield f"### {title(key)}, {escaped(wording.compared(comparison))}"
         yield table(difference_tables.differences(comparison, key))
         yield from drawn.get(key, [])
+
+
+def _claims(comparison: Comparison) -> Iterator[str]:
+    """Yields what others found, and whether it holds."""
+    if comparison.claims:
+        yield "## What others found"
+        yield escaped(wording.of_claims(comparison))
+        yield table(difference_tables.claims(comparison))
 
 
 def _settings(comparison: Comparison) -> Iterator[str]:

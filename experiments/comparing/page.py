@@ -61,6 +61,7 @@ def _body(
 ) -> Iterator[str]:
     yield _head(comparison)
     yield from _answer(comparison, pictures)
+    yield from _claims(comparison)
     yield "<h2>Settings</h2>"
     content = settings_tables.settings(comparison, settings_tables.at_20(comparison))
     yield table(content, "Settings")
@@ -108,6 +109,14 @@ def _answer(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
         yield table(difference_tables.differences(comparison, key), heading)
         yield f"{drawn.get(key, '')}</div>"
     yield f'<p class="reading">{html.escape(wording.reading(comparison))}</p>'
+
+
+def _claims(comparison: Comparison) -> Iterator[str]:
+    """Yields what others found, and whether it holds."""
+    if comparison.claims:
+        yield "<h2>What others found</h2>"
+        yield f'<p class="reading">{html.escape(wording.of_claims(comparison))}</p>'
+        yield table(difference_tables.claims(comparison), "What others found")
 
 
 def _slices(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator[str]:

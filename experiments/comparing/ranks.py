@@ -1,4 +1,7 @@
-"""The ranks of a run's predictions in ``exact``, of a workdir or a kept result."""
+"""The ranks of a run's predictions, of a workdir or a kept result.
+
+They are those of ``exact``, of the state that it was taken at or of the best one.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from experiments.runs import choices
 from experiments.runs.reading import EVALUATION, Run
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_CUTOFF, BEST_KEY, METRICS, recall
-from tron_jax.evaluation.protocols import PROTOCOLS
+from tron_jax.evaluation.protocols import EXACT_AT_BEST, PROTOCOLS
 
 WORKDIR, KEPT = "ranks.parquet", "ranks.npz"
+KEPT_PREFIX = {"exact": "", EXACT_AT_BEST: "best_"}  # of the columns of ranks.npz
 
 
 class Ranks(NamedTuple):
@@ -32,26 +36,42 @@ class Ranks(NamedTuple):
     tied: np.ndarray
 
 
-def path_of(run: Run) -> Path | None:
-    """The file that holds them; None where a run has none, or is not at its end."""
-    if choices.unsettled(run):
+def path_of(run: Run, protocol: str = "exact") -> Path | None:
+    """The file that holds them.
+
+    Args:
+      run: whose they are.
+      protocol: ``exact`` or ``exact_at_best``.
+
+    Returns:
+      The path; None where the run has none, or is not at its end.
+    """
+    if protocol not in run.evaluations or choices.unsettled(run):
         return None
     paths = [run.folder / name for name in (WORKDIR, KEPT)]
     return next((path for path in paths if path.is_file()), None)
 
 
-def read(run: Run, path: Path) -> Ranks:
+def read(run: Run, path: Path, protocol: str = "exact") -> Ranks:
     """Reads the ranks and checks that the run's figures are theirs.
+
+    Args:
+      run: whose they are.
+      path: of the file, see ``path_of``.
+      protocol: ``exact`` or ``exact_at_best``.
 
     Raises:
       UserError: if the file is damaged, or of another evaluation.
     """
-    columns = _columns(path, ("higher", "equal"))
-    higher, equal = (columns[name] for name in ("higher", "equal"))
-    exact = run.evaluations["exact"]
+    line = run.evaluations[protocol]
+    same = line["step"] == run.evaluations["exact"]["step"]
+    stored = "exact" if same else protocol  # what would be there twice is not
+    prefix = KEPT_PREFIX[stored] if path.name == KEPT else ""
+    columns = _columns(path, (f"{prefix}higher", f"{prefix}equal"), protocol=stored)
+    higher, equal = columns.values()
     rank = PROTOCOLS["exact"].ties(higher, equal)
-    figure = exact.get(BEST_KEY)
-    fits = len(rank) == exact["events"] and len(rank) > 0
+    figure = line.get(BEST_KEY)
+    fits = len(rank) == line["events"] and len(rank) > 0
     if fits and figure is not None:
         fits = abs(recall(rank, BEST_CUTOFF).mean() - figure) < 1e-9
     if not fits:
@@ -96,17 +116,24 @@ def predictions_per_session(path: Path) -> np.ndarray | None:
 
 
 def _columns(
-    path: Path, needed: tuple[str, ...], wanted: tuple[str, ...] = ()
+    path: Path,
+    needed: tuple[str, ...],
+    wanted: tuple[str, ...] = (),
+    *,
+    protocol: str = "exact",
 ) -> dict[str, np.ndarray]:
-    """Columns of ``exact`` by name; of those that are only wanted, what there is."""
+    """Columns by name; of those that are only wanted, what there is.
+
+    A file of a workdir has those of a protocol in rows of its own.
+    """
     try:
         if path.name == KEPT:
             with np.load(path, allow_pickle=False) as arrays:
                 names = [*needed, *(name for name in wanted if name in arrays)]
                 found = {name: arrays[name].astype(np.int64) for name in names}
         else:
-            exact = [("protocol", "=", "exact")]
-            table = pq.read_table(path, columns=list(needed), filters=exact)
+            rows = [("protocol", "=", protocol)]
+            table = pq.read_table(path, columns=list(needed), filters=rows)
             found = {name: table[name].to_numpy().astype(np.int64) for name in needed}
     except pa.ArrowException as error:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error

@@ -64,6 +64,8 @@ def _contents(comparison: Comparison) -> dict[str, bytes]:
     }
     if comparison.differences:
         texts["comparison_differences.csv"] = csv_file.differences(comparison)
+    if comparison.claims:
+        texts["comparison_claims.csv"] = csv_file.claims(comparison)
     if comparison.slices:
         texts["comparison_slices.csv"] = csv_file.slices(comparison)
     contents = {name: text.encode() for name, text in texts.items()}

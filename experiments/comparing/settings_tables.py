@@ -39,6 +39,7 @@ def settings(comparison: Comparison, keys: list[str], *, fields: bool = True) ->
         own = keys if protocol == "exact" else [k for k in keys if k in wording.MAIN]
         columns += [_metric(protocol, key) for key in own]
         columns.append(_steps(protocol))
+    columns += [_published(key) for key in _published_keys(comparison)]
     return _filled(comparison, columns)
 
 
@@ -142,6 +143,19 @@ def _metric(protocol: str, key: str) -> tuple:
         return of_figure(found, ".4f", len(setting.seeds))
 
     return Column(title(key), group=wording.protocol_title(protocol)), cell
+
+
+def _published_keys(comparison: Comparison) -> list[str]:
+    there = {key for setting in comparison.settings for key in setting.published}
+    return [key for key in comparison.keys if key in there]
+
+
+def _published(key: str) -> tuple:
+    def cell(setting: Setting) -> Cell:
+        value = setting.published.get(key)
+        return Cell(wording.number(value, ".3f"), value)
+
+    return Column(title(key), group="published"), cell
 
 
 def _steps(protocol: str) -> tuple:

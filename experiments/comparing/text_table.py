@@ -34,6 +34,7 @@ def format_comparison(comparison: Comparison, width: int | None = None) -> str:
         _settings(comparison, width),
         wording.rules(comparison) + wording.remarks(comparison) + _fields(comparison),
         *_differences(comparison, width),
+        _claims(comparison, width),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -72,11 +73,20 @@ def _differences(comparison: Comparison, width: int) -> Iterator[list[str]]:
     for key in wording.main_keys(comparison):
         table = difference_tables.differences(comparison, key)
         said = {row[-1].text for row in table.rows}
-        heading = f"{title(key)}, exact, {wording.compared(comparison)}"
+        protocol = wording.protocol_title(comparison.protocol)
+        heading = f"{title(key)}, {protocol}, {wording.compared(comparison)}"
         if said == {wording.SESSIONS_ONLY}:  # once for all
             heading += f" ({wording.SESSIONS_ONLY})"
             table = Table(table.columns[:-1], [row[:-1] for row in table.rows])
         yield [f"{heading}:", *_folded(table, width)]
+
+
+def _claims(comparison: Comparison, width: int) -> list[str]:
+    """Says what others found, and whether it holds."""
+    if not comparison.claims:
+        return []
+    lines = _folded(difference_tables.claims(comparison), width)
+    return ["what others found:", *lines]
 
 
 def _folded(table: Table, width: int) -> list[str]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.comparing.comparison import Comparison, Difference, Figure
+from experiments.comparing.comparison import Claim, Comparison, Difference, Figure
+from experiments.comparing.contrasts import CHAIN
 from tron_jax.evaluation.metrics import title
 
 UNKNOWN = "\N{EN DASH}"
@@ -116,8 +117,9 @@ def adjusted(difference: Difference) -> float | None:
 
 def reading(comparison: Comparison) -> str:
     """Says what the differences, their intervals and p are."""
+    protocol = protocol_title(comparison.protocol)
     lines = [
-        "Differences are those of the exact protocol, over the same predictions.",
+        f"Differences are those of {protocol}, over the same predictions.",
         "Intervals cover 95 % and, where both sides have two runs or more, the draw of "
         "test sessions and training noise.",
     ]
@@ -142,23 +144,33 @@ def main_keys(comparison: Comparison) -> list[str]:
     )
 
 
-def one_baseline(comparison: Comparison) -> bool:
-    """Whether every difference is to the same setting, rather than of all pairs."""
-    return len({d.baseline for d in comparison.differences}) <= 1
+def sided(comparison: Comparison) -> bool:
+    """Whether each setting is compared with one other alone: a baseline, or the last.
+
+    Of all pairs neither side is the one that is asked about.
+    """
+    one_baseline = len({d.baseline for d in comparison.differences}) <= 1
+    return one_baseline or comparison.contrasts == CHAIN
 
 
 def contrast(comparison: Comparison, difference: Difference) -> str:
-    """Names what is compared; the baseline too where there are several."""
-    if one_baseline(comparison):
+    """Names what is compared; both settings where it may be with several others."""
+    if sided(comparison):
         return difference.setting
     return f"{difference.setting} {MINUS} {difference.baseline}"
 
 
 def compared(comparison: Comparison) -> str:
     """Says what differences are to."""
-    if one_baseline(comparison):
-        return f"difference to {comparison.differences[0].baseline}"
+    if sided(comparison):
+        return f"difference to {_compared_with(comparison)}"
     return "differences of all pairs"
+
+
+def _compared_with(comparison: Comparison) -> str:
+    if comparison.contrasts == CHAIN:
+        return "the setting before"
+    return comparison.differences[0].baseline
 
 
 def shortened(fields: Sequence[str]) -> dict[str, str]:
@@ -190,12 +202,12 @@ def _conclusion(comparison: Comparison, found: list[Difference]) -> str:
     different = [d for d in tested if differs(d)]
     groups = {"differ": different}  # of pairs neither side is the baseline
     against = ""
-    if one_baseline(comparison):
+    if sided(comparison):
         groups = {
             "higher": [d for d in different if d.value > 0],
             "lower": [d for d in different if d.value < 0],
         }
-        against = f"against {found[0].baseline}: " if different else ""
+        against = f"against {_compared_with(comparison)}: " if different else ""
     parts = [
         f"{len(group)} of {len(tested)} {words} ({_by_how_much(comparison, group)})"
         for words, group in groups.items()
@@ -222,6 +234,36 @@ def _by_how_much(comparison: Comparison, found: list[Difference]) -> str:
 
 def _size(difference: Difference) -> str:
     return number(abs(difference.value))
+
+
+HOLDS, HOLDS_NOT, NOT_SHOWN = "holds", "does not hold", "not shown"
+
+
+def claim_outcome(claim: Claim) -> str:
+    """Says whether a claim of others holds, or what leaves it open."""
+    if claim.open:
+        return f"open: {claim.open}"
+    if claim.difference is None:
+        return "open: predictions that could be compared are missing"
+    if not claim.difference.covers_seeds:
+        return "open: one run on a side"
+    if not differs(claim.difference):
+        return NOT_SHOWN
+    same = (claim.difference.value > 0) == (claim.published > 0)
+    return HOLDS if same else HOLDS_NOT
+
+
+def of_claims(comparison: Comparison) -> str:
+    """Says how many of the claims hold, and how to read their table."""
+    said = [claim_outcome(c).partition(":")[0] for c in comparison.claims]
+    told = [f"{said.count(words)} {words}" for words in dict.fromkeys(sorted(said))]
+    return (
+        f"Of {len(said)} claims: {', '.join(told)}. Each is about one metric: the "
+        "difference between two settings as published, and as found here in "
+        f"{protocol_title(comparison.protocol)}, its p adjusted by Holm's method for "
+        f"all claims in that metric. What {HOLDS_NOT} is the other way round here; "
+        f"what is {NOT_SHOWN} may be so, but these runs do not tell."
+    )
 
 
 def rules(comparison: Comparison) -> list[str]:

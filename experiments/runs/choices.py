@@ -79,6 +79,22 @@ def unsettled(run: Run) -> str:
     return ""
 
 
+def unconverged(run: Run) -> str:
+    """Why its score may have risen further, where it was to train until it did not.
+
+    Returns:
+      A few words; "" of a run that stopped by itself, and of one that was to train for
+      so many epochs and no more.
+    """
+    per_epoch = reading.steps_per_epoch(run)
+    if not run.fields.get("train.stop_after") or per_epoch is None or unsettled(run):
+        return ""
+    latest = _latest(run)
+    if _stopped(run, latest):
+        return ""
+    return f"not converged after {latest / per_epoch:.4g} epochs"
+
+
 def _is_by(rule: str, *names: str) -> bool:
     return rule.startswith(names)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments import checks
+from experiments import checks, python_file
 from tron_jax.errors import UserError
 
 LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
@@ -126,26 +124,17 @@ def read_file(named: str, seeds: int | None) -> list[Setting]:
     Raises:
       UserError: whatever is wrong with the file.
     """
-    path, colon, argument = named.partition(":")
-    if not Path(path).is_file():
-        raise UserError(
-            f"--sweep: no file {path!r}; expected one of experiments/sweeps/"
-        )
-    spec = importlib.util.spec_from_file_location("sweep_file", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"--sweep={named}: expected a file of Python, name.py")
-    module = importlib.util.module_from_spec(spec)
+    file = python_file.run("--sweep", named, "one of experiments/sweeps/")
+    found = python_file.call(file, "sweep")
     try:
-        spec.loader.exec_module(module)
-        found = module.sweep(*([argument] if colon else []))
         settings = [
             Setting(folder_name(name), config, seeds or count)
             for name, (config, count) in found.items()
         ]
-    except UserError:
-        raise
-    except Exception as error:  # whatever a user's file may raise
-        raise UserError(f"--sweep={named}: {type(error).__name__}: {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file.flag}: of sweep expected {{name: (config, seeds)}}"
+        ) from error
     for setting in settings:
         if not (isinstance(setting.config, ConfigDict) and _is_count(setting.seeds)):
             raise UserError(
