@@ -3,6 +3,7 @@
     python -m experiments.evaluate --workdir=RUN
     python -m experiments.keep --workdir=RUN --out=experiments/results/DATA/CONFIG \
         [--evaluated=DIR, what evaluate was given as --out]
+    python -m experiments.keep --workdir=SWEEP --out=experiments/results/DATA/SWEEP
 
 A workdir is too large for a repository (checkpoints) and holds what must not be
 published (ids of sessions, paths of a machine). The folder, some hundred kilobytes, has
@@ -25,6 +26,10 @@ runs on the same data can be compared prediction by prediction, and session by s
 All numbers in it are uint32, and NumPy alone reads it. Refused are a run that
 was not evaluated at its last checkpoint (or the best on validation, where the run held
 some out), and a folder that exists.
+
+Of a sweep every run that is done is kept, in a folder of its own, and the list of runs,
+so that experiments.compare knows their names and order. The same command again keeps
+what has been done since.
 """
 
 from __future__ import annotations
@@ -42,7 +47,9 @@ import pyarrow.parquet as pq
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import entry, evaluate, workdirs
+from experiments import entry, evaluate, run_files, workdirs
+from experiments.runs import reading
+from experiments.sweeping import listing
 from tron_jax.errors import UserError
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.files import local_path
@@ -66,8 +73,69 @@ def main(argv: Sequence[str]) -> int:
 
 def run(flag_values: flags.FlagValues) -> None:
     workdir, out = local_path(flag_values.workdir), local_path(flag_values.out)
+    if (workdir / run_files.SWEEP).is_file():
+        if flag_values.evaluated:
+            raise UserError("--evaluated is of one run; expected none with a sweep")
+        _keep_sweep(workdir, out)
+    else:
+        _keep_run(workdir, Path(flag_values.evaluated or workdir), out)
+        print(f"kept in {out}")
+
+
+def _keep_sweep(workdir: Path, out: Path) -> None:
+    """Keeps the runs of a sweep that are done, and the list of all."""
+    listed = listing.read(workdir)
+    runs = {n: run for n, run in listed["runs"].items() if not run.get("retired")}
+    places = {name: workdir / run["folder"] for name, run in runs.items()}
+    done = {name: place for name, place in places.items() if _is_evaluated(place)}
+    if not done:
+        raise UserError(f"{workdir}: no run of this sweep is evaluated yet")
+    for name, place in done.items():
+        _check_same_result(place, out / name)
+    new = {name: place for name, place in done.items() if not (out / name).exists()}
+    for name, place in new.items():
+        _keep_run(place, place, out / name)
+    content = _without_paths(listed) | {
+        "commands": [_typed(command) for command in listed.get("commands", [])],
+        "runs": {name: _entry(name, run) for name, run in runs.items()},
+    }
+    workdirs.write_json(out / run_files.SWEEP, content)
+    print(
+        f"kept {len(new)} runs in {out}, {len(done) - len(new)} were there, "
+        f"{len(runs) - len(done)} of the sweep are not done"
+    )
+
+
+def _is_evaluated(place: Path) -> bool:
+    return (place / reading.EVALUATION).is_file() and not run_files.is_held(place)
+
+
+def _check_same_result(place: Path, kept: Path) -> None:
+    """Refuses to pass over a result that is no longer the one that was kept."""
+    if not kept.exists():
+        return
+    try:
+        before, now = (
+            (folder / reading.EVALUATION).read_bytes() for folder in (kept, place)
+        )
+    except OSError as error:
+        raise UserError(f"{kept} is no kept result: {error.strerror}") from error
+    if before != now:
+        raise UserError(
+            f"{kept} is another result than {place} has now; expected it to be removed "
+            "first"
+        )
+
+
+def _entry(name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """What the list says of a run, which lies in the kept sweep itself."""
+    entry = {key: value for key, value in run.items() if key not in ("reused", "key")}
+    return entry | {"folder": name, "fields": run["fields"] | {"data.path": ""}}
+
+
+def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
+    """Keeps one run."""
     config, made_with = workdirs.read_config(workdir)
-    evaluated = Path(flag_values.evaluated or workdir)
     _check_evaluated(workdir, evaluated, config)
     if out.exists():
         raise UserError(f"{out} exists; expected a folder to be made")
@@ -90,18 +158,22 @@ def run(flag_values: flags.FlagValues) -> None:
         raise UserError(f"{evaluated / 'ranks.parquet'} is damaged: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    print(f"kept in {out}")
 
 
 def _without_paths(made_with: dict[str, Any]) -> dict[str, Any]:
     """A provenance whose commands name no folders of this machine."""
 
     def short(part: dict[str, Any]) -> dict[str, Any]:
-        argv = [re.sub(ABSOLUTE, "", argument) for argument in part.get("argv", [])]
+        argv = _typed(part.get("argv", []))
         return part | ({"argv": argv} if argv else {})
 
     resumed = [short(part) for part in made_with.get("resumed_with", [])]
     return short(made_with) | ({"resumed_with": resumed} if resumed else {})
+
+
+def _typed(argv: Sequence[str]) -> list[str]:
+    """A command of whose absolute paths the last parts are left."""
+    return [re.sub(ABSOLUTE, "", argument) for argument in argv]
 
 
 def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None:

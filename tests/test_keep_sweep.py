@@ -1,0 +1,89 @@
+"""``experiments.keep`` of a whole sweep."""
+
+import json
+import shutil
+
+import pytest
+from conftest import said, without_plot
+from made_up_results import build, write_sweep
+
+from experiments import keep
+
+
+@pytest.fixture
+def sweep(tmp_path, tiny_runs, evaluate, monkeypatch):
+    """The folder of a sweep of two settings, of which one is evaluated."""
+    without_plot(monkeypatch)
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    for name in ("z", "a"):
+        shutil.copytree(tiny_runs("rows"), folder / name / "seed=0")
+    assert evaluate(folder / "z" / "seed=0")[0] == 0
+    names = {f"{name}/seed=0": name for name in ("z", "a")}
+    fields = {"fields": {"data.path": "/somebody/data", "train.epochs": 2}}
+    write_sweep(folder, names, entries=dict.fromkeys(names, fields))
+    return folder
+
+
+@pytest.fixture
+def keep_sweep(sweep, tmp_path, capfd):
+    def call(*arguments):
+        capfd.readouterr()
+        out = tmp_path / "kept"
+        argv = ["keep", f"--workdir={sweep}", f"--out={out}", *arguments]
+        return keep.main(argv), *said(capfd)
+
+    return call
+
+
+def test_what_is_done_is_kept_and_what_is_done_later_too(
+    sweep, keep_sweep, tmp_path, evaluate
+):
+    out = tmp_path / "kept"
+    status, printed, err = keep_sweep()
+    assert (status, err) == (0, "")
+    assert printed.startswith("kept 1 runs in")
+    first = build(out)
+    assert [setting.name for setting in first.settings] == ["z"]
+    assert "1 of 2 runs are left out, as no epoch" in first.warnings[0]
+    before = (out / "z" / "seed=0" / "ranks.npz").stat().st_mtime_ns
+    assert evaluate(sweep / "a" / "seed=0")[0] == 0
+    assert keep_sweep()[0] == 0
+    assert (out / "z" / "seed=0" / "ranks.npz").stat().st_mtime_ns == before
+    # Equal runs of equal seeds: the sweep's first one stands for both.
+    assert [setting.name for setting in build(out).settings] == ["z"]
+    listed = json.loads((out / "sweep.json").read_text())
+    assert list(listed["runs"]) == ["z/seed=0", "a/seed=0"]
+    assert {name: run["folder"] for name, run in listed["runs"].items()} == {
+        "z/seed=0": "z/seed=0",
+        "a/seed=0": "a/seed=0",
+    }
+
+
+def test_nothing_kept_names_a_folder_of_the_machine(sweep, keep_sweep, tmp_path):
+    assert keep_sweep()[0] == 0
+    for path in (tmp_path / "kept").rglob("*.json*"):
+        text = path.read_text()
+        assert "/somebody" not in text, path
+        assert str(tmp_path) not in text, path
+    listed = json.loads((tmp_path / "kept" / "sweep.json").read_text())
+    assert listed["argv"] == ["experiments.sweep", "--workdir=sweep", "--seeds=2"]
+
+
+def test_a_result_that_has_changed_is_not_passed_over(sweep, keep_sweep, tmp_path):
+    assert keep_sweep()[0] == 0
+    path = sweep / "z" / "seed=0" / "evaluation.json"
+    path.write_text(path.read_text() + "\n")
+    status, _, err = keep_sweep()
+    assert status == 1
+    assert "is another result than" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_what_cannot_be_kept_leaves_nothing(sweep, keep_sweep, tmp_path):
+    status, _, err = keep_sweep("--evaluated=elsewhere")
+    assert (status, "expected none with a sweep" in err) == (1, True)
+    (sweep / "z" / "seed=0" / "evaluation.json").unlink()
+    status, _, err = keep_sweep()
+    assert (status, "no run of this sweep is evaluated" in err) == (1, True)
+    assert not (tmp_path / "kept").exists()
