@@ -45,47 +45,48 @@ def claims(comparison: Comparison) -> Table:
     """A row for each claim and metric, with whether it holds."""
     columns = [
         Column("claim", number=False),
-        Column("settings", number=False),
         Column("metric", number=False),
+        Column("so it", number=False),
         Column("published"),
         Column("here"),
         Column("95 % interval"),
         Column("p after Holm"),
-        Column("so it", number=False),
+        Column("of", number=False, meaning="the settings whose difference it is"),
     ]
     return Table(columns, [_row_of_claim(claim) for claim in comparison.claims])
 
 
 def _row_of_claim(claim: Claim) -> list[Cell]:
+    said = wording.claim_outcome(claim)
+    strong = said in (wording.HOLDS, wording.HOLDS_NOT)
     settings = f"{claim.higher} {wording.MINUS} {claim.lower}"
-    found, said = claim.difference, wording.claim_outcome(claim)
-    p = wording.adjusted(found) if found else None
     return [
         Cell(claim.text, claim.text),
-        Cell(settings, settings),
         Cell(title(claim.key), claim.key),
+        Cell(said, said, strong=strong),
         Cell(wording.number(claim.published, "+.3f"), claim.published),
-        Cell(
-            wording.number(found.value if found else None, "+.4f"),
-            found.value if found else None,
-        ),
-        Cell(
-            wording.interval(found) if found else wording.UNKNOWN,
-            found.low if found else None,
-        ),
+        *_found(claim.difference),
+        Cell(settings, settings),
+    ]
+
+
+def _found(d: Difference | None) -> list[Cell]:
+    """A difference, its interval and its p, as far as there are any."""
+    if d is None:
+        return [Cell(wording.UNKNOWN)] * 3
+    p = wording.adjusted(d)
+    return [
+        Cell(wording.number(d.value, "+.4f"), d.value),
+        Cell(wording.interval(d), d.low),
         Cell(wording.p_value(p), p),
-        Cell(said, said, strong=said in (wording.HOLDS, wording.HOLDS_NOT)),
     ]
 
 
 def _row_of_difference(comparison: Comparison, d: Difference) -> list[Cell]:
     name, said = wording.contrast(comparison, d), wording.outcome(d)
-    p = wording.adjusted(d)
     return [
         Cell(name, name),
-        Cell(wording.number(d.value, "+.4f"), d.value),
-        Cell(wording.interval(d), d.low),
-        Cell(wording.p_value(p), p),
+        *_found(d),
         Cell(said, said, strong=wording.differs(d)),
     ]
 
