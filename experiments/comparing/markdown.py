@@ -90,7 +90,7 @@ def _settings(comparison: Comparison) -> Iterator[str]:
 def _slices(comparison: Comparison, drawn: Mapping[str, list[str]]) -> Iterator[str]:
     if comparison.slices:
         yield "## Slices"
-        yield wording.OF_SLICES
+        yield wording.of_slices(comparison)
     for by in slice_tables.kinds(comparison):
         yield f"### {escaped(slice_tables.heading(comparison, by))}"
         yield from drawn.get(by, [])

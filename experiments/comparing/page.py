@@ -124,7 +124,10 @@ def _slices(comparison: Comparison, pictures: Mapping[Picture, str]) -> Iterator
     if not comparison.slices:
         return
     drawn = {p: svg for p, svg in pictures.items() if p.section == SLICES}
-    said = [wording.OF_SLICES, *dict.fromkeys(picture.caption for picture in drawn)]
+    said = [
+        wording.of_slices(comparison),
+        *dict.fromkeys(picture.caption for picture in drawn),
+    ]
     yield "<h2>Slices</h2>"
     yield f'<p class="reading">{html.escape(" ".join(said))}</p>'
     if drawn:

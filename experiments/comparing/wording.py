@@ -18,10 +18,6 @@ MAIN = ("recall@20", "mrr@20")  # the metrics of the paper's Table 2
 SESSIONS_ONLY = "sessions only: training noise not covered"
 
 SPREAD = "± is the standard deviation of one run."
-OF_SLICES = (
-    "With 95 % intervals of each setting by itself. All saw the same sessions, so that "
-    "intervals may overlap where settings differ."
-)
 
 
 def cleaned(value: Any) -> Any:
@@ -130,6 +126,15 @@ def reading(comparison: Comparison) -> str:
             "is shown does not show that there is none."
         )
     return " ".join(lines)
+
+
+def of_slices(comparison: Comparison) -> str:
+    """Says what the tables and pictures of slices show."""
+    protocol = protocol_title(comparison.protocol)
+    return (
+        f"Of {protocol}, with 95 % intervals of each setting by itself. All saw "
+        "the same sessions, so that intervals may overlap where settings differ."
+    )
 
 
 def main_keys(comparison: Comparison) -> list[str]:
