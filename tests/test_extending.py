@@ -15,7 +15,6 @@ import tiny
 from experiments import checks, entry
 from experiments.assembly import run_parts
 from experiments.assembly.architectures import MODELS
-from experiments.assembly.ways import best
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation import metrics
 from tron_jax.objectives import losses
@@ -98,7 +97,7 @@ def hinge_of_batch(config, parts, state, batch, step):
     [drawn], keep, positions, in_batch_keep = map(np.asarray, found[:4])
     assert keep.all()
     table = np.asarray(state.items.table)
-    encode = MODELS["sasrec"](config, make_sessions(), best()).encoder.encode
+    encode = MODELS["sasrec"](config).encoder.encode
     hidden, _ = jax.jit(encode)(
         state.params, (), table[batch.items], batch.session, batch.position
     )

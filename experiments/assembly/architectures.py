@@ -28,34 +28,54 @@ CLICKS = 0.25  # share of its memory up to which a device holds all clicks itsel
 PAPER_INPUTS = 200  # that the paper's evaluation of GRU4Rec keeps of a session
 
 
+class Fed(NamedTuple):
+    """How the sessions that a run trains on reach its encoder.
+
+    Attributes:
+      batches: of the sessions.
+      dispatched: from a train step to what takes such batches.
+    """
+
+    batches: Batches
+    dispatched: Callable[[TrainStep], TrainStep | RepeatedStep]
+
+
 class Model(NamedTuple):
     """What depends on the model.
 
     Attributes:
       encoder: the encoder.
-      batches: of the training sessions.
-      dispatched: from a train step to what takes such batches.
+      feed: ``(train, ways) -> Fed``.
       make_evaluator: ``(read_rows, num_items) -> evaluator``.
     """
 
     encoder: Encoder
-    batches: Batches
-    dispatched: Callable[[TrainStep], TrainStep | RepeatedStep]
+    feed: Callable[[Sessions, Ways], Fed]
     make_evaluator: Callable[[ReadRows, int], Evaluator]
 
 
-def _sasrec(config: ConfigDict, train: Sessions, ways: Ways) -> Model:
+def _sasrec(config: ConfigDict) -> Model:
     model = config.model
     encoder = make_sasrec(filled(SASRecSettings, model))
-    batches = PackedBatches(
-        train,
-        batch_size=config.train.batch_size,
-        max_session_length=model.max_session_length,
-        position=model.position,
-        order=config.train.order,
-        seed=config.train.seed,
-        steps_per_group=config.train.steps_per_group,
-    )
+
+    def feed(train: Sessions, ways: Ways) -> Fed:
+        batches = PackedBatches(
+            train,
+            batch_size=config.train.batch_size,
+            max_session_length=model.max_session_length,
+            position=model.position,
+            order=config.train.order,
+            seed=config.train.seed,
+            steps_per_group=config.train.steps_per_group,
+        )
+        if config.train.steps_per_group == 1:
+            return Fed(batches, lambda train_step: train_step)
+        resident = ResidentBatches(batches)
+        # Not of what is free just now, for a resumed run must choose alike.
+        room = CLICKS * (memory.device_memory() or math.inf)
+        fits = memory.size(resident.held) <= room
+        repeated = functools.partial(repeat, fixed=ways.fixed)
+        return Fed(resident if fits else batches, repeated)
 
     def evaluator(read_rows: ReadRows, num_items: int) -> Evaluator:
         return make_evaluator(
@@ -66,25 +86,21 @@ def _sasrec(config: ConfigDict, train: Sessions, ways: Ways) -> Model:
             position=model.position,
         )
 
-    if config.train.steps_per_group == 1:
-        return Model(encoder, batches, lambda train_step: train_step, evaluator)
-    resident = ResidentBatches(batches)
-    # Not of what is free just now, for a resumed run must choose alike.
-    room = CLICKS * (memory.device_memory() or math.inf)
-    fits = memory.size(resident.held) <= room
-    repeated = functools.partial(repeat, fixed=ways.fixed)
-    return Model(encoder, resident if fits else batches, repeated, evaluator)
+    return Model(encoder, feed, evaluator)
 
 
-def _gru4rec(config: ConfigDict, train: Sessions, ways: Ways) -> Model:
+def _gru4rec(config: ConfigDict) -> Model:
     model = config.model
     encoder = make_gru4rec(filled(GRU4RecSettings, model))
-    batches = SlotBatches(
-        train,
-        batch_size=config.train.batch_size,
-        max_session_length=model.max_session_length,
-        steps_per_call=config.train.steps_per_call,
-    )
+
+    def feed(train: Sessions, ways: Ways) -> Fed:
+        batches = SlotBatches(
+            train,
+            batch_size=config.train.batch_size,
+            max_session_length=model.max_session_length,
+            steps_per_call=config.train.steps_per_call,
+        )
+        return Fed(batches, functools.partial(repeat, fixed=ways.fixed))
 
     def evaluator(read_rows: ReadRows, num_items: int) -> Evaluator:
         return make_slot_evaluator(
@@ -95,8 +111,7 @@ def _gru4rec(config: ConfigDict, train: Sessions, ways: Ways) -> Model:
             paper_slots=config.train.batch_size,
         )
 
-    repeated = functools.partial(repeat, fixed=ways.fixed)
-    return Model(encoder, batches, repeated, evaluator)
+    return Model(encoder, feed, evaluator)
 
 
 MODELS = {"sasrec": _sasrec, "gru4rec": _gru4rec}

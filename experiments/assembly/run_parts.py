@@ -22,6 +22,7 @@ from tron_jax.data.batches import Batches
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.evaluation.evaluator import Evaluator
+from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.files import local_path
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.precision import compute_dtype_of
@@ -30,6 +31,7 @@ from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import Objective, make_objective
 from tron_jax.optimizers.item_table import RowOptimizer
+from tron_jax.recommending.recommender import Recommender, make_recommender
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
@@ -54,6 +56,18 @@ class RunParts(NamedTuple):
     batches: Batches
     constants: Constants
     evaluator: Evaluator
+
+
+class ModelParts(NamedTuple):
+    """What takes a trained model.
+
+    Attributes:
+      init: () -> the state of step 0, whose shapes are those of any.
+      recommender: what comes next in a session.
+    """
+
+    init: Callable[[], TrainState]
+    recommender: Recommender
 
 
 def open_data(config: ConfigDict) -> PreparedData:
@@ -101,8 +115,8 @@ def build(
       The parts.
     """
     ways = ways or best()
-    model = MODELS[config.model.name](config, train, ways)
-    encoder = model.encoder
+    model = MODELS[config.model.name](config)
+    encoder, fed = model.encoder, model.feed(train, ways)
     tx, item_tx = make_optimizers(config.optimizer)
     negatives = settings.negative_sampling(config)
     log_q = make_log_q(config.loss.logq, negatives, num_items)
@@ -123,13 +137,31 @@ def build(
     )
     return RunParts(
         _make_init(config, encoder, tx, item_tx, num_items),
-        model.dispatched(train_step),
-        model.batches,
+        fed.dispatched(train_step),
+        fed.batches,
         constants,
-        model.make_evaluator(
-            lambda table, ids, step: item_tx.read(table, ids, step).values, num_items
-        ),
+        model.make_evaluator(_read_rows(item_tx), num_items),
     )
+
+
+def build_model(config: ConfigDict, num_items: int) -> ModelParts:
+    """Builds what takes a trained model, and none of what trains it.
+
+    Args:
+      config: as a run has written it.
+      num_items: the largest item id.
+    """
+    model = MODELS[config.model.name](config)
+    tx, item_tx = make_optimizers(config.optimizer)
+    evaluator = model.make_evaluator(_read_rows(item_tx), num_items)
+    return ModelParts(
+        _make_init(config, model.encoder, tx, item_tx, num_items),
+        make_recommender(evaluator, _read_rows(item_tx)),
+    )
+
+
+def _read_rows(item_tx: RowOptimizer) -> ReadRows:
+    return lambda table, ids, step: item_tx.read(table, ids, step).values
 
 
 def sampler_of(config: ConfigDict, num_items: int) -> Sampler:

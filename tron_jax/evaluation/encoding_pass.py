@@ -52,6 +52,18 @@ class EncodingPass(typing.Protocol):
         """
         ...
 
+    def lay_out_next(self, offsets: np.ndarray, *, every_event: bool) -> Sequences:
+        """Plans a pass that predicts what is not there: each session's next click.
+
+        Args:
+          offsets: as for ``lay_out``; no session is empty.
+          every_event: predict after each click; else after a session's last one.
+
+        Returns:
+          What is encoded; ``rank_index`` numbers the predictions by session and event.
+        """
+        ...
+
     def chunks(
         self,
         sequences: Sequences,
@@ -64,7 +76,7 @@ class EncodingPass(typing.Protocol):
 
         Args:
           sequences: of the layout.
-          items: of the split, flat.
+          items: of the split, flat; one more than is encoded, as labels.
           params: of the encoder.
           table_state: of the item table.
           step: scalar, the rows are read as of it.

@@ -55,12 +55,14 @@ class Evaluator:
       rank_step: see ``ranking.make_rank_step``; jitted.
       num_items: the largest item id.
       block: items and events per matmul of the ranks.
+      fixed: see ``ranking.make_rank_step``.
     """
 
     encoding: EncodingPass
     rank_step: jax.stages.Wrapped
     num_items: int
     block: int
+    fixed: bool
 
     def __call__(
         self,
@@ -232,4 +234,6 @@ def _evaluator(
     rank_step = make_rank_step(
         read_rows, num_items=num_items, block=tiling.block, fixed=tiling.fixed
     )
-    return Evaluator(encoding, jax.jit(rank_step), num_items, tiling.block)
+    return Evaluator(
+        encoding, jax.jit(rank_step), num_items, tiling.block, tiling.fixed
+    )

@@ -165,6 +165,62 @@ def lay_out_for_slots(
     )
 
 
+def lay_out_next_for_packing(
+    offsets: np.ndarray, *, max_session_length: int, every_event: bool
+) -> Sequences:
+    """Lays out what predicts the next click, for an encoder of limited inputs.
+
+    After a session's last click the history is its last ``max_session_length`` clicks,
+    that one being the last input. After each click before, it is that of ``exact``.
+
+    Args:
+      offsets: [sessions + 1] first event of each session, and the end of the last; no
+        session is empty.
+      max_session_length: the most inputs that the encoder takes.
+      every_event: predict after each click; else after the last one alone.
+
+    Returns:
+      The sequences, whose ``rank_index`` numbers the predictions in the order of
+      session and event.
+    """
+    ends = offsets[1:].astype(np.int64)
+    lengths = np.diff(offsets.astype(np.int64))
+    kept = np.minimum(lengths, max_session_length)
+    ones = np.ones_like(kept)
+    last = np.cumsum(lengths) - 1 if every_event else np.arange(len(kept))
+    at_end = Sequences(ends - kept, kept, ones, last)
+    if not every_event:
+        return at_end
+    before = lay_out_for_packing(
+        offsets,
+        max_session_length=max_session_length,
+        paper_batch_size=len(lengths) + 1,  # no batch is whole, so none is laid out
+    ).sequences
+    # Each session has one prediction more than it has labels.
+    sessions_before = np.searchsorted(ends, before.start, "right")
+    before = before._replace(rank_index=before.rank_index + sessions_before)
+    columns = zip(before, at_end, strict=True)
+    return Sequences(*(np.concatenate(column) for column in columns))
+
+
+def lay_out_next_for_slots(offsets: np.ndarray, *, every_event: bool) -> Sequences:
+    """Lays out what predicts the next click, for an encoder that carries a state.
+
+    Args:
+      offsets: as for ``lay_out_next_for_packing``.
+      every_event: likewise.
+
+    Returns:
+      Whole sessions, from the longest on.
+    """
+    start = offsets[:-1].astype(np.int64)
+    counts = np.diff(offsets.astype(np.int64))
+    first = np.cumsum(counts) - counts if every_event else np.arange(len(counts))
+    scored = counts if every_event else np.ones_like(counts)
+    longest = np.argsort(-counts, kind="stable")
+    return Sequences(*(column[longest] for column in (start, counts, scored, first)))
+
+
 def inputs_while_all_slots_busy(inputs: np.ndarray, num_slots: int) -> np.ndarray:
     """How many inputs of each session are processed before a slot runs out of sessions.
 

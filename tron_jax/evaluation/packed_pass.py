@@ -19,6 +19,7 @@ from tron_jax.evaluation.histories import (
     Sequences,
     consecutive,
     lay_out_for_packing,
+    lay_out_next_for_packing,
 )
 from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.models.encoder import Encoder
@@ -99,6 +100,14 @@ class PackedPass:
             offsets,
             max_session_length=self.max_session_length,
             paper_batch_size=self.paper_batch_size,
+        )
+
+    def lay_out_next(self, offsets: np.ndarray, *, every_event: bool) -> Sequences:
+        """See ``EncodingPass.lay_out_next``."""
+        return lay_out_next_for_packing(
+            offsets,
+            max_session_length=self.max_session_length,
+            every_event=every_event,
         )
 
     def chunks(

@@ -14,7 +14,12 @@ from jax import lax
 from tron_jax.data.packing import abstract_ids
 from tron_jax.data.slots import lookup, make_schedule
 from tron_jax.evaluation.encoding_pass import EncodedChunk
-from tron_jax.evaluation.histories import Layout, Sequences, lay_out_for_slots
+from tron_jax.evaluation.histories import (
+    Layout,
+    Sequences,
+    lay_out_for_slots,
+    lay_out_next_for_slots,
+)
 from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.models.encoder import Encoder
 
@@ -27,8 +32,8 @@ class Steps(NamedTuple):
       session: [T, slots] int32 slot; the number of slots where it is idle.
       position: [T, slots] int32 position in the sequence, 0 where one starts.
       count: scalar int32, how many of the T steps are made.
-      scored: [chunk] int32 indices, in the T·slots laid flat, of the inputs that are no
-        idle slot's; then padding.
+      scored: [chunk] int32 indices, in the T·slots laid flat, of the inputs that are
+        scored; then padding.
     """
 
     items: Any
@@ -107,6 +112,10 @@ class SlotPass:
             paper_slots=self.paper_slots,
         )
 
+    def lay_out_next(self, offsets: np.ndarray, *, every_event: bool) -> Sequences:
+        """See ``EncodingPass.lay_out_next``."""
+        return lay_out_next_for_slots(offsets, every_event=every_event)
+
     def chunks(
         self,
         sequences: Sequences,
@@ -116,7 +125,7 @@ class SlotPass:
         step: jax.Array,
     ) -> Iterator[EncodedChunk]:
         """See ``EncodingPass.chunks``."""
-        start, counts, _, rank_index = sequences
+        start, counts, num_scored, rank_index = sequences
         schedule = make_schedule(counts, self.num_slots)
         carry = self.init_carry()
         for first in range(0, schedule.steps, self.num_steps):
@@ -125,9 +134,11 @@ class SlotPass:
             source = np.where(busy, start[sequence] + within, 0)
             session = np.where(busy, np.arange(self.num_slots), self.num_slots)
             scored, labels = np.zeros((2, self.chunk_size), np.int32)
-            cells = np.flatnonzero(busy)
+            past = within - (counts - num_scored)[sequence]  # inputs not scored
+            wanted = busy & (past >= 0)
+            cells = np.flatnonzero(wanted)
             scored[: len(cells)] = cells
-            labels[: len(cells)] = items[source[busy] + 1]
+            labels[: len(cells)] = items[source[wanted] + 1]
             steps = Steps(
                 np.where(busy, items[source], 0),
                 session.astype(np.int32),
@@ -138,7 +149,7 @@ class SlotPass:
             hidden, carry = self.encode(
                 carry, params, table_state, step, jax.device_put(steps)
             )
-            yield EncodedChunk(hidden, labels, (rank_index[sequence] + within)[busy])
+            yield EncodedChunk(hidden, labels, (rank_index[sequence] + past)[wanted])
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
         """See ``EncodingPass.trace``: the encoding of a chunk's steps."""

@@ -1,0 +1,1 @@
+"""From the clicks of sessions to the items that are most likely clicked next."""

@@ -1,0 +1,277 @@
+"""Recommends the next item of sessions, whichever model has learnt them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tron_jax.data.packing import abstract_ids
+from tron_jax.evaluation.encoding_pass import EncodingPass
+from tron_jax.evaluation.evaluator import Evaluator
+from tron_jax.evaluation.histories import consecutive
+from tron_jax.evaluation.ranking import ReadRows
+from tron_jax.recommending.top_k import make_top_k_step
+
+Ragged = tuple[np.ndarray, np.ndarray]  # values, flat; [rows + 1] where each row begins
+
+# Ids excluded from one prediction, of which a chunk has room for each of its rows; a
+# prediction without more is made by itself, its mask being as long as the catalogue.
+MOST_EXCLUDED = 256
+
+
+class Recommended(NamedTuple):
+    """What is recommended, a row for each prediction.
+
+    Attributes:
+      items: [predictions, k] int32, the best first; 0 where fewer than k were left.
+      scores: [predictions, k] float32; -inf there.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommender:
+    """Finds the best next items; compiles for each k when first called with it.
+
+    Attributes:
+      encoding: the pass of the encoder over sessions.
+      top_k: see ``top_k.make_top_k_step``; jitted, its k static.
+      num_items: the largest item id.
+    """
+
+    encoding: EncodingPass
+    top_k: jax.stages.Wrapped
+    num_items: int
+
+    def __call__(
+        self,
+        params: Any,
+        table_state: Any,
+        step: int | jax.Array,
+        items: np.ndarray,
+        offsets: np.ndarray,
+        *,
+        k: int,
+        allowed: np.ndarray | None = None,
+        excluded: Ragged | None = None,
+        every_event: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Recommended:
+        """Recommends after the last click of each session, or after every click.
+
+        Nothing that is passed in is altered or donated.
+
+        Args:
+          params: of the encoder.
+          table_state: of the item table.
+          step: scalar, updates made so far: the rows are read as of it.
+          items: [events] int32 clicks, 1..num_items, session after session.
+          offsets: [sessions + 1] where each session begins, and the end of the last;
+            none is empty.
+          k: how many items, at most num_items.
+          allowed: [num_items + 1] bool, which items may be recommended; None = all.
+          excluded: ids that a single prediction must not get, a row for each.
+          every_event: after each click; else after the last one of each session.
+          progress: called after each chunk with the predictions made so far.
+
+        Returns:
+          As many rows as predictions, in the order of session and event.
+        """
+        sequences = self.encoding.lay_out_next(offsets, every_event=every_event)
+        total = len(items) if every_event else len(offsets) - 1
+        found = Recommended(
+            np.zeros((total, k), np.int32), np.full((total, k), -np.inf, np.float32)
+        )
+        if not isinstance(step, jax.Array):
+            step = jax.device_put(np.int32(step))
+        may = np.ones(self.num_items + 1, bool) if allowed is None else allowed
+        top_k = functools.partial(self.top_k, table_state, step, k=k)
+        done = 0
+        # The label behind the last click is read and not used.
+        padded = np.append(items, np.zeros(1, items.dtype))
+        for hidden, _, index in self.encoding.chunks(
+            sequences, padded, params, table_state, step
+        ):
+            rows, many = _rows(excluded, index, len(hidden))
+            args = jax.device_put((np.int32(len(index)), may, rows))
+            scores, ids = jax.device_get(top_k(hidden, *args))
+            found.items[index] = ids[: len(index)]
+            found.scores[index] = scores[: len(index)]
+            for row in many:
+                number = index[row]
+                without = may.copy()
+                without[_row(excluded, number)] = False
+                one = _first(hidden, row)
+                args = jax.device_put((np.int32(1), without, rows[:, :0]))
+                scores, ids = jax.device_get(top_k(one, *args))
+                found.items[number], found.scores[number] = ids[0], scores[0]
+            done += len(index)
+            if progress is not None:
+                progress(done)
+        return found
+
+    def trace(
+        self, params: Any, table_state: Any, *, k: int, excluded: int = 0
+    ) -> dict[str, jax.stages.Traced]:
+        """Traces the compiled parts at the shapes of a call, to lower or to measure.
+
+        Args:
+          params: of the encoder; shapes (``jax.eval_shape``) will do.
+          table_state: of the item table, likewise.
+          k: how many items.
+          excluded: ids that a single prediction must not get.
+
+        Returns:
+          ``encode`` and ``top_k``.
+        """
+        encode = self.encoding.trace(params, table_state)
+        hidden = jax.tree.leaves(encode.out_info)[0]
+        hidden = jax.ShapeDtypeStruct(hidden.shape, hidden.dtype)
+        may = jax.ShapeDtypeStruct((self.num_items + 1,), np.bool_)
+        args = abstract_ids(), hidden, abstract_ids(), may
+        rows = abstract_ids(len(hidden), excluded)
+        top_k = self.top_k.trace(table_state, *args, rows, k=k)
+        return {"encode": encode, "top_k": top_k}
+
+
+def make_recommender(evaluator: Evaluator, read_rows: ReadRows) -> Recommender:
+    """Builds the recommender whose scores are those that an evaluator ranks by.
+
+    Args:
+      evaluator: of the model.
+      read_rows: ``(table_state, ids, step) -> rows``, pure; that of the evaluator.
+
+    Returns:
+      The recommender; keep it, for a second one compiles again.
+    """
+    step = make_top_k_step(
+        read_rows,
+        num_items=evaluator.num_items,
+        block=evaluator.block,
+        fixed=evaluator.fixed,
+    )
+    top_k = jax.jit(step, static_argnames="k")
+    return Recommender(evaluator.encoding, top_k, evaluator.num_items)
+
+
+@jax.jit
+def _first(hidden: jax.Array, row: int) -> jax.Array:
+    """A chunk whose first row is that of a number."""
+    return hidden.at[0].set(hidden[row])
+
+
+def _row(ragged: Ragged | None, number: int) -> np.ndarray:
+    assert ragged is not None
+    values, offsets = ragged
+    return values[offsets[number] : offsets[number + 1]]
+
+
+def _rows(
+    ragged: Ragged | None, index: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lays out the excluded ids of a chunk.
+
+    Args:
+      ragged: ids of each prediction.
+      index: [predictions] of the chunk.
+      size: of the chunk.
+
+    Returns:
+      [size, E] int32 ids, padded by 0, E being of few values, as each is compiled; and
+      the rows that have more than fit, whose own are left out.
+    """
+    if ragged is None:
+        return np.zeros((size, 0), np.int32), np.zeros(0, np.int64)
+    values, offsets = ragged
+    starts = offsets[index].astype(np.int64)
+    counts = offsets[index + 1].astype(np.int64) - starts
+    many = np.flatnonzero(counts > MOST_EXCLUDED)
+    counts[many] = 0
+    most = int(counts.max(initial=0))
+    width = next(w for w in (0, 8, 32, 128, MOST_EXCLUDED) if w >= most)
+    rows = np.zeros((size, width), np.int32)
+    row = np.repeat(np.arange(len(index)), counts)
+    column = consecutive(np.zeros_like(counts), counts)
+    rows[row, column] = values[consecutive(starts, counts)]
+    return rows, many
+
+
+class Model(NamedTuple):
+    """All that recommending takes.
+
+    Attributes:
+      recommender: of the model's kind and size.
+      params: of the encoder.
+      table_state: of the item table, as training left it.
+      step: updates made.
+    """
+
+    recommender: Recommender
+    params: Any
+    table_state: Any
+    step: int
+
+
+def recommend(
+    model: Model,
+    sessions: Sequence[Sequence[int]],
+    k: int = 20,
+    *,
+    exclude: Sequence[Collection[int]] | None = None,
+    only: Collection[int] | None = None,
+) -> Recommended:
+    """Recommends k items for each session.
+
+    Args:
+      model: see ``experiments.assembly.models.load``.
+      sessions: items of each, 1..num_items, the latest last; one at least.
+      k: how many, at most num_items.
+      exclude: ids that a session must not get, for each session.
+      only: ids that any session may get; None = all.
+
+    Returns:
+      [sessions, k] items and scores.
+
+    Raises:
+      ValueError: if a session is empty, an id is no item, or k is out of range.
+    """
+    num_items = model.recommender.num_items
+    items, offsets = _flat(sessions)
+    if not np.diff(offsets).all():
+        raise ValueError("a session has no clicks")
+    excluded = None if exclude is None else _flat(exclude)
+    allowed = None
+    if only is not None:
+        allowed = np.zeros(num_items + 1, bool)
+        allowed[_ids(only)] = True
+    for name, values in (("sessions", items), ("exclude", (excluded or (items,))[0])):
+        if len(values) and not 1 <= values.min() <= values.max() <= num_items:
+            raise ValueError(f"{name}: an id is not 1..{num_items}")
+    return model.recommender(
+        model.params,
+        model.table_state,
+        model.step,
+        items,
+        offsets,
+        k=k,
+        allowed=allowed,
+        excluded=excluded,
+    )
+
+
+def _flat(rows: Sequence[Collection[int]]) -> Ragged:
+    counts = np.array([len(row) for row in rows], np.int64)
+    values = [_ids(row) for row in rows]
+    flat = np.concatenate([np.zeros(0, np.int32), *values]).astype(np.int32)
+    return flat, np.concatenate([[0], np.cumsum(counts)])
+
+
+def _ids(values: Collection[int]) -> np.ndarray:
+    return np.fromiter(values, np.int32, len(values))
