@@ -20,12 +20,12 @@ from data_prep.pipeline.split import SplitRule
 from data_prep.programs.log_program import (
     LOG_SIZES,
     LogSizes,
+    add_column_flags,
     add_flags,
+    columns_of,
     prepare_logs,
 )
-from data_prep.reading.columns import LogColumns
 from data_prep.reading.formats import open_log
-from data_prep.reading.times import TIME_UNITS
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
@@ -50,13 +50,7 @@ def define_flags() -> flags.FlagValues:
         flag_values=values,
     )
     text("out", "folder to write; must be new or empty", True)
-    text("session", "column of the session's id", True)
-    text("item", "column of the item's id", True)
-    text("time", "column of the event's time: numbers since 1970, or timestamps")
-    text("order", "column that orders the events of a session; the time if not given")
-    flags.DEFINE_enum(
-        "time_unit", "s", list(TIME_UNITS), "unit of numeric times", values
-    )
+    add_column_flags(values)
     flags.DEFINE_integer(
         "min_item_support", 5, "events an item needs", 1, flag_values=values
     )
@@ -70,9 +64,7 @@ def define_flags() -> flags.FlagValues:
 def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     """Reads, filters, splits, numbers and writes a log."""
     _check(values)
-    columns = LogColumns(
-        values.session, values.item, values.time, values.order, values.time_unit
-    )
+    columns = columns_of(values)
     paths = {"train": values.train, "test": values.test}
     logs = {
         role: open_log(local_path(path, any_name=True), columns, sizes.read)

@@ -16,11 +16,17 @@ from typing import Any
 from absl import flags
 
 from data_prep.prepared import histograms
-from data_prep.prepared.checks import Catalogue, check_hashes, read_catalogue
+from data_prep.prepared.checks import check_hashes
 from data_prep.prepared.report import TABLE_1, print_counts
 from tron_jax.console.messages import say
 from tron_jax.console.program import run
-from tron_jax.data.sessions import PreparedData, Sessions, open_prepared
+from tron_jax.data.catalogue import Catalogue
+from tron_jax.data.sessions import (
+    PreparedData,
+    Sessions,
+    catalogue_of,
+    open_prepared,
+)
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, require_writable
 from tron_jax.reporting.plots import save
@@ -58,7 +64,7 @@ def main(values: flags.FlagValues) -> None:
     if plot is not None:
         require_writable(plot)
     data = open_prepared(local_path(values.data))
-    catalogue = read_catalogue(data)
+    catalogue = catalogue_of(data)
     names = [name for name in TABLE_1 if name in data.stats.get("name", "").split()]
     say(f"{data.path}: {data.stats.get('name', 'unnamed')}")
     print_counts(data.stats, names[0] if names else None)

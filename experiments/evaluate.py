@@ -27,13 +27,12 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import entry, workdirs
-from experiments.assembly import evaluating, run_parts
+from experiments.assembly import checkpoint_choice, evaluating, run_parts
 from tron_jax import devices
 from tron_jax.console.messages import say
 from tron_jax.errors import UserError
 from tron_jax.evaluation import rank_file
-from tron_jax.evaluation.metrics import BEST_KEY, title
-from tron_jax.evaluation.protocols import EXACT_AT_BEST, PROTOCOLS
+from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.evaluation.rank_file import Ranks
 from tron_jax.files import local_path
 from tron_jax.reporting.evaluation_table import format_summaries
@@ -106,7 +105,9 @@ def run(flag_values: flags.FlagValues) -> None:
     if split not in splits:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
     checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
-    choose(flag_values.step, config, checkpoints)  # or nothing is worth compiling
+    checkpoint_choice.choose(
+        flag_values.step, config, checkpoints
+    )  # or nothing is worth compiling
     devices.check()
     run_parts.use_compilation_cache()
     parts = run_parts.build(config, data.num_items, splits["train"])
@@ -154,7 +155,7 @@ def _of_chosen(
     Returns:
       What was chosen for each protocol, and the evaluations by step.
     """
-    chosen = choose(asked, config, checkpoints)
+    chosen = checkpoint_choice.choose(asked, config, checkpoints)
     evaluations: dict[int, evaluating.Evaluation] = {}
     # The latest first: it is deleted sooner than the best.
     for protocol in sorted(chosen, key=lambda name: chosen[name], reverse=True):
@@ -164,7 +165,7 @@ def _of_chosen(
             except MissingCheckpointError:
                 if asked not in (None, "best", "latest"):
                     raise
-                again = choose(asked, config, checkpoints)
+                again = checkpoint_choice.choose(asked, config, checkpoints)
                 gone = [name for name in chosen if chosen[name][0] == step]
                 chosen |= {name: again[name] for name in gone}
     return chosen, evaluations
@@ -193,44 +194,6 @@ def _lines(
             summary = summary | {"protocol": EXACT_AT_BEST}
         lines[EXACT_AT_BEST] = Line(step, rule, best.ranks["exact"], summary)
     return lines
-
-
-def choose(
-    asked: str | None, config: ConfigDict, checkpoints: Checkpoints
-) -> dict[str, tuple[int, str]]:
-    """The checkpoint of each protocol, and in a few words why that one.
-
-    Raises:
-      UserError: if there is none, or not the one that was asked for.
-    """
-    latest = checkpoints.latest_step()
-    if latest is None:
-        raise UserError(
-            f"no checkpoint in {checkpoints.folder}; expected a trained run"
-        )
-    validated, judge = config.data.validation > 0, evaluating.judge(config)
-    latest_choice = (latest, "latest")
-    best = checkpoints.best_step()
-    if best is not None:
-        best_choice = (best, f"best, the highest {title(BEST_KEY)} on {judge}")
-    elif asked == "best":
-        raise UserError(f"no checkpoint in {checkpoints.folder} was evaluated yet")
-    else:
-        best_choice = (latest, "latest, as none was evaluated yet")
-    if asked is None:
-        return {
-            name: best_choice
-            if validated or protocol.checkpoint == "best"
-            else latest_choice
-            for name, protocol in PROTOCOLS.items()
-        }
-    if asked in ("best", "latest"):
-        return dict.fromkeys(
-            PROTOCOLS, best_choice if asked == "best" else latest_choice
-        )
-    if not asked.isdecimal():
-        raise UserError(f"--step={asked}: expected best, latest or a step's number")
-    return dict.fromkeys(PROTOCOLS, (int(asked), "asked for by --step"))
 
 
 def _write(folder: Path, split: str, lines: dict[str, Line], session_ids: Any) -> Path:

@@ -47,7 +47,8 @@ import pyarrow.parquet as pq
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import entry, evaluate, run_files, workdirs
+from experiments import entry, run_files, workdirs
+from experiments.assembly import checkpoint_choice
 from experiments.runs import reading
 from experiments.sweeping import listing
 from tron_jax.errors import UserError
@@ -187,7 +188,7 @@ def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None
             "its --out, if it had one, by --evaluated"
         ) from error
     checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
-    step, rule = evaluate.choose(None, config, checkpoints)["exact"]
+    step, rule = checkpoint_choice.choose(None, config, checkpoints)["exact"]
     found = lines.get("exact", {}).get("step")
     if found != step:
         raise UserError(

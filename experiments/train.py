@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from experiments.assembly import evaluating, program, run_parts
 from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
+from tron_jax.data.catalogue import ITEMS
 from tron_jax.data.sessions import Sessions
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY, title
@@ -95,6 +97,7 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
         made_with,
         last_step=parts.batches.steps_per_epoch * config.train.epochs,
     ) as workdir:
+        _keep_items(data.path / ITEMS, workdir / ITEMS)
         run_parts.use_compilation_cache()
         if len(splits) == 1:
             say("warning: no test sessions; training without evaluation")
@@ -107,6 +110,13 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
             )
         _plot(metrics, workdir / "plot.png")
     return 0 if stopped_by is None else 128 + stopped_by
+
+
+def _keep_items(source: Path, kept: Path) -> None:
+    """Copies the ids of the items, without which a model is of no use elsewhere."""
+    if not kept.exists():
+        with files.replacing(kept) as new:
+            shutil.copyfile(source, new)
 
 
 def _train(

@@ -200,9 +200,9 @@ def test_sets_are_matched_click_by_click(logs):
 
 def raw_sessions(data):
     """Raw items by raw session."""
-    from data_prep.prepared.checks import read_catalogue
+    from tron_jax.data.sessions import catalogue_of
 
-    raw = read_catalogue(data).raw_ids.to_pylist()
+    raw = catalogue_of(data).raw_ids.to_pylist()
     return {
         name: [raw[item - 1] for item in data.test.items[start:stop]]
         for name, (start, stop) in zip(

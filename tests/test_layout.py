@@ -21,6 +21,7 @@ WITHOUT_JAX = (
     "tron_jax.errors",
     "tron_jax.files",
     "tron_jax.console",
+    "tron_jax.data.catalogue",
     "tron_jax.data.sessions",
     "tron_jax.reporting.plots",
 )

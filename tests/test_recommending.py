@@ -17,6 +17,7 @@ from tron_jax.optimizers.item_table import deferred_adam
 from tron_jax.recommending.recommender import (
     MOST_EXCLUDED,
     Model,
+    Ragged,
     make_recommender,
     recommend,
 )
@@ -206,9 +207,9 @@ def test_what_is_excluded_is_passed_over(kind):
     excluded[5] = np.arange(1, NUM_ITEMS + 1)  # everything
     assert len(excluded[4]) > MOST_EXCLUDED
     flat = np.concatenate(excluded).astype(np.int32)
-    starts = np.cumsum([0, *map(len, excluded)])
+    bounds = np.cumsum([0, *map(len, excluded)])
     allowed = draw.random(NUM_ITEMS + 1) < 0.5
-    found = call(k=9, allowed=allowed, excluded=(flat, starts))
+    found = call(k=9, allowed=allowed, excluded=Ragged(flat, bounds[:-1], bounds[1:]))
     for row, (ids, without) in enumerate(zip(whole, excluded, strict=True)):
         left = [i for i in ids if allowed[i] and i not in set(without)][:9]
         expected = left + [0] * (9 - len(left))

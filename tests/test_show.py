@@ -123,7 +123,7 @@ def test_finds_what_is_of_another_set(made, tmp_path, capsys):
     assert "train_events of items.parquet are not those" in capsys.readouterr().err
     pq.write_table(items.slice(1), made / "items.parquet")
     assert status_of(made) == 1
-    assert "39 items; stats.json says 40" in capsys.readouterr().err
+    assert "39 items; expected 40" in capsys.readouterr().err
     pq.write_table(items, made / "items.parquet")
     del stats["hashes"]
     (made / "stats.json").write_text(json.dumps(stats))

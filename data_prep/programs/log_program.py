@@ -21,6 +21,8 @@ from data_prep.reading.click_log import (
     WiderKindsError,
     read_ahead,
 )
+from data_prep.reading.columns import LogColumns
+from data_prep.reading.times import TIME_UNITS
 from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, new_folder, refuse_taken, require_writable
@@ -50,14 +52,41 @@ def define_flags(raw: str) -> flags.FlagValues:
     return values
 
 
-def add_flags(values: flags.FlagValues) -> None:
-    """Adds the flags that all programs that read a log have."""
+def add_column_flags(values: flags.FlagValues) -> None:
+    """Adds the flags that name the columns of a log, see ``columns_of``."""
+
+    def text(name: str, meaning: str, required: bool = False) -> None:
+        flags.DEFINE_string(name, None, meaning, values, required=required)
+
+    text("session", "column of the session's id", True)
+    text("item", "column of the item's id", True)
+    text("time", "column of the event's time: numbers since 1970, or timestamps")
+    text("order", "column that orders the events of a session; the time if not given")
+    flags.DEFINE_enum(
+        "time_unit", "s", list(TIME_UNITS), "unit of numeric times", values
+    )
+
+
+def columns_of(values: flags.FlagValues) -> LogColumns:
+    """Returns the columns that the flags name."""
+    return LogColumns(
+        values.session, values.item, values.time, values.order, values.time_unit
+    )
+
+
+def add_skip_flag(values: flags.FlagValues) -> None:
+    """Adds the flag that says what becomes of malformed rows."""
     flags.DEFINE_bool(
         "skip_bad_rows",
         False,
         "leave malformed rows out and count them, instead of stopping at the first",
         flag_values=values,
     )
+
+
+def add_flags(values: flags.FlagValues) -> None:
+    """Adds the flags that all programs that prepare a log have."""
+    add_skip_flag(values)
     flags.DEFINE_string(
         "timings", None, "JSON file to write each stage's time and memory to", values
     )
@@ -92,7 +121,7 @@ def prepare_logs(
     stages = Stages(timed=timings is not None)
     try:
         with new_folder(out) as folder:
-            log = _read(logs, folder / "parts", sizes.plan(rows), bad, stages)
+            log = read_logs(logs, folder / "parts", sizes.plan(rows), bad, stages)
             sources: list[dict[str, object]] = [
                 {"role": role, **file}
                 for role, one in logs.items()
@@ -107,14 +136,25 @@ def prepare_logs(
     return prepared
 
 
-def _read(
+def read_logs(
     logs: Mapping[str, ClickLog],
     work: Path,
     plan: PartPlan,
     bad: BadRows,
     stages: Stages,
 ) -> Log:
-    """Cuts logs into parts, anew where values turn up that are kept otherwise."""
+    """Cuts logs into parts, anew where values turn up that are kept otherwise.
+
+    Args:
+      logs: "train" and, where it is apart, "test".
+      work: folder to make, for what does not stay in memory.
+      plan: into how many parts.
+      bad: what to do with malformed rows.
+      stages: shows what is being done.
+
+    Raises:
+      UserError: where a log is malformed or has no rows.
+    """
 
     def cut(kinds: Kinds) -> Log:
         work.mkdir()

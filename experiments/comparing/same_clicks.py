@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.prepared.checks import read_catalogue
-from tron_jax.data.sessions import PreparedData
+from tron_jax.data.sessions import PreparedData, catalogue_of
 from tron_jax.evaluation.histories import consecutive
 
 
@@ -31,7 +30,7 @@ def match(first: PreparedData, second: PreparedData) -> tuple[np.ndarray, np.nda
     shorter = np.minimum(first.test.lengths, second.test.lengths[row])
     clicks = np.where(found, shorter, 0).astype(np.int64)
 
-    ids = [read_catalogue(data).raw_ids for data in (first, second)]
+    ids = [catalogue_of(data).raw_ids for data in (first, second)]
     # Of each item of the second set its number in the first, 0 where it has none.
     number = np.concatenate([[0], _positions(ids[1], ids[0]) + 1])
     left = consecutive(first.test.offsets[:-1].astype(np.int64), clicks)

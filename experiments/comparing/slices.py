@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.prepared.checks import read_catalogue
 from experiments.comparing.test_parts import Shared
-from tron_jax.data.sessions import PreparedData
+from tron_jax.data.sessions import PreparedData, catalogue_of
 
 _ENDS = (2, 3, 4, 5, 7, 10, 20)  # last positions and lengths of a part
 _TENTHS = 10
@@ -41,7 +40,7 @@ def divide(shared: Shared, data: PreparedData, tied: np.ndarray) -> list[Divisio
     position = shared.label - offsets[session] + 1
     length = np.diff(offsets)[session]
     label = items[shared.label]
-    tenth = tenths(read_catalogue(data).train_events)[label - 1]
+    tenth = tenths(catalogue_of(data).train_events)[label - 1]
     popularity = ("1, most clicked", *map(str, range(2, _TENTHS)), "10, least clicked")
     again = clicked_before(items, offsets)[shared.label]
     same = label == items[shared.label - 1]

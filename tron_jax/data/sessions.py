@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from tron_jax.data.catalogue import ITEMS, Catalogue, read_catalogue
 from tron_jax.errors import UserError
 
 FORMAT = "tron-prepared-sessions"
 VERSION = 1
 
-_FILES = ("stats.json", "train.arrow", "test.arrow", "items.parquet")
+_FILES = ("stats.json", "train.arrow", "test.arrow", ITEMS)
 _CHUNK = 1 << 24  # events checked together
 
 
@@ -140,6 +141,11 @@ def open_prepared(path: str | Path) -> PreparedData:
         for name in ("train", "test")
     )
     return PreparedData(path, num_items, stats["fingerprint"], stats, train, test)
+
+
+def catalogue_of(data: PreparedData) -> Catalogue:
+    """Reads the items of a set; raises UserError if their file is damaged."""
+    return read_catalogue(data.path / ITEMS, data.num_items)
 
 
 def _read_stats(path: Path) -> dict[str, Any]:

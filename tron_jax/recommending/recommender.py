@@ -17,7 +17,20 @@ from tron_jax.evaluation.histories import consecutive
 from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.recommending.top_k import make_top_k_step
 
-Ragged = tuple[np.ndarray, np.ndarray]  # values, flat; [rows + 1] where each row begins
+
+class Ragged(NamedTuple):
+    """Rows of different lengths, which may overlap in memory.
+
+    Attributes:
+      values: [values] of all rows.
+      starts: [rows] where in them each row begins.
+      ends: [rows] and where it ends.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
 
 # Ids excluded from one prediction, of which a chunk has room for each of its rows; a
 # prediction without more is made by itself, its mask being as long as the catalogue.
@@ -169,8 +182,7 @@ def _first(hidden: jax.Array, row: int) -> jax.Array:
 
 def _row(ragged: Ragged | None, number: int) -> np.ndarray:
     assert ragged is not None
-    values, offsets = ragged
-    return values[offsets[number] : offsets[number + 1]]
+    return ragged.values[ragged.starts[number] : ragged.ends[number]]
 
 
 def _rows(
@@ -189,9 +201,8 @@ def _rows(
     """
     if ragged is None:
         return np.zeros((size, 0), np.int32), np.zeros(0, np.int64)
-    values, offsets = ragged
-    starts = offsets[index].astype(np.int64)
-    counts = offsets[index + 1].astype(np.int64) - starts
+    starts = ragged.starts[index].astype(np.int64)
+    counts = ragged.ends[index].astype(np.int64) - starts
     many = np.flatnonzero(counts > MOST_EXCLUDED)
     counts[many] = 0
     most = int(counts.max(initial=0))
@@ -199,7 +210,7 @@ def _rows(
     rows = np.zeros((size, width), np.int32)
     row = np.repeat(np.arange(len(index)), counts)
     column = consecutive(np.zeros_like(counts), counts)
-    rows[row, column] = values[consecutive(starts, counts)]
+    rows[row, column] = ragged.values[consecutive(starts, counts)]
     return rows, many
 
 
@@ -230,7 +241,7 @@ def recommend(
     """Recommends k items for each session.
 
     Args:
-      model: see ``experiments.assembly.models.load``.
+      model: a trained one, such as ``experiments.assembly.trained.load`` gives.
       sessions: items of each, 1..num_items, the latest last; one at least.
       k: how many, at most num_items.
       exclude: ids that a session must not get, for each session.
@@ -243,23 +254,24 @@ def recommend(
       ValueError: if a session is empty, an id is no item, or k is out of range.
     """
     num_items = model.recommender.num_items
-    items, offsets = _flat(sessions)
-    if not np.diff(offsets).all():
+    clicks = _flat(sessions)
+    if (clicks.starts == clicks.ends).any():
         raise ValueError("a session has no clicks")
     excluded = None if exclude is None else _flat(exclude)
     allowed = None
     if only is not None:
         allowed = np.zeros(num_items + 1, bool)
         allowed[_ids(only)] = True
-    for name, values in (("sessions", items), ("exclude", (excluded or (items,))[0])):
+    for name, rows in (("sessions", clicks), ("exclude", excluded or clicks)):
+        values = rows.values
         if len(values) and not 1 <= values.min() <= values.max() <= num_items:
             raise ValueError(f"{name}: an id is not 1..{num_items}")
     return model.recommender(
         model.params,
         model.table_state,
         model.step,
-        items,
-        offsets,
+        clicks.values,
+        np.concatenate([clicks.starts[:1], clicks.ends]),
         k=k,
         allowed=allowed,
         excluded=excluded,
@@ -270,7 +282,8 @@ def _flat(rows: Sequence[Collection[int]]) -> Ragged:
     counts = np.array([len(row) for row in rows], np.int64)
     values = [_ids(row) for row in rows]
     flat = np.concatenate([np.zeros(0, np.int32), *values]).astype(np.int32)
-    return flat, np.concatenate([[0], np.cumsum(counts)])
+    ends = np.cumsum(counts)
+    return Ragged(flat, ends - counts, ends)
 
 
 def _ids(values: Collection[int]) -> np.ndarray:

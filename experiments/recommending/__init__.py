@@ -1,0 +1,1 @@
+"""From a log of sessions to a file of recommendations."""
