@@ -3,6 +3,8 @@
     python -m experiments.benchmark train --config=experiments/configs/tron_xl.py \
         --config.data.path=DIR [--repeats=60] [--json=FILE]
     python -m experiments.benchmark evaluate --config=… --config.data.path=DIR
+    python -m experiments.benchmark recommend --config=… --config.data.path=DIR \
+        [--sessions=16384] [--k=20]
     python -m experiments.benchmark train --breakdown [--plot=FILE.png] --config=…
     python -m experiments.benchmark train --against=CHECKOUT --config=…
     python -m experiments.benchmark train --beside=OTHER_CONFIG --config=…
@@ -12,9 +14,10 @@
 
 `train`: a step, data loading included, and its floor: the matmul of all candidates and
 `jax.lax.top_k` over their scores alone, at the step's own shapes. `evaluate`: a pass
-over the first test events, and the matmuls of the same blocks alone. The two are timed
-in turn in one process, since times of different minutes are incomparable on a shared
-machine; read the ratio.
+over the first test events, and the matmuls of the same blocks alone. `recommend`: the
+best items after train sessions, and those matmuls. The two are timed in turn in one
+process, since times of different minutes are incomparable on a shared machine; read the
+ratio.
 
 `--breakdown`: the parts of a step (benchmarks/breakdown.py). `--against`: the same
 benchmark in another checkout, in turn with this one. `--beside`: the steps of another
@@ -43,6 +46,7 @@ from experiments.benchmarks import (
     other_checkout,
     other_config,
     prepare,
+    recommending,
     scaling,
     scaling_point,
     train_step,
@@ -167,6 +171,14 @@ def _evaluate(values: flags.FlagValues) -> None:
     _report(values, "evaluate", report, train_step.table(report))
 
 
+def _recommend(values: flags.FlagValues) -> None:
+    workload = open_workload(values.config)
+    report = recommending.measure(
+        workload, values.repeats, values.sessions, min(values.k, workload.num_items)
+    )
+    _report(values, "recommend", report, train_step.table(report))
+
+
 def _against(command: str, values: flags.FlagValues) -> None:
     other = other_checkout.checkout(values.against)
     config = child_processes.config_arguments(values)
@@ -209,6 +221,7 @@ def _point(values: flags.FlagValues) -> None:
 COMMANDS = {
     "train": Command(_define_train, _train),
     "evaluate": Command(other_checkout.define_flags, _evaluate),
+    "recommend": Command(recommending.define_flags, _recommend),
     "scaling": Command(_define_scaling, _scaling),
     "point": Command(scaling_point.define_flags, _point),  # of scaling
 }

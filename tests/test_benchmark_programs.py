@@ -52,7 +52,7 @@ def config(data, mode="rows", **fields):
         (["scaling", SMOKE, "--num_items="], ["num_items", "none"]),
         (["scaling", SMOKE, "--profile=short"], ["profile", "short"]),
         (["train"], ["config"]),
-        (["swim", SMOKE], ["swim", "train, evaluate, scaling"]),
+        (["swim", SMOKE], ["swim", "train, evaluate, recommend"]),
     ],
 )
 def test_refuses(run, arguments, words):
@@ -246,3 +246,18 @@ def test_figures_of_another_checkout(tmp_path, monkeypatch, memory, expected):
     monkeypatch.setenv("GLIBC_TUNABLES", memory)
     found = other_checkout.run_benchmark(tmp_path, ["train"])
     assert found == {"seconds": 2, "in": str(tmp_path), "memory": expected}
+
+
+@pytest.mark.parametrize("sessions", [50, 400])
+def test_recommendations_are_timed_beside_their_matmuls(
+    run, tiny_data, tmp_path, sessions
+):
+    """Of more sessions than there are, some come again."""
+    path = tmp_path / "figures.json"
+    flags = ["--repeats=3", f"--sessions={sessions}", "--k=3", f"--json={path}"]
+    status, printed, err = run("recommend", *config(tiny_data), *flags)
+    assert (status, err) == (0, "")
+    assert f"best 3 for {sessions} sessions" in printed
+    report = json.loads(path.read_text())
+    assert report["repeats"] == len(report["samples"]) == 3
+    assert report["ratio"] > 0

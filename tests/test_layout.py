@@ -101,6 +101,16 @@ def test_data_prep_imports_only_what_is_listed():
     assert used - allowed == set()
 
 
+def test_who_reads_logs_beside_data_prep():
+    """And who makes some up, to measure."""
+    users = {
+        path.relative_to(ROOT / "experiments").parts[0]
+        for path in sources("experiments")
+        if any(within(module, "data_prep") for _, module in imports(path))
+    }
+    assert users == {"recommend.py", "recommending", "benchmarks", "device"}
+
+
 # Prints the help of a program, and then what of some libraries that has loaded.
 PRINT_HELP = """
 import runpy, sys

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
+from experiments.benchmarks.score_blocks import matmuls_alone
 from experiments.benchmarks.timing import compare_with_floor, timed
 from experiments.benchmarks.workload import Workload
 from tron_jax.data.sessions import select
 from tron_jax.errors import UserError
-from tron_jax.evaluation.ranking import score_block
 
 MOST_SESSIONS = 4096
 
@@ -38,25 +36,14 @@ def measure(workload: Workload, repeats: int) -> dict[str, Any]:
     state = jax.jit(workload.parts.init)()
     ranks = evaluator(state.params, state.items, 0, sessions)
     events = len(ranks["exact"].event)
-    block, num_items = evaluator.block, evaluator.num_items
-    key = jax.random.key(0)
-    rows, hidden = jax.random.normal(key, (2, block, workload.config.model.hidden_size))
-    blocks = -(-events // block) * -(-num_items // block)
-
-    @jax.jit
-    def matmuls(rows: jax.Array, hidden: jax.Array) -> jax.Array:
-        def one(i, sums):
-            scores = score_block(rows + i, hidden)
-            return sums + scores[0]
-
-        return lax.fori_loop(0, blocks, one, jnp.zeros(block))
-
-    matmuls(rows, hidden).block_until_ready()
+    num_items = evaluator.num_items
+    width = workload.config.model.hidden_size
+    matmuls = matmuls_alone(events, num_items, evaluator.block, width)
     passes, floors = [], []
     for _ in range(max(3, repeats // 20)):
         seconds, _ = timed(lambda: evaluator(state.params, state.items, 0, sessions))
         passes.append(seconds)
-        floors.append(timed(lambda: matmuls(rows, hidden))[0])
+        floors.append(timed(matmuls)[0])
     return {
         "what": f"evaluation of {events:,} events",
         "floor": f"its matmul alone, {num_items:,} items",
