@@ -35,7 +35,6 @@ what has been done since.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +46,7 @@ import pyarrow.parquet as pq
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import entry, run_files, workdirs
+from experiments import entry, provenance, run_files, workdirs
 from experiments.assembly import checkpoint_choice
 from experiments.runs import reading
 from experiments.sweeping import listing
@@ -55,8 +54,6 @@ from tron_jax.errors import UserError
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.files import local_path
 from tron_jax.storage.checkpoints import Checkpoints
-
-ABSOLUTE = r"(?<![^=:])/[^:]*/"  # the folders of a path after the = or : of an argument
 
 
 def main(argv: Sequence[str]) -> int:
@@ -96,8 +93,11 @@ def _keep_sweep(workdir: Path, out: Path) -> None:
     new = {name: place for name, place in done.items() if not (out / name).exists()}
     for name, place in new.items():
         _keep_run(place, place, out / name)
-    content = _without_paths(listed) | {
-        "commands": [_typed(command) for command in listed.get("commands", [])],
+    content = provenance.without_paths(listed) | {
+        "commands": [
+            provenance.without_folders(command)
+            for command in listed.get("commands", [])
+        ],
         "runs": {name: _entry(name, run) for name, run in runs.items()},
     }
     workdirs.write_json(out / run_files.SWEEP, content)
@@ -150,7 +150,7 @@ def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
             if (workdir / name).is_file():
                 shutil.copyfile(workdir / name, new / name)
         _keep_ranks(evaluated / "ranks.parquet", new / "ranks.npz")
-        content = config.to_dict() | {"provenance": _without_paths(made_with)}
+        content = config.to_dict() | {"provenance": provenance.without_paths(made_with)}
         workdirs.write_json(new / workdirs.CONFIG, content)
         new.rename(out)
     except OSError as error:
@@ -159,22 +159,6 @@ def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
         raise UserError(f"{evaluated / 'ranks.parquet'} is damaged: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _without_paths(made_with: dict[str, Any]) -> dict[str, Any]:
-    """A provenance whose commands name no folders of this machine."""
-
-    def short(part: dict[str, Any]) -> dict[str, Any]:
-        argv = _typed(part.get("argv", []))
-        return part | ({"argv": argv} if argv else {})
-
-    resumed = [short(part) for part in made_with.get("resumed_with", [])]
-    return short(made_with) | ({"resumed_with": resumed} if resumed else {})
-
-
-def _typed(argv: Sequence[str]) -> list[str]:
-    """A command of whose absolute paths the last parts are left."""
-    return [re.sub(ABSOLUTE, "", argument) for argument in argv]
 
 
 def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None:

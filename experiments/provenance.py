@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ OF_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR
 
 # What says how a run was started, not what it computes by.
 CIRCUMSTANCES = ("argv", "cores", "nice", "load")
+ABSOLUTE = r"(?<![^=:])/[^:]*/"  # the folders of a path after the = or : of an argument
 
 
 def describe(
@@ -53,6 +55,22 @@ def describe(
         "nice": os.nice(0),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def without_paths(made_with: dict[str, Any]) -> dict[str, Any]:
+    """A provenance whose commands name no folders of this machine."""
+
+    def short(part: dict[str, Any]) -> dict[str, Any]:
+        argv = without_folders(part.get("argv", []))
+        return part | ({"argv": argv} if argv else {})
+
+    resumed = [short(part) for part in made_with.get("resumed_with", [])]
+    return short(made_with) | ({"resumed_with": resumed} if resumed else {})
+
+
+def without_folders(argv: Sequence[str]) -> list[str]:
+    """A command of whose absolute paths the last parts are left."""
+    return [re.sub(ABSOLUTE, "", argument) for argument in argv]
 
 
 def resumed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

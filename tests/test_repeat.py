@@ -41,6 +41,7 @@ ENCODER = Encoder(
     lambda key, rows: jax.random.normal(key, (rows, HIDDEN)),
     lambda slots: jnp.zeros((slots, HIDDEN)),
     encode,
+    lambda params, inputs, position: inputs,
 )
 
 

@@ -47,11 +47,13 @@ class Model(NamedTuple):
       encoder: the encoder.
       feed: ``(train, ways) -> Fed``.
       make_evaluator: ``(read_rows, num_items) -> evaluator``.
+      max_clicks: of a session that it sees, the last ones; None = all.
     """
 
     encoder: Encoder
     feed: Callable[[Sessions, Ways], Fed]
     make_evaluator: Callable[[ReadRows, int], Evaluator]
+    max_clicks: int | None
 
 
 def _sasrec(config: ConfigDict) -> Model:
@@ -86,7 +88,7 @@ def _sasrec(config: ConfigDict) -> Model:
             position=model.position,
         )
 
-    return Model(encoder, feed, evaluator)
+    return Model(encoder, feed, evaluator, model.max_session_length)
 
 
 def _gru4rec(config: ConfigDict) -> Model:
@@ -111,7 +113,7 @@ def _gru4rec(config: ConfigDict) -> Model:
             paper_slots=config.train.batch_size,
         )
 
-    return Model(encoder, feed, evaluator)
+    return Model(encoder, feed, evaluator, None)
 
 
 MODELS = {"sasrec": _sasrec, "gru4rec": _gru4rec}

@@ -63,10 +63,14 @@ class ModelParts(NamedTuple):
 
     Attributes:
       init: () -> the state of step 0, whose shapes are those of any.
+      encoder: of the model.
+      read_rows: reads rows of the item table as of a step.
       recommender: what comes next in a session.
     """
 
     init: Callable[[], TrainState]
+    encoder: Encoder
+    read_rows: ReadRows
     recommender: Recommender
 
 
@@ -153,10 +157,12 @@ def build_model(config: ConfigDict, num_items: int) -> ModelParts:
     """
     model = MODELS[config.model.name](config)
     tx, item_tx = make_optimizers(config.optimizer)
-    evaluator = model.make_evaluator(_read_rows(item_tx), num_items)
+    read_rows = _read_rows(item_tx)
     return ModelParts(
         _make_init(config, model.encoder, tx, item_tx, num_items),
-        make_recommender(evaluator, _read_rows(item_tx)),
+        model.encoder,
+        read_rows,
+        make_recommender(model.make_evaluator(read_rows, num_items), read_rows),
     )
 
 

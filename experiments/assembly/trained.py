@@ -10,11 +10,13 @@ from ml_collections import ConfigDict
 
 from experiments import workdirs
 from experiments.assembly import checkpoint_choice, run_parts
+from experiments.assembly.architectures import MODELS
+from experiments.exporting import folder
 from tron_jax.data.catalogue import ITEMS, Catalogue, read_catalogue
 from tron_jax.data.sessions import catalogue_of, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
-from tron_jax.recommending.recommender import Model
+from tron_jax.recommending.recommender import Model, make_recommender
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -34,11 +36,11 @@ class Trained(NamedTuple):
     chosen_by: str
 
 
-def load(workdir: Path, step: str | None = None, data: str | None = None) -> Trained:
-    """Loads the model of a run, which may still be training.
+def load(place: Path, step: str | None = None, data: str | None = None) -> Trained:
+    """Loads the model of a run, which may still be training, or an exported one.
 
     Args:
-      workdir: of the run.
+      place: workdir of the run, or folder that ``experiments.export`` made.
       step: ``best``, ``latest`` or a step; None = the one that ``exact`` evaluates, the
         latest, or the best on validation where the run held some out.
       data: the run's prepared set, for a run of a version that kept no item ids.
@@ -46,15 +48,38 @@ def load(workdir: Path, step: str | None = None, data: str | None = None) -> Tra
     Raises:
       UserError: where there is no such run, checkpoint or catalogue.
     """
-    config, made_with = workdirs.read_config(workdir)
-    items = _catalogue(workdir, made_with, data)
-    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
+    if folder.is_export(place):
+        if step is not None or data is not None:
+            raise UserError(f"{place} is an exported model: no --step, no --data")
+        return _of_export(place)
+    config, made_with = workdirs.read_config(place)
+    items = _catalogue(place, made_with, data)
+    checkpoints = Checkpoints(place / workdirs.CHECKPOINTS)
     chosen, rule = checkpoint_choice.choose(step, config, checkpoints)["exact"]
     run_parts.use_compilation_cache()
     parts = run_parts.build_model(config, len(items.raw_ids))
     state, _ = checkpoints.restore(chosen, jax.eval_shape(parts.init))
     model = Model(parts.recommender, state.params, state.items, chosen)
     return Trained(model, items, config, rule)
+
+
+def _of_export(place: Path) -> Trained:
+    """An exported model, whose table is an array like any other."""
+    exported = folder.read(place)
+    config, _ = workdirs.read_config(place)
+
+    def read_rows(table: jax.Array, ids: jax.Array, step: jax.Array) -> jax.Array:
+        del step
+        return table[ids]
+
+    run_parts.use_compilation_cache()
+    num_items = len(exported.items.raw_ids)
+    made = MODELS[config.model.name](config)
+    recommender = make_recommender(made.make_evaluator(read_rows, num_items), read_rows)
+    weights = jax.device_put(folder.weights_of(exported))
+    step = exported.about["step"]
+    model = Model(recommender, weights.params, weights.table, step)
+    return Trained(model, exported.items, config, exported.about["chosen_by"])
 
 
 def _catalogue(workdir: Path, made_with: dict, data: str | None) -> Catalogue:

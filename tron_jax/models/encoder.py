@@ -23,9 +23,14 @@ class Encoder(NamedTuple):
         decides what is dropped, and matmuls and activations have the encoder's compute
         dtype. Without a key nothing is dropped and all is float32. No gradient flows
         through a carry.
+      encode_rows: ``(params, inputs, position) -> hidden``: the same without dropout,
+        a session a line, padded at its end: from the rows [sessions, T, width] of
+        inputs and their positions [sessions, T] to hidden states [sessions, T, width].
+        Those of padding are meaningless, and touch no others.
     """
 
     init: Callable[[jax.Array], Any]
     init_table: Callable[[jax.Array, int], jax.Array]
     init_carry: Callable[[int], Any]
     encode: Callable[..., tuple[jax.Array, Any]]
+    encode_rows: Callable[[Any, jax.Array, jax.Array], jax.Array]

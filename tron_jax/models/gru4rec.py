@@ -167,4 +167,15 @@ def make_gru4rec(settings: GRU4RecSettings) -> Encoder:
         hidden = jnp.concatenate([state, one], axis=1)
         return hidden, jax.lax.stop_gradient(state)
 
-    return Encoder(init_params, init_table, init_carry, encode)
+    def encode_rows(params: Any, inputs: jax.Array, position: jax.Array) -> jax.Array:
+        def one(carry: jax.Array, now: tuple[jax.Array, jax.Array]):
+            hidden, carry = encode(params, carry, now[0], now[1], now[1])
+            return carry, hidden
+
+        # An event of each session a step.
+        first = jnp.zeros((inputs.shape[0], size))
+        steps = (jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(position, 0, 1))
+        _, hidden = jax.lax.scan(one, first, steps)
+        return jnp.swapaxes(hidden, 0, 1)
+
+    return Encoder(init_params, init_table, init_carry, encode, encode_rows)

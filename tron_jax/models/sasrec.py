@@ -31,6 +31,7 @@ class Attention(nn.Module):
 
     The stream is cut into blocks at least as long as the longest session, so that a
     session lies in at most two of them: a block attends to itself and the one before.
+    Sessions that are rows of their own attend to themselves.
     """
 
     num_heads: int
@@ -39,23 +40,35 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, session: jax.Array, train: bool) -> jax.Array:
-        """[N, hidden] -> [N, hidden]; N is a multiple of the block."""
+    def __call__(
+        self, x: jax.Array, session: jax.Array | None, train: bool
+    ) -> jax.Array:
+        """[N, hidden] -> [N, hidden], N being a multiple of the block.
+
+        Without session numbers, [sessions, T, hidden] -> [sessions, T, hidden].
+        """
         hidden = x.shape[-1]
-        blocks = x.shape[0] // self.block
         qkv = Dense(
             3 * hidden,
             dtype=self.dtype,
             kernel_init=nn.initializers.xavier_uniform(),
             name="qkv",
         )(x)
-        qkv = qkv.reshape(blocks, self.block, 3, self.num_heads, -1)
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        key, value = with_block_before(key, 0), with_block_before(value, 0)
-        session = session.reshape(blocks, self.block)
-        query_index = self.block + jnp.arange(self.block)
-        before = jnp.arange(2 * self.block) <= query_index[:, None]
-        same = session[:, :, None] == with_block_before(session, -1)[:, None]
+        if session is None:
+            qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, hidden // self.num_heads)
+            query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+            index = jnp.arange(x.shape[1])
+            before = index <= index[:, None]
+            same = jnp.ones_like(before)[None]
+        else:
+            blocks = x.shape[0] // self.block
+            qkv = qkv.reshape(blocks, self.block, 3, self.num_heads, -1)
+            query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+            key, value = with_block_before(key, 0), with_block_before(value, 0)
+            session = session.reshape(blocks, self.block)
+            query_index = self.block + jnp.arange(self.block)
+            before = jnp.arange(2 * self.block) <= query_index[:, None]
+            same = session[:, :, None] == with_block_before(session, -1)[:, None]
         scale = math.sqrt(hidden // self.num_heads)
         scores = jnp.einsum(
             "bqhd,bkhd->bhqk",
@@ -67,7 +80,7 @@ class Attention(nn.Module):
             (same & before)[:, None], scores, jnp.finfo(scores.dtype).min
         )
         weights = Dropout(self.dropout)(nn.softmax(scores), train).astype(self.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(-1, hidden)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
         out = Dense(hidden, dtype=self.dtype, kernel_init=uniform_fan_in, name="out")
         return out(mixed)
 
@@ -127,9 +140,16 @@ class SASRec(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: jax.Array, session: jax.Array, position: jax.Array, train: bool
+        self,
+        inputs: jax.Array,
+        session: jax.Array | None,
+        position: jax.Array,
+        train: bool,
     ) -> jax.Array:
-        """[N, hidden] item embeddings -> [N, hidden] hidden states, float32."""
+        """[N, hidden] item embeddings -> [N, hidden] hidden states, float32.
+
+        Without session numbers a row is a session, and all is [sessions, T, hidden].
+        """
         settings = self.settings
         compute_dtype = self.dtype if train else jnp.float32
 
@@ -217,4 +237,9 @@ def make_sasrec(settings: SASRecSettings) -> Encoder:
         assert isinstance(out, jax.Array)
         return out, carry
 
-    return Encoder(init, init_table, lambda num_sessions: (), encode)
+    def encode_rows(params: Any, inputs: jax.Array, position: jax.Array) -> jax.Array:
+        out = module.apply(params, inputs, None, position, False)
+        assert isinstance(out, jax.Array)
+        return out
+
+    return Encoder(init, init_table, lambda num_sessions: (), encode, encode_rows)

@@ -1,0 +1,126 @@
+"""Exports a trained model: what serving needs, and nothing else.
+
+    python -m experiments.export --workdir=RUN --out=DIR [--step=best|latest|N] \
+        [--k=100] [--data=DIR]
+
+DIR gets the weights (safetensors, the item table up to date), the user's own item ids,
+the settings, the scorer as StableHLO for CPU, CUDA and TPU (any number of sessions, of
+any length; --k items are found), a model card, and a checksum of each. It needs no
+training data and nothing of this package: experiments/exporting/README.md shows how jax
+alone runs it. experiments.recommend --model=DIR takes it as it takes a run.
+
+--data names the run's prepared set where it has moved; the card has slices where it is
+at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import entry, provenance, workdirs
+from experiments.assembly import run_parts, trained
+from experiments.assembly.architectures import MODELS
+from experiments.assembly.trained import Trained
+from experiments.assembly.weights import whole_table
+from experiments.exporting import card, folder
+from tron_jax import devices
+from tron_jax.console.messages import say
+from tron_jax.data.catalogue import ITEMS
+from tron_jax.errors import UserError
+from tron_jax.files import local_path, new_folder, refuse_taken
+from tron_jax.serving import stablehlo
+from tron_jax.serving.scorer import Weights, make_scorer
+
+
+def main(argv: Sequence[str]) -> int:
+    values = flags.FlagValues()
+    for name, text in (("workdir", "Folder of the run."), ("out", "Folder to make.")):
+        flags.DEFINE_string(name, None, text, required=True, flag_values=values)
+    flags.DEFINE_string("step", None, "Checkpoint: best, latest or a step.", values)
+    flags.DEFINE_string("data", None, "The run's data set, where it moved.", values)
+    flags.DEFINE_integer("k", 100, "Items that are found.", 1, flag_values=values)
+    return entry.run(run, values, argv)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Exports by the flags."""
+    workdir, out = local_path(values.workdir), local_path(values.out)
+    refuse_taken(out)
+    folder.require_packages()
+    model = trained.load(workdir, values.step, values.data)
+    num_items = len(model.items.raw_ids)
+    if values.k > num_items:
+        raise UserError(f"--k={values.k}: expected at most the {num_items:,} items")
+    devices.check()
+    config, made_with = workdirs.read_config(workdir)
+    text = card.write(workdir, model, values.data)
+    with new_folder(out) as new:
+        _write(new, model, config, made_with, values.k)
+        (new / folder.CARD).write_text(text, encoding="utf-8")
+        folder.seal(new, _about(model, config, made_with, values.k))
+    size = sum(path.stat().st_size for path in out.iterdir())
+    say(f"exported step {model.model.step:,} ({model.chosen_by}) to {out}")
+    say(f"{num_items:,} items, {size / 1e6:,.1f} MB")
+
+
+def _write(
+    new: Path, model: Trained, config: ConfigDict, made_with: dict, k: int
+) -> None:
+    """Writes weights, items, settings and scorer."""
+    parts = run_parts.build_model(config, len(model.items.raw_ids))
+    _, params, table_state, step = model.model
+    table = whole_table(parts.read_rows, table_state, step, len(model.items.raw_ids))
+    weights = Weights(jax.tree.map(np.asarray, params), table)
+    for name, array in zip(
+        stablehlo.names(weights), jax.tree.leaves(weights), strict=True
+    ):
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} holds numbers that are not finite; not exported")
+    folder.save_weights(new / folder.WEIGHTS, weights)
+    score = make_scorer(
+        parts.encoder,
+        k=k,
+        max_session_length=config.model.max_session_length,
+        position=config.model.position,
+    )
+    (new / folder.STABLEHLO).write_bytes(stablehlo.serialize(score, weights))
+    clicks = pa.array(model.items.train_events)
+    numbers = pa.array(np.arange(1, len(clicks) + 1, dtype=np.int32))
+    columns = {"item": numbers, "raw_id": model.items.raw_ids, "train_events": clicks}
+    pq.write_table(pa.table(columns), new / ITEMS)
+    content = config.copy_and_resolve_references()
+    content.data.path = ""
+    content = content.to_dict() | {"provenance": provenance.without_paths(made_with)}
+    workdirs.write_json(new / workdirs.CONFIG, content)
+
+
+def _about(model: Trained, config: ConfigDict, made_with: dict, k: int) -> dict:
+    """What export.json says besides checksums."""
+    # Of a table nothing but its name is asked.
+    names = stablehlo.names(Weights(model.model.params, np.zeros(0)))
+    return {
+        "model": config.model.name,
+        "num_items": len(model.items.raw_ids),
+        "max_clicks": MODELS[config.model.name](config).max_clicks,
+        "position": config.model.position,
+        "k": k,
+        "step": model.model.step,
+        "chosen_by": model.chosen_by,
+        "fingerprint": made_with["fingerprint"],
+        "jax": jax.__version__,
+        "weights": names,
+        "arguments": [*names, "items [sessions, length]", "lengths [sessions]"],
+        "results": ["scores [sessions, k]", "items [sessions, k]"],
+    }
+
+
+if __name__ == "__main__":
+    entry.start(main)

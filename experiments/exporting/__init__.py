@@ -1,0 +1,1 @@
+"""The folder of an exported model: what serving needs, and nothing else."""

@@ -1,0 +1,241 @@
+"""The model card of an export: what it was trained on, how good it is, at what cost."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import provenance, workdirs
+from experiments.assembly.trained import Trained
+from experiments.comparing import (
+    building,
+    figures,
+    markdown,
+    ranks,
+    slice_tables,
+    statistics,
+    wording,
+)
+from experiments.comparing.comparison import Comparison
+from experiments.runs import reading
+from experiments.runs.reading import Run
+from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
+
+TAGS = ("recommender-system", "session-based-recommendation", "jax")
+SHOWN = ("recall@20", "mrr@20")  # with intervals
+LEAST = 200  # predictions of a slice that is called weak
+WEAKEST = 5
+
+INTENDED = """\
+To recommend the next item of an ongoing session from its clicks alone, among the items
+that it was trained on. It knows nothing of a person beyond the session, of items that
+came later, of prices or stock. What was clicked often is recommended often: whoever
+serves it should watch what it does to items that are shown rarely."""
+
+LICENCE = """\
+The code is MIT. The weights follow from a click log, whose owner says what may be done
+with them."""
+
+FILES = """\
+`weights.safetensors` (float32), `items.parquet` (your own item ids, in the order of the
+model's numbers 1, 2, …), `config.json`, `model.stablehlo` and `export.json`, which has
+the order of the arguments and a SHA-256 of each file. With jax, flatbuffers,
+safetensors and pyarrow alone:
+
+```python
+import json, jax, numpy as np, pyarrow.parquet as pq
+from jax import export
+from safetensors.numpy import load_file
+
+about = json.load(open("export.json"))
+weights = load_file("weights.safetensors")
+model = export.deserialize(bytearray(open("model.stablehlo", "rb").read()))
+raw_ids = pq.read_table("items.parquet")["raw_id"].to_numpy()
+number = {raw: n for n, raw in enumerate(raw_ids.tolist(), start=1)}
+
+sessions = [[raw_ids[0]], [raw_ids[4], raw_ids[7]]]  # clicks, the latest last
+longest = about["max_clicks"]  # None = any number
+cut = [s[-longest:] if longest else s for s in sessions]
+items = np.zeros((len(cut), max(map(len, cut))), np.int32)
+for row, session in zip(items, cut):
+    row[: len(session)] = [number[raw] for raw in session]
+lengths = np.array([len(session) for session in cut], np.int32)
+scores, best = model.call([weights[name] for name in about["weights"]], items, lengths)
+print(raw_ids[np.asarray(best)[:, :20] - 1])
+```"""
+
+
+def write(workdir: Path, model: Trained, data: str | None) -> str:
+    """Returns the text of the card, in the form of the Hugging Face hub.
+
+    Args:
+      workdir: of the run.
+      model: that is exported.
+      data: the run's prepared set, where it has moved.
+    """
+    _, made_with = workdirs.read_config(workdir)
+    run = reading.load(str(workdir))
+    compared = None
+    if run is not None and run.finished:
+        given = [data] if data else []
+        compared = building.build([str(workdir)], data=given, command="")
+    parts = [
+        *_head(model, made_with),
+        "## Intended use",
+        INTENDED,
+        "## Training data",
+        *_data(model, made_with, compared),
+        "## Evaluation",
+        *_evaluation(model, run, compared),
+        "## Training cost",
+        _cost(run, made_with),
+        "## Licence",
+        LICENCE,
+        "## How to repeat it",
+        *_repeat(model, made_with),
+        "## Files, and how to use them",
+        FILES,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(model: Trained, made_with: dict[str, Any]) -> Iterator[str]:
+    tags = "\n".join(f"- {tag}" for tag in (*TAGS, model.config.model.name))
+    yield f"---\nlibrary_name: tron-jax\nlicense: other\ntags:\n{tags}\n---"
+    yield f"# {model.config.model.name} on data {made_with['fingerprint'][:12]}"
+    config = model.config
+    yield (
+        f"A session-based recommender: `{config.model.name}`, width "
+        f"{config.model.hidden_size}, loss `{config.loss.name}`, "
+        f"{made_with.get('parameters', 0):,} parameters. State after "
+        f"{model.model.step:,} steps ({model.chosen_by})."
+    )
+
+
+def _data(
+    model: Trained, made_with: dict[str, Any], compared: Comparison | None
+) -> Iterator[str]:
+    clicks = int(model.items.train_events.sum())
+    lines = [
+        f"- {len(model.items.raw_ids):,} items, {clicks:,} clicks on them in training",
+        f"- fingerprint `{made_with['fingerprint']}`",
+    ]
+    if held_out := model.config.data.validation:
+        lines.append(f"- the latest {held_out:.0%} of train sessions were held out")
+    if compared is not None and compared.data:
+        lines.append(f"- evaluated on {markdown.escaped(compared.data)}")
+    yield "\n".join(lines)
+
+
+def _evaluation(
+    model: Trained, run: Run | None, compared: Comparison | None
+) -> Iterator[str]:
+    if run is None or compared is None:
+        yield "Not evaluated."
+        return
+    yield from _table(model, run)
+    yield (
+        "`paper` is the protocol of the TRON paper; `exact` predicts every click from "
+        "its last inputs, over the whole catalogue, with ties against the label. Its "
+        "95 % intervals are of the draw of test sessions."
+    )
+    if model.config.model.position == "from_end":
+        yield (
+            "Positions count from a session's end, so in these figures the model sees "
+            "how many clicks remain."
+        )
+    weak = _weakest(compared)
+    if weak:
+        yield f"It is weakest ({title(BEST_KEY)}) on:\n\n" + "\n".join(weak)
+    for by in slice_tables.kinds(compared):
+        yield f"### {markdown.escaped(slice_tables.heading(compared, by))}"
+        yield markdown.table(slice_tables.of_kind(compared, by))
+
+
+def _table(model: Trained, run: Run) -> Iterator[str]:
+    """Figures of each protocol, of which ``exact`` has intervals."""
+    keys = [key for key in figures.keys_of([run]) if key in run.evaluations["exact"]]
+    intervals = _intervals(run, [key for key in SHOWN if key in keys])
+    rows = [["protocol", "step", *map(title, keys)]]
+    rows.append([":--", *["--:"] * (len(keys) + 1)])
+    for protocol, line in run.evaluations.items():
+        cells = [f"{line[key]:.4f}" if key in line else wording.UNKNOWN for key in keys]
+        if protocol == "exact":
+            pairs = zip(keys, cells, strict=True)
+            cells = [cell + intervals.get(key, "") for key, cell in pairs]
+        rows.append([protocol.replace("_", " "), f"{line['step']:,}", *cells])
+    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    evaluated = run.evaluations["exact"]["step"]
+    if evaluated != model.model.step:
+        yield f"**These figures are of step {evaluated:,}, not of the exported one.**"
+
+
+def _intervals(run: Run, keys: Sequence[str]) -> dict[str, str]:
+    """The intervals of ``exact`` as text, where the ranks are at hand."""
+    path = ranks.path_of(run)
+    if path is None:
+        return {}
+    counts = ranks.predictions_per_session(path)
+    if counts is None:
+        return {}
+    group = statistics.groups_of_sessions(len(counts))[
+        np.repeat(np.arange(len(counts)), counts)
+    ]
+    rank = ranks.read(run, path).rank
+    values = [_values(key, rank) for key in keys]
+    columns = [np.bincount(group), *(np.bincount(group, value) for value in values)]
+    predictions, *totals = statistics.replicate_totals(np.stack(columns, axis=1)).T
+    found = {}
+    for key, value, total in zip(keys, values, totals, strict=True):
+        variance = float(np.var(total / predictions, ddof=1))
+        alone = [statistics.TrainingNoise(0.0, 1)]
+        interval = statistics.estimate(float(value.mean()), variance, alone)
+        found[key] = f" [{interval.low:.4f}, {interval.high:.4f}]"
+    return found
+
+
+def _values(key: str, rank: np.ndarray) -> np.ndarray:
+    name, _, cutoff = key.partition("@")
+    return METRICS[name](rank, int(cutoff))
+
+
+def _weakest(compared: Comparison) -> list[str]:
+    """A line for each of the slices with the lowest figures, but for small ones."""
+    known = [part for part in compared.slices if part.predictions >= LEAST]
+    lowest = sorted(known, key=lambda part: part.values[0].value)[:WEAKEST]
+    return [
+        f"- {part.by}: {part.name}: {part.values[0].value:.4f} "
+        f"({part.predictions:,} predictions)"
+        for part in lowest
+    ]
+
+
+def _cost(run: Run | None, made_with: dict[str, Any]) -> str:
+    timed = figures.windows(run) if run is not None else []
+    seconds = sum(window.seconds for window in timed)
+    device = f"{made_with.get('device', 'an unknown device')}"
+    cores = made_with.get("cores")
+    where = f"{device}, {cores} cores" if cores else device
+    if not seconds:
+        return f"Trained on {where}; no log tells how long."
+    peak = figures.peak_memory_gb([run]) if run is not None else None
+    memory = f", {peak.mean:.1f} GB at most" if peak else ""
+    return (
+        f"{seconds / 60:,.1f} minutes of training on {where}{memory}, evaluation and "
+        "saving not counted; the machine may have had other work."
+    )
+
+
+def _repeat(model: Trained, made_with: dict[str, Any]) -> Iterator[str]:
+    argv = provenance.without_folders(made_with.get("argv", []))
+    commit = made_with.get("git", "unknown")
+    yield (
+        f"Commit `{commit}`, jax {made_with.get('jax')}, seed "
+        f"{model.config.train.seed}; all settings are in `config.json`."
+    )
+    if argv:
+        yield markdown.fenced(f"python -m {shlex.join(argv)}")

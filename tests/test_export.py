@@ -1,0 +1,228 @@
+"""``experiments.export``: a folder from which anything that has jax can recommend."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import test_recommending as small
+import tiny
+from conftest import said
+
+from experiments import export, recommend
+from experiments.assembly import trained
+from experiments.exporting import folder
+from tron_jax.data.sessions import open_prepared
+from tron_jax.serving import stablehlo
+from tron_jax.serving.scorer import Weights, make_scorer
+
+
+@pytest.fixture
+def run(tmp_path, compilations, capfd):
+    """Exports: ``(workdir, *flags) -> status, out, err``, into ``tmp_path/model``."""
+
+    def call(workdir, *flags):
+        capfd.readouterr()
+        argv = ["export", f"--workdir={workdir}", f"--out={tmp_path / 'model'}"]
+        with tiny.compiled_once(compilations):
+            status = export.main([*argv, *flags])
+        return status, *said(capfd)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, tiny_runs, compilations):
+    """An exported model, to be read; its run was never evaluated."""
+    out = tmp_path_factory.mktemp("exported") / "model"
+    argv = [f"--workdir={tiny_runs('rows')}", f"--out={out}", "--k=30"]
+    with tiny.compiled_once(compilations):
+        assert export.main(["export", *argv]) == 0
+    return out
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "copy")
+
+
+def sessions(tiny_data):
+    test = open_prepared(tiny_data).test
+    return [
+        test.items[first:last].tolist()
+        for first, last in itertools.pairwise(test.offsets)
+    ]
+
+
+def test_it_recommends_as_the_run_does(exported, tiny_runs, tiny_data, tmp_path):
+    clicks = [(s, i) for s, items in enumerate(sessions(tiny_data)) for i in items]
+    log = tmp_path / "log.parquet"
+    columns = map(list, zip(*clicks, strict=True))
+    pq.write_table(pa.table(dict(zip("si", columns, strict=True))), log)
+    lists = []
+    for model in (tiny_runs("rows"), exported):
+        out = tmp_path / "lists.parquet"
+        argv = [f"--model={model}", f"--sessions={log}", f"--out={out}"]
+        argv += ["--session=s", "--item=i", "--per_event", "--k=9"]
+        assert recommend.main(["recommend", *argv]) == 0
+        lists.append(pq.read_table(out))
+    assert lists[0].drop_columns("score").equals(lists[1].drop_columns("score"))
+    scores = [table["score"].to_numpy() for table in lists]
+    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.portable
+def test_the_code_in_its_card_needs_nothing_of_this_package(exported):
+    text = (exported / "MODEL_CARD.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    command = [sys.executable, "-I", "-c", f"{code}\nprint(best.tolist())"]
+    done = subprocess.run(
+        command,
+        cwd=exported,
+        env={"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    best = json.loads(done.stdout.splitlines()[-1])
+    model = trained.load(exported)
+    recommender, params, table, step = model.model
+    items, offsets = np.array([1, 5, 8], np.int32), np.array([0, 1, 3])
+    found = recommender(params, table, step, items, offsets, k=30)
+    assert best == found.items.tolist()
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("kind", small.KINDS)
+def test_the_exported_scorer_is_the_recommender(kind):
+    encoder = small.GRU4REC if kind == "slots" else small.SASREC
+    weights = Weights(*small.model(kind))
+    position = "from_start" if kind == "slots" else kind
+    longest = small.LONGEST
+    score = make_scorer(encoder, k=9, max_session_length=longest, position=position)
+    served = jax.export.deserialize(bytearray(stablehlo.serialize(score, weights)))
+    items, offsets = small.clicks()
+    expected = small.recommender(kind)(*weights, 0, items, offsets, k=9)
+    clicks = [items[a:b] for a, b in itertools.pairwise(offsets)]
+    if kind != "slots":
+        clicks = [session[-longest:] for session in clicks]
+    for some in (clicks[:1], clicks[3:20], clicks):
+        lengths = np.array([len(session) for session in some], np.int32)
+        padded = np.full((len(some), lengths.max() + 2), 7, np.int32)
+        for row, session in zip(padded, some, strict=True):
+            row[: len(session)] = session
+        scores, best = served.call(jax.tree.leaves(weights), padded, lengths)
+        first = {1: 0, 17: 3}.get(len(some), 0)
+        wanted = [part[first : first + len(some)] for part in expected]
+        np.testing.assert_allclose(scores, wanted[1], rtol=1e-4, atol=1e-4)
+        differ = np.asarray(best) != wanted[0]
+        # Neighbours may swap whose scores differ by rounding alone.
+        assert differ.mean() < 0.02
+    assert stablehlo.names(weights)[-1] == "table"
+
+
+def test_it_is_whole_and_names_no_folder_of_the_machine(exported, tiny_runs):
+    names = {path.name for path in exported.iterdir()}
+    about = json.loads((exported / "export.json").read_text())
+    assert names == {*about["files"], "export.json"}
+    for path in exported.iterdir():
+        assert str(tiny_runs("rows").parent) not in path.read_text(errors="replace")
+        assert path.stat().st_mode & 0o444 == 0o444
+    assert "Not evaluated." in (exported / "MODEL_CARD.md").read_text()
+
+
+def test_the_card_of_an_evaluated_run(tiny_runs, run, evaluate, tmp_path):
+    workdir = shutil.copytree(tiny_runs("dense"), tmp_path / "run")
+    assert evaluate(workdir)[0] == 0
+    status, printed, err = run(workdir)
+    assert (status, err) == (0, "")
+    assert "300 items" in printed
+    text = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    lines = json.loads((workdir / "evaluation.json").read_text())
+    (exact,) = [line for line in lines if line["protocol"] == "exact"]
+    value = exact["recall@20"]
+    found = re.search(rf"{value:.4f} \[([\d.]+), ([\d.]+)\]", text)
+    assert found is not None
+    assert float(found[1]) < value < float(found[2])
+    assert "### Recall@20 by position of the label in the session" in text
+    assert "python -m" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "items.parquet", "config.json", "model.stablehlo"]
+)
+def test_a_damaged_copy_is_refused(copied, name):
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+    with pytest.raises(trained.UserError, match=f"{name} is not what was exported"):
+        trained.load(copied)
+    (copied / name).unlink()
+    with pytest.raises(trained.UserError, match=f"is not whole: no {name}"):
+        trained.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"version": 2}, "expected tron-export 1"),
+        ({"format": "other"}, "expected tron-export 1"),
+        ({"files": None}, "is damaged"),
+    ],
+)
+def test_another_version_is_refused(copied, change, expected):
+    path = copied / "export.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(trained.UserError, match=expected):
+        trained.load(copied)
+
+
+def test_mistakes_are_one_line_and_leave_nothing(run, tiny_runs, tmp_path, monkeypatch):
+    workdir = tiny_runs("rows")
+    for flags, expected in (
+        (["--k=301"], "expected at most the 300 items"),
+        (["--step=7777"], "7777"),
+        ([f"--out={workdir}"], str(workdir)),
+    ):
+        status, printed, err = run(workdir, *flags)
+        assert (status, printed) == (1, "")
+        assert expected in err
+        assert len(err.splitlines()) == 1
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert "tron-jax[export]" in run(workdir)[2]
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_that_diverged_is_not_exported(run, tiny_runs, monkeypatch, tmp_path):
+    load = trained.load
+
+    def diverged(*arguments):
+        found = load(*arguments)
+        params = jax.tree.map(lambda x: x * np.nan, found.model.params)
+        return found._replace(model=found.model._replace(params=params))
+
+    monkeypatch.setattr(trained, "load", diverged)
+    status, _, err = run(tiny_runs("rows"))
+    assert (status, "not finite" in err) == (1, True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_served(copied):
+    path = copied / folder.WEIGHTS
+    exported = folder.read(copied)
+    broken = folder.weights_of(exported)._replace(
+        table=np.full_like(exported.weights["table"], np.nan)
+    )
+    folder.save_weights(path, broken)
+    about = json.loads((copied / folder.ABOUT).read_text())
+    (copied / folder.ABOUT).unlink()
+    folder.seal(copied, {k: v for k, v in about.items() if k != "files"})
+    with pytest.raises(trained.UserError, match="not finite"):
+        trained.load(copied)

@@ -1,0 +1,1 @@
+"""A trained model as one function of sessions, to be exported and served."""

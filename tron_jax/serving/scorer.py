@@ -1,0 +1,66 @@
+"""The serving form of a model: sessions a line each in, the best items out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from tron_jax.data.packing import Position
+from tron_jax.models.encoder import Encoder
+
+# (weights, items [sessions, T], lengths [sessions]) -> scores and items [sessions, k]
+Score = Callable[["Weights", jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+class Weights(NamedTuple):
+    """What a model has learnt.
+
+    Attributes:
+      params: of the encoder.
+      table: [num_items + 1, width] item table, every row up to date; row 0 is no item.
+    """
+
+    params: Any
+    table: Any
+
+
+def make_scorer(
+    encoder: Encoder, *, k: int, max_session_length: int, position: Position
+) -> Score:
+    """Builds the function that recommends after the last click of each session.
+
+    Items are int32, padded at the end by anything that is an item or 0; lengths are
+    1..T. An encoder that sees a session at once takes at most ``max_session_length``
+    clicks, which are the last ones of a longer session. All is float32.
+
+    Args:
+      encoder: of the model.
+      k: items to find, at most num_items.
+      max_session_length: the most positions.
+      position: numbering of the positions.
+
+    Returns:
+      The pure function; of equal scores the lower item comes first.
+    """
+
+    def score(
+        weights: Weights, items: jax.Array, lengths: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        place = jnp.arange(items.shape[1])[None]
+        if position == "from_end":
+            place = place + (max_session_length - lengths)[:, None]
+        place = jnp.clip(place, 0, max_session_length - 1)
+        place = jnp.broadcast_to(place, items.shape)
+        # Float32 is not float32 on an accelerator otherwise.
+        with jax.default_matmul_precision("highest"):
+            hidden = encoder.encode_rows(weights.params, weights.table[items], place)
+            last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
+            scores = last[:, 0] @ weights.table[1:].T
+        best, index = lax.top_k(scores, k)
+        return best, index + 1
+
+    return score
