@@ -6,8 +6,8 @@
 DIR gets the weights (safetensors, the item table up to date), the user's own item ids,
 the settings, the scorer as StableHLO for CPU, CUDA and TPU (any number of sessions, of
 any length; --k items are found), a model card, and a checksum of each. It needs no
-training data and nothing of this package: experiments/exporting/README.md shows how jax
-alone runs it. experiments.recommend --model=DIR takes it as it takes a run.
+training data and nothing of this package: the card shows how jax alone runs it.
+experiments.recommend --model=DIR takes it as it takes a run.
 
 --data names the run's prepared set where it has moved; the card has slices where it is
 at hand.
