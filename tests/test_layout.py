@@ -149,6 +149,6 @@ def test_every_package_is_installed():
         ".".join(path.parent.relative_to(ROOT).parts)
         for folder in TOP
         for path in sources(folder)
-        if "peers" not in path.parts  # run in environments of their own, from a checkout
+        if "peers" not in path.parts  # they run from a checkout alone
     }
     assert set(config["tool"]["setuptools"]["packages"]) == found

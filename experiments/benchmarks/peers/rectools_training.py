@@ -63,7 +63,12 @@ class Follower(Callback):
         self._mark = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, n: int
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        n: int,
     ) -> None:
         labels = batch["y"] != 0
         self._window.append((float(outputs["loss"]), len(labels), int(labels.sum())))
