@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--negatives", type=int, default=1, help="of an event; softmax has none")
     add("--gbce_t", type=float, default=0.2, help="calibration of gBCE")
     add("--layers", choices=LAYERS, default="sasrec")
+    add("--mask_padding", action="store_true", help="from attention; its default is no")
     add("--size", choices=SIZES, default="ours", help="what the next five begin with")
     add("--hidden", type=int)
     add("--heads", type=int)
@@ -110,6 +111,7 @@ def make_model(
         gbce_t=arguments.gbce_t,
         lr=arguments.learning_rate,
         batch_size=arguments.batch_size,
+        use_key_padding_mask=arguments.mask_padding,
         transformer_layers_type=LAYERS[arguments.layers],
         recommend_torch_device="cpu",
     )
@@ -166,6 +168,7 @@ def config_of(
         "name": "rectools",
         "version": version("rectools"),
         "layers": arguments.layers,
+        "mask_padding": arguments.mask_padding,
     }
     return config.to_dict() | {"peer": library}
 

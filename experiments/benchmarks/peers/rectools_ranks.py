@@ -18,6 +18,7 @@ from experiments.benchmarks.peers.rectools_model import interactions
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation.rank_file import Ranks
 
+PART = 8192  # queries that are encoded before their vectors alone are kept
 BLOCK = 512  # queries whose scores of all items exist at a time
 
 
@@ -84,22 +85,40 @@ def some(queries: Queries, number: int) -> Queries:
 
 
 def vectors(model: SASRecModel, queries: Queries) -> Vectors:
-    """The vectors by which a trained model scores, as its `recommend` makes them."""
-    users = np.arange(len(queries.lengths))
+    """The vectors by which a trained model scores, as its `recommend` makes them.
+
+    They are made of some queries after the other: on a CPU the library holds all
+    positions of all sessions until the last is encoded.
+    """
+    ends = np.cumsum(queries.lengths)
+    count = len(ends)
+    found = torch.zeros(count, model.n_factors)
+    known = np.zeros(count, bool)
+    for start in range(0, count, PART):
+        stop = min(start + PART, count)
+        first = ends[start] - queries.lengths[start]
+        items, lengths = queries.items[first : ends[stop - 1]], queries.lengths
+        number, of_users, of_items = _vectors(model, items, lengths[start:stop])
+        found[start + torch.from_numpy(number)] = of_users
+        known[start + number] = True
     preparator = model.data_preparator
-    asked = interactions(queries.items, queries.lengths)
-    dataset = preparator.transform_dataset_u2i(asked, users)
+    rows = torch.from_numpy(preparator.get_known_items_sorted_internal_ids())
+    ids = preparator.get_known_item_ids().astype(np.int64)
+    return Vectors(found, known, of_items[rows].detach(), ids)
+
+
+def _vectors(
+    model: SASRecModel, items: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """The numbers of the sessions that the model knows, their vectors, the items'."""
+    preparator = model.data_preparator
+    asked = interactions(items, lengths)
+    dataset = preparator.transform_dataset_u2i(asked, np.arange(len(lengths)))
     loader = preparator.get_dataloader_recommend(dataset, model.recommend_batch_size)
     of_users, of_items = model.lightning_model._get_user_item_embeddings(loader, "cpu")
     # Those of the loader are in the order of its own ids.
     number = dataset.user_id_map.get_external_sorted_by_internal().astype(np.int64)
-    found = torch.zeros(len(users), of_users.shape[1])
-    found[torch.from_numpy(number)] = of_users
-    known = np.zeros(len(users), bool)
-    known[number] = True
-    rows = torch.from_numpy(preparator.get_known_items_sorted_internal_ids())
-    ids = preparator.get_known_item_ids().astype(np.int64)
-    return Vectors(found, known, of_items[rows].detach(), ids)
+    return number, of_users, of_items
 
 
 def rank(of: Vectors, labels: np.ndarray, num_items: int) -> tuple[np.ndarray, ...]:
@@ -141,7 +160,7 @@ def rank(of: Vectors, labels: np.ndarray, num_items: int) -> tuple[np.ndarray, .
 def evaluate(
     model: SASRecModel, queries: Queries, num_items: int
 ) -> tuple[Ranks, dict[str, Any]]:
-    """Ranks all queries; the model is left as it was, in training or not.
+    """Ranks all queries; the model and what will be drawn are left as they were.
 
     Returns:
       The ranks; and figures: seconds of it (``eval_s``, of these ``encode_s`` until the
@@ -149,7 +168,8 @@ def evaluate(
     """
     training = model.lightning_model.training
     start = time.perf_counter()
-    found = vectors(model, queries)
+    with torch.random.fork_rng(devices=[]):  # a loader draws, as training goes on to
+        found = vectors(model, queries)
     encoded = time.perf_counter()
     higher, equal = rank(found, queries.label, num_items)
     ended = time.perf_counter()
