@@ -8,6 +8,7 @@ sessions, and `compare_with_recommend` holds their best items against what its
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from experiments.benchmarks.peers.rectools_model import interactions
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation.rank_file import Ranks
 
-PART = 8192  # queries that are encoded before their vectors alone are kept
+PART = 8192  # queries that the library is given at a time
 BLOCK = 512  # queries whose scores of all items exist at a time
 
 
@@ -80,45 +81,47 @@ def some(queries: Queries, number: int) -> Queries:
     count = len(queries.lengths)
     kept = np.zeros(count, bool)
     kept[np.linspace(0, count - 1, min(number, count)).astype(int)] = True
+    return _those(queries, kept)
+
+
+def parts(queries: Queries) -> Iterator[Queries]:
+    """All queries, some after the other.
+
+    On a CPU the library holds all positions of all sessions that it is given until the
+    last is encoded.
+    """
+    number = np.arange(len(queries.lengths))
+    for start in range(0, len(number), PART):
+        yield _those(queries, (number >= start) & (number < start + PART))
+
+
+def _those(queries: Queries, kept: np.ndarray) -> Queries:
     items = queries.items[np.repeat(kept, queries.lengths)]
     return Queries(items, *(column[kept] for column in queries[1:]))
 
 
 def vectors(model: SASRecModel, queries: Queries) -> Vectors:
-    """The vectors by which a trained model scores, as its `recommend` makes them.
-
-    They are made of some queries after the other: on a CPU the library holds all
-    positions of all sessions until the last is encoded.
-    """
-    ends = np.cumsum(queries.lengths)
-    count = len(ends)
-    found = torch.zeros(count, model.n_factors)
-    known = np.zeros(count, bool)
-    for start in range(0, count, PART):
-        stop = min(start + PART, count)
-        first = ends[start] - queries.lengths[start]
-        items, lengths = queries.items[first : ends[stop - 1]], queries.lengths
-        number, of_users, of_items = _vectors(model, items, lengths[start:stop])
-        found[start + torch.from_numpy(number)] = of_users
-        known[start + number] = True
+    """The vectors by which a trained model scores, as its `recommend` makes them."""
+    count, start = len(queries.lengths), 0
+    found, known = torch.zeros(count, model.n_factors), np.zeros(count, bool)
     preparator = model.data_preparator
+    for part in parts(queries):
+        users = np.arange(len(part.lengths))
+        asked = interactions(part.items, part.lengths)
+        dataset = preparator.transform_dataset_u2i(asked, users)
+        loader = preparator.get_dataloader_recommend(
+            dataset, model.recommend_batch_size
+        )
+        make = model.lightning_model._get_user_item_embeddings
+        of_users, of_items = make(loader, "cpu")
+        # Those of the loader are in the order of its own ids.
+        number = dataset.user_id_map.get_external_sorted_by_internal().astype(np.int64)
+        found[torch.from_numpy(start + number)] = of_users
+        known[start + number] = True
+        start += len(users)
     rows = torch.from_numpy(preparator.get_known_items_sorted_internal_ids())
     ids = preparator.get_known_item_ids().astype(np.int64)
     return Vectors(found, known, of_items[rows].detach(), ids)
-
-
-def _vectors(
-    model: SASRecModel, items: np.ndarray, lengths: np.ndarray
-) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
-    """The numbers of the sessions that the model knows, their vectors, the items'."""
-    preparator = model.data_preparator
-    asked = interactions(items, lengths)
-    dataset = preparator.transform_dataset_u2i(asked, np.arange(len(lengths)))
-    loader = preparator.get_dataloader_recommend(dataset, model.recommend_batch_size)
-    of_users, of_items = model.lightning_model._get_user_item_embeddings(loader, "cpu")
-    # Those of the loader are in the order of its own ids.
-    number = dataset.user_id_map.get_external_sorted_by_internal().astype(np.int64)
-    return number, of_users, of_items
 
 
 def rank(of: Vectors, labels: np.ndarray, num_items: int) -> tuple[np.ndarray, ...]:

@@ -78,13 +78,14 @@ class Turns(Callback):
         _, found = rectools_ranks.evaluate(self.model, queries, self._data.num_items)
         start = time.perf_counter()
         self.model.is_fitted = True  # as it says after the training
-        self.model.recommend(
-            np.arange(len(queries.lengths)),
-            rectools_ranks.interactions(queries.items, queries.lengths),
-            k=20,
-            filter_viewed=False,
-            on_unsupported_targets="ignore",
-        )
+        for part in rectools_ranks.parts(queries):
+            self.model.recommend(
+                np.arange(len(part.lengths)),
+                rectools_ranks.interactions(part.items, part.lengths),
+                k=20,
+                filter_viewed=False,
+                on_unsupported_targets="ignore",
+            )
         self.model.is_fitted = False
         self.model.lightning_model.train()
         return {
