@@ -234,6 +234,9 @@ def evaluate(sides: dict[str, Side], passes: int) -> Record:
 
 def measure(arguments: argparse.Namespace) -> Record:
     """All matches, and in the first of them the evaluations."""
+    if not os.access(arguments.peer_python, os.X_OK):
+        path = arguments.peer_python
+        raise UserError(f"--peer_python: {path} is no program; expected a Python")
     begin = time.monotonic()
     report: Record = {
         "fingerprint": open_prepared(arguments.data).fingerprint,
