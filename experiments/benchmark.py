@@ -15,9 +15,9 @@
 `train`: a step, data loading included, and its floor: the matmul of all candidates and
 `jax.lax.top_k` over their scores alone, at the step's own shapes. `evaluate`: a pass
 over the first test events, and the matmuls of the same blocks alone. `recommend`: the
-best items after train sessions, and those matmuls. The two are timed in turn in one
-process, since times of different minutes are incomparable on a shared machine; read the
-ratio.
+best items after train sessions, and the encoder and those matmuls alone. The two are
+timed in turn in one process, since times of different minutes are incomparable on a
+shared machine; read the ratio.
 
 `--breakdown`: the parts of a step (benchmarks/breakdown.py). `--against`: the same
 benchmark in another checkout, in turn with this one. `--beside`: the steps of another

@@ -1,13 +1,14 @@
 """Exports a trained model: what serving needs, and nothing else.
 
     python -m experiments.export --workdir=RUN --out=DIR [--step=best|latest|N] \
-        [--k=100] [--data=DIR]
+        [--k=100] [--onnx] [--data=DIR]
 
 DIR gets the weights (safetensors, the item table up to date), the user's own item ids,
 the settings, the scorer as StableHLO for CPU, CUDA and TPU (any number of sessions, of
 any length; --k items are found), a model card, and a checksum of each. It needs no
 training data and nothing of this package: the card shows how jax alone runs it.
-experiments.recommend --model=DIR takes it as it takes a run.
+experiments.recommend --model=DIR takes it as it takes a run. --onnx adds model.onnx,
+the same function for onnxruntime, with the weights once more.
 
 --data names the run's prepared set where it has moved; the card has slices where it is
 at hand.
@@ -36,7 +37,7 @@ from tron_jax.console.messages import say
 from tron_jax.data.catalogue import ITEMS
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, new_folder, refuse_taken
-from tron_jax.serving import stablehlo
+from tron_jax.serving import onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights, make_scorer
 
 
@@ -46,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
         flags.DEFINE_string(name, None, text, required=True, flag_values=values)
     flags.DEFINE_string("step", None, "Checkpoint: best, latest or a step.", values)
     flags.DEFINE_string("data", None, "The run's data set, where it moved.", values)
+    flags.DEFINE_bool("onnx", False, "Write model.onnx too.", flag_values=values)
     flags.DEFINE_integer("k", 100, "Items that are found.", 1, flag_values=values)
     return entry.run(run, values, argv)
 
@@ -54,7 +56,7 @@ def run(values: flags.FlagValues) -> None:
     """Exports by the flags."""
     workdir, out = local_path(values.workdir), local_path(values.out)
     refuse_taken(out)
-    folder.require_packages()
+    folder.require_packages(onnx=values.onnx)
     model = trained.load(workdir, values.step, values.data)
     num_items = len(model.items.raw_ids)
     if values.k > num_items:
@@ -63,7 +65,9 @@ def run(values: flags.FlagValues) -> None:
     config, made_with = workdirs.read_config(workdir)
     text = card.write(workdir, model, values.data)
     with new_folder(out) as new:
-        _write(new, model, config, made_with, values.k)
+        weights = _write(new, model, config, made_with, values.k)
+        if values.onnx:
+            _write_onnx(new / folder.ONNX, weights, config, values.k)
         (new / folder.CARD).write_text(text, encoding="utf-8")
         folder.seal(new, _about(model, config, made_with, values.k))
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -73,8 +77,8 @@ def run(values: flags.FlagValues) -> None:
 
 def _write(
     new: Path, model: Trained, config: ConfigDict, made_with: dict, k: int
-) -> None:
-    """Writes weights, items, settings and scorer."""
+) -> Weights:
+    """Writes weights, items, settings and scorer; returns the weights."""
     parts = run_parts.build_model(config, len(model.items.raw_ids))
     _, params, table_state, step = model.model
     table = whole_table(parts.read_rows, table_state, step, len(model.items.raw_ids))
@@ -100,6 +104,19 @@ def _write(
     content.data.path = ""
     content = content.to_dict() | {"provenance": provenance.without_paths(made_with)}
     workdirs.write_json(new / workdirs.CONFIG, content)
+    return weights
+
+
+def _write_onnx(path: Path, weights: Weights, config: ConfigDict, k: int) -> None:
+    onnx_graph.save(
+        path,
+        weights,
+        model=config.model.name,
+        num_heads=config.model.num_heads,
+        k=k,
+        max_session_length=config.model.max_session_length,
+        position=config.model.position,
+    )
 
 
 def _about(model: Trained, config: ConfigDict, made_with: dict, k: int) -> dict:

@@ -66,6 +66,7 @@ def setting(
         fields={"negatives.drawn_per": scope, "loss.topk": str(topk)},
         seeds=tuple(numbers),
         paths=tuple(f"runs/sweep/{name}/seed={n}" for n in numbers),
+        commits=tuple("c0ffee1" for _ in numbers),
         figures={"paper": paper, "exact": figures},
         chosen={
             "paper": Choice(
@@ -210,7 +211,20 @@ def at_best(made: Setting) -> Setting:
 def bare(name: str) -> Setting:
     """A setting of which little more than a name is known, as of an old kept result."""
     return Setting(
-        name, {}, (0,), (name,), {}, {}, None, None, None, None, (), {}, ("means only",)
+        name,
+        {},
+        (0,),
+        (name,),
+        (),
+        {},
+        {},
+        None,
+        None,
+        None,
+        None,
+        (),
+        {},
+        ("means only",),
     )
 
 

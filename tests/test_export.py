@@ -20,7 +20,8 @@ from experiments import export, recommend
 from experiments.assembly import trained
 from experiments.exporting import folder
 from tron_jax.data.sessions import open_prepared
-from tron_jax.serving import stablehlo
+from tron_jax.recommending import recommender
+from tron_jax.serving import onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights, make_scorer
 
 
@@ -114,10 +115,7 @@ def test_the_exported_scorer_is_the_recommender(kind):
     if kind != "slots":
         clicks = [session[-longest:] for session in clicks]
     for some in (clicks[:1], clicks[3:20], clicks):
-        lengths = np.array([len(session) for session in some], np.int32)
-        padded = np.full((len(some), lengths.max() + 2), 7, np.int32)
-        for row, session in zip(padded, some, strict=True):
-            row[: len(session)] = session
+        padded, lengths = rows(some)
         scores, best = served.call(jax.tree.leaves(weights), padded, lengths)
         first = {1: 0, 17: 3}.get(len(some), 0)
         wanted = [part[first : first + len(some)] for part in expected]
@@ -126,6 +124,76 @@ def test_the_exported_scorer_is_the_recommender(kind):
         # Neighbours may swap whose scores differ by rounding alone.
         assert differ.mean() < 0.02
     assert stablehlo.names(weights)[-1] == "table"
+
+
+@pytest.mark.parametrize("kind", small.KINDS)
+def test_the_onnx_graph_is_the_recommender(kind, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    weights = Weights(*jax.tree.map(np.asarray, small.model(kind)))
+    path = tmp_path / "model.onnx"
+    onnx_graph.save(
+        path,
+        weights,
+        model="gru4rec" if kind == "slots" else "sasrec",
+        num_heads=1,
+        k=9,
+        max_session_length=small.LONGEST,
+        position="from_start" if kind == "slots" else kind,
+    )
+    session = runtime.InferenceSession(path)
+    items, offsets = small.clicks()
+    expected = small.recommender(kind)(*weights, 0, items, offsets, k=9)
+    clicks = [items[a:b] for a, b in itertools.pairwise(offsets)]
+    if kind != "slots":
+        clicks = [one[-small.LONGEST :] for one in clicks]
+    for first, last in ((0, 1), (3, 20), (0, len(clicks))):
+        padded, lengths = rows(clicks[first:last])
+        inputs = {"items": padded, "lengths": lengths}
+        scores, best = session.run(["scores", "best"], inputs)
+        wanted = [part[first:last] for part in expected]
+        np.testing.assert_allclose(scores, wanted[1], rtol=1e-4, atol=1e-4)
+        assert (best != wanted[0]).mean() < 0.02  # by rounding alone
+
+
+def rows(sessions):
+    """Sessions a line each, padded by an item, and their lengths."""
+    lengths = np.array([len(session) for session in sessions], np.int32)
+    padded = np.full((len(sessions), lengths.max() + 2), 7, np.int32)
+    for row, session in zip(padded, sessions, strict=True):
+        row[: len(session)] = session
+    return padded, lengths
+
+
+def test_weights_beyond_a_protobuf_lie_beside_it(tmp_path, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+    weights = Weights(*jax.tree.map(np.asarray, small.model("from_start")))
+    about = {"model": "sasrec", "num_heads": 1, "k": 3, "position": "from_start"}
+    answers = []
+    for name, largest in (("whole.onnx", 1 << 30), ("large.onnx", 1000)):
+        monkeypatch.setattr(onnx_graph, "LARGEST", largest)
+        path = tmp_path / name
+        onnx_graph.save(path, weights, max_session_length=small.LONGEST, **about)
+        session = runtime.InferenceSession(path)
+        padded, lengths = rows([[1, 2], [3]])
+        inputs = {"items": padded, "lengths": lengths}
+        answers.append(session.run(["best"], inputs)[0])
+    np.testing.assert_array_equal(*answers)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"whole.onnx", "large.onnx", "large.onnx.data"}
+
+
+def test_onnx_is_one_flag(run, tiny_runs, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    status, _, err = run(tiny_runs("dense"), "--onnx", "--k=5")
+    assert (status, err) == (0, "")
+    about = json.loads((tmp_path / "model" / "export.json").read_text())
+    assert "model.onnx" in about["files"]
+    session = runtime.InferenceSession(tmp_path / "model" / "model.onnx")
+    sessions = [[1, 2], [3]]
+    padded, lengths = rows(sessions)
+    (best,) = session.run(["best"], {"items": padded, "lengths": lengths})
+    model = trained.load(tmp_path / "model").model
+    np.testing.assert_array_equal(best, recommender.recommend(model, sessions, 5).items)
 
 
 def test_it_is_whole_and_names_no_folder_of_the_machine(exported, tiny_runs):

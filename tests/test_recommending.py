@@ -113,7 +113,8 @@ def ranked_by_numpy(table, hidden, k, allowed, excluded):
 @pytest.mark.portable
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize(
-    ("num_items", "block", "k"), [(5, 16, 5), (64, 64, 7), (130, 64, 20), (333, 32, 1)]
+    ("num_items", "block", "k"),
+    [(5, 16, 5), (64, 64, 7), (130, 64, 20), (333, 32, 1), (2000, 128, 4)],
 )
 def test_the_best_of_the_whole_matrix_are_found(num_items, block, k, fixed):
     draw = np.random.default_rng(num_items)

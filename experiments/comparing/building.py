@@ -187,6 +187,7 @@ def _setting(
         fields=pool.fields,
         seeds=tuple(run.seed for run in runs),
         paths=tuple(run.path for run in runs),
+        commits=tuple(map(settings.commits_of, runs)),
         figures=figures.of_protocols(runs, keys),
         chosen=figures.chosen(runs),
         sessions_per_s=speed or measured,

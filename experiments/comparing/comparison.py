@@ -62,6 +62,7 @@ class Setting(NamedTuple):
         text; "" where it has none.
       seeds: of the runs, in their order.
       paths: folders of the runs, as the user named them.
+      commits: of the code that made each, several where it was resumed by another.
       figures: by protocol (``paper``, ``exact``, ``exact_at_best``), then by key
         (``recall@20``); a protocol that no run has is left out.
       chosen: by the same protocols.
@@ -78,6 +79,7 @@ class Setting(NamedTuple):
     fields: dict[str, str]
     seeds: tuple[int, ...]
     paths: tuple[str, ...]
+    commits: tuple[str, ...]
     figures: dict[str, dict[str, Figure]]
     chosen: dict[str, Choice]
     sessions_per_s: Figure | None

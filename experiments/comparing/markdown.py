@@ -105,6 +105,8 @@ def _details(comparison: Comparison) -> Iterator[str]:
         yield table(settings_tables.fields(comparison))
     yield "### All metrics"
     yield table(settings_tables.metrics(comparison))
+    yield "### Runs"
+    yield table(settings_tables.runs(comparison))
     others = difference_tables.other_differences(comparison)
     if others.rows:
         yield f"### Other metrics, {escaped(wording.compared(comparison))}"

@@ -144,6 +144,7 @@ def _details(comparison: Comparison) -> Iterator[str]:
     if settings_tables.many_fields(comparison):
         yield _folded("Fields that differ", settings_tables.fields(comparison))
     yield _folded("All metrics", settings_tables.metrics(comparison))
+    yield _folded("Runs", settings_tables.runs(comparison))
     others = difference_tables.other_differences(comparison)
     if others.rows:
         heading = f"Other metrics, {wording.compared(comparison)}"

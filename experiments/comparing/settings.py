@@ -126,6 +126,11 @@ def _why_apart(
     ]
 
 
+def commits_of(run: Run) -> str:
+    """The commits that made a run, in short; + where files differed from one."""
+    return " ".join(name[:7] + "+" * name.endswith("+") for name in _all(run, "git"))
+
+
 def _same_code(one: Run, other: Run) -> bool:
     programs, commits = (
         [_all(run, key) for run in (one, other)] for key in ("program", "git")
@@ -174,8 +179,7 @@ def _described(run: Run, data: str) -> dict[str, str]:
         for field, value in run.fields.items()
         if field not in MAY_DIFFER
     }
-    commit = " ".join(name[:7] + "+" * name.endswith("+") for name in _all(run, "git"))
-    return fields | {DATA: data, COMMIT: commit}
+    return fields | {DATA: data, COMMIT: commits_of(run)}
 
 
 def _text(value: Any) -> str:

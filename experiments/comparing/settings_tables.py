@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from experiments.comparing import wording
 from experiments.comparing.comparison import Comparison, Figure, Setting
 from experiments.comparing.table import Cell, Column, Table, of_figure, of_span
@@ -71,6 +73,32 @@ def metrics(comparison: Comparison) -> Table:
         if protocol in setting.figures
     ]
     return Table(columns, rows)
+
+
+def runs(comparison: Comparison) -> Table:
+    """A row for each run: where it is, how far it was trained, and by which code."""
+    columns = [
+        Column("run", number=False),
+        Column("seed"),
+        Column("step"),
+        Column("epoch"),
+        Column("commit", number=False),
+    ]
+    rows = [row for setting in comparison.settings for row in _rows_of_runs(setting)]
+    return Table(columns, rows)
+
+
+def _rows_of_runs(setting: Setting) -> Iterator[list[Cell]]:
+    last = setting.chosen.get("exact")
+    for n, (path, seed) in enumerate(zip(setting.paths, setting.seeds, strict=True)):
+        commit = setting.commits[n] if setting.commits else ""
+        yield [
+            Cell(path, path),
+            Cell(str(seed), seed),
+            of_span(last.steps[n : n + 1] if last else ()),
+            of_span(last.epochs[n : n + 1] if last else ()),
+            Cell(commit or wording.UNKNOWN, commit or None),
+        ]
 
 
 def many_fields(comparison: Comparison) -> list[str]:

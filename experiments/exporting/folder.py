@@ -4,6 +4,7 @@ weights.safetensors  item table, every row up to date, and encoder, float32
 items.parquet        the user's own ids of the items, and their clicks in training
 config.json          all settings and the provenance, without paths
 model.stablehlo      the scorer for any device, by jax.export; weights are arguments
+model.onnx           the same for onnxruntime, weights within; if asked for
 MODEL_CARD.md        what it was trained on, how good it is, how to repeat it
 export.json          version, sizes, the order of the arguments, SHA-256 of the rest
 """
@@ -23,13 +24,14 @@ import numpy as np
 
 from tron_jax.data.catalogue import ITEMS, Catalogue, read_catalogue
 from tron_jax.errors import UserError
-from tron_jax.serving import stablehlo
+from tron_jax.serving import onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights
 
 FORMAT, VERSION = "tron-export", 1
 ABOUT = "export.json"
 WEIGHTS = "weights.safetensors"
 STABLEHLO = "model.stablehlo"
+ONNX = "model.onnx"
 CARD = "MODEL_CARD.md"
 NEEDED = (WEIGHTS, ITEMS, "config.json")
 MISSING = "pip install 'tron-jax[export]' has what reads and writes exported models"
@@ -61,9 +63,11 @@ def seal(folder: Path, about: Mapping[str, Any]) -> None:
     (folder / ABOUT).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def require_packages() -> None:
+def require_packages(*, onnx: bool) -> None:
     """Raises UserError where what writes an export is not installed."""
     _safetensors()
+    if onnx and importlib.util.find_spec("onnx") is None:
+        raise UserError(onnx_graph.MISSING)
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError(f"flatbuffers is not installed; {MISSING}")
 
