@@ -5,8 +5,8 @@
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.537 / 0.182, Yoochoose 0.730 / 0.299,
 OTTO 0.460 / 0.212. Measured on Diginetica (seven of its eight test days) on two CPU
-cores, 1.2 minutes an epoch, 2026-11-22: 0.539 / 0.184 in the `paper` protocol and
-0.536 / 0.182 in `exact` after 3 epochs (experiments/results/diginetica/tron_l).
+cores, 71 s an epoch, 2026-11-26: 0.540 / 0.184 in the `paper` protocol and 0.536 /
+0.182 in `exact` at its best epoch, the third (experiments/results/diginetica/table2).
 """
 
 from ml_collections import ConfigDict

@@ -5,8 +5,9 @@
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.541 / 0.182, Yoochoose 0.732 / 0.302,
 OTTO 0.472 / 0.219. Measured on Diginetica (seven of its eight test days) on two CPU
-cores, 1.5 minutes an epoch, 2026-11-22: 0.545 / 0.184 in the `paper` protocol after 2
-epochs, 0.531 / 0.185 in `exact` after 5 (experiments/results/diginetica/tron_xl).
+cores, 72 s an epoch, 2026-11-26, mean of three seeds: 0.545 / 0.186 in the `paper`
+protocol and 0.541 / 0.184 in `exact` at the best epoch, the second or third, from which
+on it overfits (experiments/results/diginetica/table2).
 """
 
 from ml_collections import ConfigDict
