@@ -106,8 +106,9 @@ def compare(
 
 def _compared(values: flags.FlagValues) -> str:
     """Which settings are compared with which."""
-    if values.chain and values.pairs:
-        raise UserError("--chain and --pairs were given; expected one of them")
+    asked = [f"--{flag}" for flag in ("baseline", CHAIN, PAIRS) if values[flag].value]
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)} were given; expected one of them")
     return CHAIN if values.chain else PAIRS if values.pairs else BASELINE
 
 

@@ -5,8 +5,10 @@
 
 DIR gets the weights (safetensors, the item table up to date), the user's own item ids,
 the settings, the scorer as StableHLO for CPU, CUDA and TPU (any number of sessions, of
-any length; --k items are found), a model card, and a checksum of each. It needs no
-training data and nothing of this package: the card shows how jax alone runs it.
+any length, but that a transformer sees only the last max_clicks of export.json, to
+which the caller must cut longer ones; --k items are found), a model card, and a
+checksum of each. It needs no training data and nothing of this package: the card shows
+how jax alone runs it.
 experiments.recommend --model=DIR takes it as it takes a run. --onnx adds model.onnx,
 the same function for onnxruntime, with the weights once more.
 
@@ -40,6 +42,8 @@ from tron_jax.files import local_path, new_folder, refuse_taken
 from tron_jax.serving import onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights, make_scorer
 
+MOST = 100  # items that are found, unless --k says otherwise
+
 
 def main(argv: Sequence[str]) -> int:
     values = flags.FlagValues()
@@ -48,28 +52,39 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_string("step", None, "Checkpoint: best, latest or a step.", values)
     flags.DEFINE_string("data", None, "The run's data set, where it moved.", values)
     flags.DEFINE_bool("onnx", False, "Write model.onnx too.", flag_values=values)
-    flags.DEFINE_integer("k", 100, "Items that are found.", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "k",
+        None,
+        f"Items that are found; {MOST} where not given.",
+        1,
+        flag_values=values,
+    )
     return entry.run(run, values, argv)
 
 
 def run(values: flags.FlagValues) -> None:
     """Exports by the flags."""
     workdir, out = local_path(values.workdir), local_path(values.out)
+    if folder.is_export(workdir):
+        raise UserError(
+            f"{workdir} is an exported model; expected the workdir of a run"
+        )
     refuse_taken(out)
     folder.require_packages(onnx=values.onnx)
     model = trained.load(workdir, values.step, values.data)
     num_items = len(model.items.raw_ids)
-    if values.k > num_items:
+    if values.k is not None and values.k > num_items:
         raise UserError(f"--k={values.k}: expected at most the {num_items:,} items")
+    k = values.k or min(MOST, num_items)
     devices.check()
     config, made_with = workdirs.read_config(workdir)
     text = card.write(workdir, model, values.data)
     with new_folder(out) as new:
-        weights = _write(new, model, config, made_with, values.k)
+        weights = _write(new, model, config, made_with, k)
         if values.onnx:
-            _write_onnx(new / folder.ONNX, weights, config, values.k)
+            _write_onnx(new / folder.ONNX, weights, config, k)
         (new / folder.CARD).write_text(text, encoding="utf-8")
-        folder.seal(new, _about(model, config, made_with, values.k))
+        folder.seal(new, _about(model, config, made_with, k))
     size = sum(path.stat().st_size for path in out.iterdir())
     say(f"exported step {model.model.step:,} ({model.chosen_by}) to {out}")
     say(f"{num_items:,} items, {size / 1e6:,.1f} MB")

@@ -82,14 +82,19 @@ def run(flag_values: flags.FlagValues) -> None:
 
 def _keep_sweep(workdir: Path, out: Path) -> None:
     """Keeps the runs of a sweep that are done, and the list of all."""
+    inside = out.resolve()
+    if workdir.resolve() in (inside, *inside.parents):
+        raise UserError(f"--out={out} is in the sweep; expected another folder")
     listed = listing.read(workdir)
+    _refuse_others(out, listed)
     runs = {n: run for n, run in listed["runs"].items() if not run.get("retired")}
     places = {name: workdir / run["folder"] for name, run in runs.items()}
     done = {name: place for name, place in places.items() if _is_evaluated(place)}
     if not done:
         raise UserError(f"{workdir}: no run of this sweep is evaluated yet")
-    for name, place in done.items():
+    for name, place in done.items():  # before any is kept
         _check_same_result(place, out / name)
+        _check_evaluated(place, place, workdirs.read_config(place)[0])
     new = {name: place for name, place in done.items() if not (out / name).exists()}
     for name, place in new.items():
         _keep_run(place, place, out / name)
@@ -105,6 +110,19 @@ def _keep_sweep(workdir: Path, out: Path) -> None:
         f"kept {len(new)} runs in {out}, {len(done) - len(new)} were there, "
         f"{len(runs) - len(done)} of the sweep are not done"
     )
+
+
+def _refuse_others(out: Path, listed: dict[str, Any]) -> None:
+    """Refuses a folder that holds anything but what was kept of the same sweep."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / run_files.SWEEP).is_file():
+        raise UserError(f"{out} holds other files; expected a folder to be made")
+    others = listing.read(out)["runs"].keys() - listed["runs"].keys()
+    if others:
+        raise UserError(
+            f"{out} holds another sweep, of {min(others)}; expected a folder to be made"
+        )
 
 
 def _is_evaluated(place: Path) -> bool:

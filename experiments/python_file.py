@@ -56,6 +56,8 @@ def call(file: PythonFile, function: str) -> Any:
     Raises:
       UserError: if there is no such function, or for whatever it raises.
     """
+    if not callable(getattr(file.module, function, None)):
+        raise UserError(f"{file.flag}: no function {function} in it")
     try:
         return getattr(file.module, function)(*file.arguments)
     except UserError:

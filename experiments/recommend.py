@@ -8,8 +8,11 @@ FILE of sessions is CSV, JSON lines, Parquet, or a folder of Parquet files, one 
 click, as for data_prep.events; sessions may have one click, and end with the latest.
 Every item of the catalogue is scored, exactly, and the best k are written with the
 user's own ids: a row for each in Parquet (.parquet) or JSON lines (.jsonl), with
-session, rank, item and score. --per_event has a list after every click, not only after
-the last, told apart by `event`, the clicks seen.
+session, rank, item and score; a file that is there is replaced. --per_event has a list
+after every click that the model knows, not only after the last, told apart by `event`,
+the number of the click. Of a model whose positions count from a session's end
+(model.position=from_end), lists before the last click know how many clicks remain, as
+its evaluation does.
 
 Clicks on items that the model does not know are left out and counted. A session of
 which it knows none gets the most clicked items of training, marked as `popular`.
@@ -23,9 +26,10 @@ their ids, so that memory is bounded.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +84,7 @@ def run(values: flags.FlagValues) -> None:
     """Recommends by the flags, and says what was done."""
     out = local_path(values.out)
     lists.check(out)
+    _refuse_input(out, values)
     workdirs.refuse_unwritable(out.parent)
     log = open_log(
         local_path(values.sessions, any_name=True),
@@ -89,10 +94,17 @@ def run(values: flags.FlagValues) -> None:
     model = trained.load(local_path(values.model), values.step, values.data)
     allowed = _allowed(values, model)
     devices.check()
+    if values.per_event and model.config.model.position == "from_end":
+        warn(
+            "positions count from a session's end: lists before the last click know "
+            "how many clicks remain"
+        )
     bad, stages = BadRows(values.skip_bad_rows), Stages()
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".recommend-", dir=out.parent) as work:
+        with (
+            _made(out.parent) as folder,
+            tempfile.TemporaryDirectory(prefix=".recommend-", dir=folder) as work,
+        ):
             read = raw_sessions.read_sessions(log, Path(work), bad, stages, SIZES)
             stages.stage("recommending")
             counts = _write(out, read, model, allowed, values, stages)
@@ -100,6 +112,29 @@ def run(values: flags.FlagValues) -> None:
         stages.close()
         bad.warn()
     _say(counts, read, out)
+
+
+def _refuse_input(out: Path, values: flags.FlagValues) -> None:
+    """Raises UserError where what is read would be replaced."""
+    for flag in ("sessions", "only", "exclude"):
+        given = values[flag].value
+        there = given is not None and Path(given).exists() and out.exists()
+        if there and out.samefile(given):
+            raise UserError(f"--out={values.out} is the file of --{flag}")
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Generator[Path]:
+    """Makes a folder, and removes what was made of it where something goes wrong."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def _allowed(values: flags.FlagValues, model: Trained) -> np.ndarray:
@@ -113,10 +148,13 @@ def _allowed(values: flags.FlagValues, model: Trained) -> np.ndarray:
     if values.only is not None:
         path = local_path(values.only)
         allowed[:] = False
-        allowed[item_ids.read_items("--only", path, values.item, raw_ids)] = True
+        only = item_ids.read_items("--only", path, values.item, raw_ids, needed=True)
+        allowed[only] = True
     if values.exclude is not None:
         path = local_path(values.exclude)
-        without = item_ids.read_items("--exclude", path, values.item, raw_ids)
+        without = item_ids.read_items(
+            "--exclude", path, values.item, raw_ids, needed=False
+        )
         allowed[without] = False
     left = int(allowed[1:].sum())
     if values.k > left:

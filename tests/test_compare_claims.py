@@ -204,8 +204,15 @@ def test_what_did_not_converge_leaves_a_claim_open(runs, said, options, why):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("published = 1", "TypeError"),
-        ("def published(): return {}", "AttributeError: .*claims"),
+        ("published = 1", "no function published"),
+        ("def published(): return {}", "no function claims in it"),
+        ("def published(): return {'a': {'recall@20': float('nan')}}", "figures by"),
+        (
+            "def published(): return {'a': {}, 'b': {}}\n"
+            "def claims(): return [('x', 'a', 'b')] * 2",
+            "each once",
+        ),
+        ("def published(): return {}\ndef claims(): return ['abc']", "list of"),
         ("def published(): return {'a': 1}", "figures by setting and key"),
         ("def published(): return {'a': {'recall': 1}}", "figures by setting and key"),
         (
@@ -231,9 +238,26 @@ def test_a_file_of_claims_that_is_none_is_refused_in_a_line(
     assert re.search(expected, printed.err), printed.err
 
 
-def test_chain_and_pairs_are_refused_together(runs, capfd):
-    assert program.main(["compare", str(runs()), "--chain", "--pairs"]) == 1
+@pytest.mark.parametrize("other", ["--pairs", "--baseline=weak"])
+def test_one_kind_of_contrast_at_a_time(runs, capfd, other):
+    assert program.main(["compare", str(runs()), "--chain", other]) == 1
     assert "expected one of them" in capfd.readouterr().err
+
+
+def test_a_chain_is_not_closed_over_what_is_missing(tmp_path, tiny_data):
+    for topk in (2, 4, 8, 16):
+        for seed in (0, 1):
+            folder = tmp_path / f"topk={topk}" / f"seed={seed}"
+            write_run(folder, tiny_data, seed=topk + 50 * seed, loss__topk=topk)
+            if topk == 4:
+                (folder / "ranks.parquet").unlink()
+    found = build(tmp_path, compared="chain")
+    assert {(d.baseline, d.setting) for d in found.differences} == {
+        ("topk=8", "topk=16")
+    }
+    told = [line for line in found.warnings if "the setting before" in line]
+    assert len(told) == 2
+    assert told[1].startswith("no difference of topk=8 to topk=4")
 
 
 def test_every_outcome_is_counted_once():

@@ -15,12 +15,14 @@ import pytest
 import test_recommending as small
 import tiny
 from conftest import said
+from made_up_results import drawn_ranks, write_run
 
 from experiments import export, recommend
 from experiments.assembly import trained
-from experiments.exporting import folder
-from tron_jax.data.sessions import open_prepared
+from experiments.exporting import card, folder
+from tron_jax.data.sessions import catalogue_of, open_prepared
 from tron_jax.recommending import recommender
+from tron_jax.recommending.recommender import Model
 from tron_jax.serving import onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights, make_scorer
 
@@ -243,6 +245,8 @@ def test_a_damaged_copy_is_refused(copied, name):
         ({"version": 2}, "expected tron-export 1"),
         ({"format": "other"}, "expected tron-export 1"),
         ({"files": None}, "is damaged"),
+        ({"step": None}, "is damaged"),
+        ({"files": {}}, "is not whole"),
     ],
 )
 def test_another_version_is_refused(copied, change, expected):
@@ -266,6 +270,28 @@ def test_mistakes_are_one_line_and_leave_nothing(run, tiny_runs, tmp_path, monke
     monkeypatch.setitem(sys.modules, "safetensors", None)
     assert "tron-jax[export]" in run(workdir)[2]
     assert not (tmp_path / "model").exists()
+
+
+def test_an_export_is_not_exported_again(run, exported):
+    status, _, err = run(exported)
+    assert (status, "is an exported model" in err) == (1, True)
+
+
+@pytest.mark.parametrize("step", [25, 50, 30])
+def test_a_card_has_the_figures_of_its_step(tiny_data, tmp_path, step):
+    data = open_prepared(tiny_data)
+    best = (1, drawn_ranks(data, 3, shift=1.0))
+    folder_ = write_run(tmp_path / "run", tiny_data, best=best, scores=[0.9, 0.1])
+    model = Model(None, None, None, step)
+    made = trained.Trained(model, catalogue_of(data), tiny.config(tiny_data), "asked")
+    text = card.write(folder_, made, None)
+    lines = json.loads((folder_ / "evaluation.json").read_text())
+    value = {line["protocol"]: f"{line['recall@20']:.4f}" for line in lines}
+    shown = "exact_at_best" if step == 25 else "exact"
+    other = "exact" if step == 25 else "exact_at_best"
+    assert f"{value[shown]} [" in text
+    assert f"{value[other]} [" not in text
+    assert ("No figures are of the exported step" in text) == (step == 30)
 
 
 def test_a_model_that_diverged_is_not_exported(run, tiny_runs, monkeypatch, tmp_path):

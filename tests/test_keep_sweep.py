@@ -87,3 +87,32 @@ def test_what_cannot_be_kept_leaves_nothing(sweep, keep_sweep, tmp_path):
     status, _, err = keep_sweep()
     assert (status, "no run of this sweep is evaluated" in err) == (1, True)
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_sweep_is_not_kept_in_itself(sweep, capfd):
+    before = (sweep / "sweep.json").read_bytes()
+    for out in (sweep, sweep / "kept"):
+        assert keep.main(["keep", f"--workdir={sweep}", f"--out={out}"]) == 1
+        assert "is in the sweep" in said(capfd)[1]
+    assert (sweep / "sweep.json").read_bytes() == before
+
+
+def test_a_folder_of_something_else_stays_as_it_is(sweep, keep_sweep, tmp_path):
+    out = tmp_path / "kept"
+    out.mkdir()
+    (out / "notes").write_text("mine")
+    assert "holds other files" in keep_sweep()[2]
+    (out / "notes").unlink()
+    write_sweep(out, {"x/seed=0": "x"})
+    assert "holds another sweep, of x/seed=0" in keep_sweep()[2]
+    assert [path.name for path in out.iterdir()] == ["sweep.json"]
+
+
+def test_one_that_cannot_be_kept_stops_before_any_is(sweep, keep_sweep, tmp_path):
+    shutil.copy(sweep / "z" / "seed=0" / "evaluation.json", sweep / "a" / "seed=0")
+    path = sweep / "a" / "seed=0" / "evaluation.json"
+    lines = json.loads(path.read_text())
+    path.write_text(json.dumps([line | {"step": 7} for line in lines]))
+    status, _, err = keep_sweep()
+    assert (status, "is of step 7" in err) == (1, True)
+    assert not (tmp_path / "kept").exists()

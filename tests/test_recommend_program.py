@@ -253,6 +253,43 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, log, flags, expected, tmp
     assert sorted(tmp_path.iterdir()) == there
 
 
+def test_what_is_read_is_not_replaced(run, log):
+    before = log.read_bytes()
+    status, _, err, _ = run(log, f"--out={log}")
+    assert (status, f"--out={log} is the file of --sessions" in err) == (1, True)
+    assert log.read_bytes() == before
+
+
+def test_folders_that_were_made_in_vain_are_gone(run, tmp_path):
+    path = tmp_path / "others.parquet"
+    pq.write_table(pa.table({"s": [1], "i": [999]}), path)
+    assert run(path, out="new/deep/lists.parquet")[0] == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_to_exclude_is_no_mistake(run, log, tmp_path):
+    (tmp_path / "none.txt").write_text("")
+    expected = run(log)[3]
+    status, _, err, lists = run(log, f"--exclude={tmp_path / 'none.txt'}")
+    assert (status, err, lists) == (0, "", expected)
+    assert "no items in it" in run(log, f"--only={tmp_path / 'none.txt'}")[2]
+
+
+def test_a_mark_at_the_start_of_a_file_is_no_id(run, log, tmp_path):
+    path = tmp_path / "some.txt"
+    path.write_text("5\n6\n7\n", encoding="utf-8-sig")
+    lists = run(log, f"--only={path}", "--k=3")[3]
+    assert {row["item"] for row in lists} == {5, 6, 7}
+
+
+def test_what_positions_from_the_end_know_is_said(run, log, tiny_data, train, tmp_path):
+    workdir = tmp_path / "from_end"
+    fields = {"model__position": "from_end", "train__epochs": 1}
+    assert train(workdir, **fields)[0] == 0
+    assert "how many clicks remain" in run(log, "--per_event", model=workdir)[2]
+    assert run(log, model=workdir)[2] == ""
+
+
 def test_a_model_that_diverged_is_refused(run, log, monkeypatch):
     load = recommend.trained.load
 

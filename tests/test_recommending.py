@@ -274,6 +274,18 @@ def test_sessions_as_lists():
     assert set(recommend(made, sessions, 2, only=some).items.flat) <= some
 
 
+def test_no_sessions_have_no_lists():
+    made = Model(recommender("from_start"), *model("from_start"), 0)
+    assert recommend(made, [], 4).items.shape == (0, 4)
+
+
+@pytest.mark.parametrize("options", [{"only": [-1, 3]}, {"exclude": [[1], [2]]}])
+def test_ids_that_are_none_are_refused(options):
+    made = Model(recommender("from_start"), *model("from_start"), 0)
+    with pytest.raises(ValueError, match=next(iter(options))):
+        recommend(made, [[1]], 4, **options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -76,10 +76,11 @@ def build(
     outcome = Outcome(((), ()), ())
     if shared is not None:
         ours = [key for key in keys if key.partition("@")[0] in METRICS]
-        names = [pool.name for pool in pools if has_ranks(pool, protocol)]
+        names = {pool.name for pool in pools if has_ranks(pool, protocol)}
+        asked = contrasts.of(compared, [pool.name for pool in pools], base)
         with_ranks = {k: name for k, name in known.items() if name in names}
         families = (
-            contrasts.of(compared, names, base),
+            [pair for pair in asked if names.issuperset(pair)],
             claims.contrasts(of_others, with_ranks),
         )
         outcome = paired.outcome(pools, shared, protocol, families, ours)
@@ -254,7 +255,15 @@ def _without_baseline(
     pools: Sequence[Pool], base: str, compared: str, protocol: str
 ) -> list[str]:
     """Says why nothing can be compared with the baseline that was asked for."""
+    names = [pool.name for pool in pools]
     having = [pool.name for pool in pools if has_ranks(pool, protocol)]
+    if compared == contrasts.CHAIN and having:
+        return [
+            f"no difference of {after} to {before}, the setting before, as one of them "
+            f"has no ranks of {protocol}"
+            for before, after in contrasts.of(compared, names, base)
+            if not {before, after} <= {*having}
+        ]
     if compared != contrasts.BASELINE or base in having or not having:
         return []
     return [f"no differences to {base}, as none of its runs has ranks"]

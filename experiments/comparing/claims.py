@@ -7,6 +7,7 @@ be better. What the claim is in a metric follows from the published figures.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -65,13 +66,7 @@ def read(named: str) -> Published:
             f"{file.flag}: of published expected figures by setting and key, such as "
             "{'tron_xl': {'recall@20': 0.541}}"
         )
-    found = python_file.call(file, "claims")
-    try:
-        claims = [Said(*map(str, one)) for one in found]
-    except TypeError as error:
-        raise UserError(
-            f"{file.flag}: of claims expected a list of (text, higher, lower)"
-        ) from error
+    claims = _claims(file)
     for name in (name for claim in claims for name in (claim.higher, claim.lower)):
         if name not in figures:
             raise UserError(
@@ -81,11 +76,25 @@ def read(named: str) -> Published:
     return Published(figures, claims)
 
 
+def _claims(file: python_file.PythonFile) -> list[Said]:
+    found = python_file.call(file, "claims")
+    rows = [one for one in found if isinstance(one, tuple | list) and len(one) == 3]
+    claims = [Said(*map(str, one)) for one in rows]
+    if len(claims) < len(found) or len(set(claims)) < len(claims):
+        raise UserError(
+            f"{file.flag}: of claims expected a list of (text, higher, lower), each "
+            "once"
+        )
+    return claims
+
+
 def _are_figures(found: Any) -> bool:
     return isinstance(found, Mapping) and all(
         isinstance(by_key, Mapping)
         and all(
-            reading.is_metric(str(key)) and isinstance(value, numbers.Real)
+            reading.is_metric(str(key))
+            and isinstance(value, numbers.Real)
+            and math.isfinite(value)
             for key, value in by_key.items()
         )
         for by_key in found.values()

@@ -45,7 +45,6 @@ def claims(comparison: Comparison) -> Table:
     """A row for each claim and metric, with whether it holds."""
     columns = [
         Column("claim", number=False),
-        Column("metric", number=False),
         Column("so it", number=False),
         Column("published"),
         Column("here"),
@@ -60,9 +59,9 @@ def _row_of_claim(claim: Claim) -> list[Cell]:
     said = wording.claim_outcome(claim)
     strong = said in (wording.HOLDS, wording.HOLDS_NOT)
     settings = f"{claim.higher} {wording.MINUS} {claim.lower}"
+    name = f"{claim.text}, {title(claim.key)}"
     return [
-        Cell(claim.text, claim.text),
-        Cell(title(claim.key), claim.key),
+        Cell(name, name),
         Cell(said, said, strong=strong),
         Cell(wording.number(claim.published, "+.3f"), claim.published),
         *_found(claim.difference),

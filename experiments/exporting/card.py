@@ -24,6 +24,7 @@ from experiments.comparing.comparison import Comparison
 from experiments.runs import reading
 from experiments.runs.reading import Run
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
+from tron_jax.evaluation.protocols import EXACT_AT_BEST
 
 TAGS = ("recommender-system", "session-based-recommendation", "jax")
 SHOWN = ("recall@20", "mrr@20")  # with intervals
@@ -81,8 +82,12 @@ def write(workdir: Path, model: Trained, data: str | None) -> str:
     run = reading.load(str(workdir))
     compared = None
     if run is not None and run.finished:
-        given = [data] if data else []
-        compared = building.build([str(workdir)], data=given, command="")
+        compared = building.build(
+            [str(workdir)],
+            protocol=_protocol(run, model),
+            data=[data] if data else [],
+            command="",
+        )
     parts = [
         *_head(model, made_with),
         "## Intended use",
@@ -101,6 +106,13 @@ def write(workdir: Path, model: Trained, data: str | None) -> str:
         FILES,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _protocol(run: Run, model: Trained) -> str:
+    """Whose figures are of the exported step, if any are; else ``exact``."""
+    best = run.evaluations.get(EXACT_AT_BEST, {}).get("step")
+    latest = run.evaluations["exact"]["step"]
+    return EXACT_AT_BEST if model.model.step == best != latest else "exact"
 
 
 def _head(model: Trained, made_with: dict[str, Any]) -> Iterator[str]:
@@ -140,8 +152,9 @@ def _evaluation(
     yield from _table(model, run)
     yield (
         "`paper` is the protocol of the TRON paper; `exact` predicts every click from "
-        "its last inputs, over the whole catalogue, with ties against the label. Its "
-        "95 % intervals are of the draw of test sessions."
+        "its last inputs, over the whole catalogue, with ties against the label. 95 % "
+        "intervals are of the draw of test sessions; they and all that follows are of "
+        f"{wording.protocol_title(compared.protocol)}."
     )
     if model.config.model.position == "from_end":
         yield (
@@ -157,26 +170,27 @@ def _evaluation(
 
 
 def _table(model: Trained, run: Run) -> Iterator[str]:
-    """Figures of each protocol, of which ``exact`` has intervals."""
+    """Figures of each protocol, of which that of the exported step has intervals."""
     keys = [key for key in figures.keys_of([run]) if key in run.evaluations["exact"]]
-    intervals = _intervals(run, [key for key in SHOWN if key in keys])
+    detailed = _protocol(run, model)
+    intervals = _intervals(run, [key for key in SHOWN if key in keys], detailed)
     rows = [["protocol", "step", *map(title, keys)]]
     rows.append([":--", *["--:"] * (len(keys) + 1)])
     for protocol, line in run.evaluations.items():
         cells = [f"{line[key]:.4f}" if key in line else wording.UNKNOWN for key in keys]
-        if protocol == "exact":
+        if protocol == detailed:
             pairs = zip(keys, cells, strict=True)
             cells = [cell + intervals.get(key, "") for key, cell in pairs]
         rows.append([protocol.replace("_", " "), f"{line['step']:,}", *cells])
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    evaluated = run.evaluations["exact"]["step"]
+    evaluated = run.evaluations[detailed]["step"]
     if evaluated != model.model.step:
-        yield f"**These figures are of step {evaluated:,}, not of the exported one.**"
+        yield f"**No figures are of the exported step; the last is {evaluated:,}.**"
 
 
-def _intervals(run: Run, keys: Sequence[str]) -> dict[str, str]:
-    """The intervals of ``exact`` as text, where the ranks are at hand."""
-    path = ranks.path_of(run)
+def _intervals(run: Run, keys: Sequence[str], protocol: str) -> dict[str, str]:
+    """The intervals of a protocol as text, where the ranks are at hand."""
+    path = ranks.path_of(run, protocol)
     if path is None:
         return {}
     counts = ranks.predictions_per_session(path)
@@ -185,7 +199,7 @@ def _intervals(run: Run, keys: Sequence[str]) -> dict[str, str]:
     group = statistics.groups_of_sessions(len(counts))[
         np.repeat(np.arange(len(counts)), counts)
     ]
-    rank = ranks.read(run, path).rank
+    rank = ranks.read(run, path, protocol).rank
     values = [_values(key, rank) for key in keys]
     columns = [np.bincount(group), *(np.bincount(group, value) for value in values)]
     predictions, *totals = statistics.replicate_totals(np.stack(columns, axis=1)).T

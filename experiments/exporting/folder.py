@@ -115,7 +115,8 @@ def _read_about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text())
         found = about["format"], about["version"]
-        _ = about["num_items"], about["files"].items()
+        _ = about["step"] + about["num_items"], about["chosen_by"] + about["model"]
+        _ = about["files"].items()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -130,6 +131,7 @@ def _read_about(path: Path) -> dict[str, Any]:
 def _check(folder: Path, files: Mapping[str, str]) -> None:
     """Raises UserError where a file is missing or is not what was written."""
     missing = [n for n in (*NEEDED, *files) if not (folder / n).is_file()]
+    missing += [name for name in NEEDED if name not in files]
     if missing:
         raise UserError(f"{folder} is not whole: no {missing[0]}; copy it again")
     with ThreadPoolExecutor(4) as pool:

@@ -41,7 +41,9 @@ def examples(ids: pa.Array) -> str:
     return ", ".join(map(repr, ids[:SHOWN].to_pylist())) + more
 
 
-def read_items(flag: str, path: Path, column: str, raw_ids: pa.Array) -> np.ndarray:
+def read_items(
+    flag: str, path: Path, column: str, raw_ids: pa.Array, *, needed: bool
+) -> np.ndarray:
     """Reads a file of items: the numbers of those that the model knows.
 
     Args:
@@ -49,12 +51,13 @@ def read_items(flag: str, path: Path, column: str, raw_ids: pa.Array) -> np.ndar
       path: of Parquet or CSV with a column of ids, or else of text, one id a line.
       column: the column's name.
       raw_ids: [items] those of the model's items, in order.
+      needed: whether there must be an item that the model knows.
 
     Returns:
       [known] int32, ascending and distinct.
 
     Raises:
-      UserError: if it cannot be read, or the model knows none of it.
+      UserError: if it cannot be read, or lacks what is needed.
     """
     try:
         ids = _read_ids(path, column)
@@ -64,7 +67,9 @@ def read_items(flag: str, path: Path, column: str, raw_ids: pa.Array) -> np.ndar
         why = str(error).splitlines()[0]
         raise UserError(f"{flag}={path}: cannot be read ({why})") from error
     numbers = numbers_of(ids, raw_ids)
-    if not numbers.any():
+    if needed and not len(ids):
+        raise UserError(f"{flag}={path}: no items in it; expected at least one")
+    if needed and not numbers.any():
         raise UserError(
             f"{flag}={path}: the model knows none of its {len(ids):,} items "
             f"({examples(ids)}); its own are such as {examples(raw_ids)}"
@@ -88,7 +93,7 @@ def _read_ids(path: Path, column: str) -> pa.Array:
             ),
         )
     else:
-        lines = (line.strip() for line in path.read_text("utf-8").splitlines())
+        lines = (line.strip() for line in path.read_text("utf-8-sig").splitlines())
         return plain_ids(pa.array([line for line in lines if line], pa.string()))
     ids = table[column].combine_chunks().drop_null()
     return plain_ids(ids if pa.types.is_integer(ids.type) else ids.cast(pa.string()))

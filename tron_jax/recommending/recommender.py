@@ -254,18 +254,23 @@ def recommend(
       ValueError: if a session is empty, an id is no item, or k is out of range.
     """
     num_items = model.recommender.num_items
+    if not len(sessions):
+        return Recommended(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+    if exclude is not None and len(exclude) != len(sessions):
+        raise ValueError(f"{len(exclude)} rows of exclude, {len(sessions)} sessions")
     clicks = _flat(sessions)
     if (clicks.starts == clicks.ends).any():
         raise ValueError("a session has no clicks")
     excluded = None if exclude is None else _flat(exclude)
+    given = {"sessions": clicks.values, "only": _ids(only or ())}
+    given["exclude"] = clicks.values if excluded is None else excluded.values
+    for name, values in given.items():
+        if len(values) and not 1 <= values.min() <= values.max() <= num_items:
+            raise ValueError(f"{name}: an id is not 1..{num_items}")
     allowed = None
     if only is not None:
         allowed = np.zeros(num_items + 1, bool)
         allowed[_ids(only)] = True
-    for name, rows in (("sessions", clicks), ("exclude", excluded or clicks)):
-        values = rows.values
-        if len(values) and not 1 <= values.min() <= values.max() <= num_items:
-            raise ValueError(f"{name}: an id is not 1..{num_items}")
     return model.recommender(
         model.params,
         model.table_state,
