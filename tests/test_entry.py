@@ -96,7 +96,8 @@ def test_a_workdir_whose_first_file_was_cut_short(tmp_path, train, monkeypatch):
     monkeypatch.setattr(train_program, "_train", reached)
     status, _, err = train(tmp_path)
     assert (status, err) == (130, "error: interrupted\n")
-    assert sorted(content(tmp_path)) == [".lock", "config.json"]
+    files = [".lock", "config.json", "items.parquet"]
+    assert sorted(content(tmp_path)) == files
 
 
 @pytest.mark.parametrize(
