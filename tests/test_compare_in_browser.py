@@ -31,7 +31,7 @@ needs_chromium = pytest.mark.skipif(
 @needs_chromium
 def test_a_reader_can_use_the_page(page, tmp_path):
     counts = check_page.check(PROGRAM, page, tmp_path)
-    assert counts["tables"] == 6
+    assert counts["tables"] == 7
     for name in ("phone.png", "desktop.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 

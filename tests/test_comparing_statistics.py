@@ -171,8 +171,9 @@ def test_one_in_twenty_of_whole_comparisons_of_equal_settings(monkeypatch):
             none = np.zeros((num_sessions, 0))
             by_run = [Sums(of_run[:, None], none) for of_run in sums]
             samples.append(differences.sample(name, by_run, grouped))
-        outcome = differences.compare(samples, "a", ["mrr@20"], grouped, [])
-        (difference,) = outcome.differences
+        pairs = [[("a", "b")]]
+        outcome = differences.compare(samples, pairs, ["mrr@20"], grouped, [])
+        ((difference,),) = outcome.differences
         found += difference.p < 0.05
     low, high = scipy.stats.binom.interval(0.99, times, 0.05)
     assert low <= found <= high

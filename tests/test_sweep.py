@@ -301,8 +301,11 @@ def sweep(name="a"):
     assert made == [str(workdir / f"{x}") for x in ("ssm/seed=0", *BCE)]
     for content, words in (
         ("def sweep():\n    return 1 / 0", "ZeroDivisionError"),
-        ("x = 1", "no attribute 'sweep'"),
-        ("def sweep():\n    return {'a': 3}", "cannot unpack"),
+        ("x = 1", "no function sweep in it"),
+        (
+            "def sweep():\n    return {'a': 3}",
+            "of sweep expected {name: (config, seeds)}",
+        ),
         ("def sweep():\n    return {'a': (3, 3)}", "a pair (config, seeds)"),
         ("def sweep():\n    return {}", "a sweep of no settings"),
     ):

@@ -41,7 +41,7 @@ def evaluations(workdir, **wanted):
 def test_what_a_run_leaves(tiny_runs, mode):
     workdir = tiny_runs(mode)
     names = {path.name for path in workdir.iterdir() if "tfevents" not in path.name}
-    expected = {".lock", "config.json", "metrics.jsonl", "checkpoints"}
+    expected = {".lock", "config.json", "metrics.jsonl", "checkpoints", "items.parquet"}
     assert expected <= names <= {*expected, "plot.png"}
     lines = metrics_writer.read(workdir / "metrics.jsonl")
     assert all(list(line)[:3] == ["step", "epoch", "time"] for line in lines)
