@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import entry, provenance, workdirs
+from experiments import entry, workdirs
 from experiments.assembly import run_parts, trained
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.trained import Trained
@@ -77,26 +77,24 @@ def run(values: flags.FlagValues) -> None:
         raise UserError(f"--k={values.k}: expected at most the {num_items:,} items")
     k = values.k or min(MOST, num_items)
     devices.check()
-    config, made_with = workdirs.read_config(workdir)
     text = card.write(workdir, model, values.data)
     with new_folder(out) as new:
-        weights = _write(new, model, config, made_with, k)
+        weights = _write(new, model, k)
         if values.onnx:
-            _write_onnx(new / folder.ONNX, weights, config, k)
+            _write_onnx(new / folder.ONNX, weights, model.config, k)
         (new / folder.CARD).write_text(text, encoding="utf-8")
-        folder.seal(new, _about(model, config, made_with, k))
+        folder.seal(new, _about(model, k))
     size = sum(path.stat().st_size for path in out.iterdir())
     say(f"exported step {model.model.step:,} ({model.chosen_by}) to {out}")
     say(f"{num_items:,} items, {size / 1e6:,.1f} MB")
 
 
-def _write(
-    new: Path, model: Trained, config: ConfigDict, made_with: dict, k: int
-) -> Weights:
+def _write(new: Path, model: Trained, k: int) -> Weights:
     """Writes weights, items, settings and scorer; returns the weights."""
-    parts = run_parts.build_model(config, len(model.items.raw_ids))
+    config, num_items = model.config, len(model.items.raw_ids)
+    parts = run_parts.build_model(config, num_items)
     _, params, table_state, step = model.model
-    table = whole_table(parts.read_rows, table_state, step, len(model.items.raw_ids))
+    table = whole_table(parts.read_rows, table_state, step, num_items)
     weights = Weights(jax.tree.map(np.asarray, params), table)
     for name, array in zip(
         stablehlo.names(weights), jax.tree.leaves(weights), strict=True
@@ -115,10 +113,7 @@ def _write(
     numbers = pa.array(np.arange(1, len(clicks) + 1, dtype=np.int32))
     columns = {"item": numbers, "raw_id": model.items.raw_ids, "train_events": clicks}
     pq.write_table(pa.table(columns), new / ITEMS)
-    content = config.copy_and_resolve_references()
-    content.data.path = ""
-    content = content.to_dict() | {"provenance": provenance.without_paths(made_with)}
-    workdirs.write_json(new / workdirs.CONFIG, content)
+    workdirs.write_published(new / workdirs.CONFIG, config, model.made_with)
     return weights
 
 
@@ -134,8 +129,9 @@ def _write_onnx(path: Path, weights: Weights, config: ConfigDict, k: int) -> Non
     )
 
 
-def _about(model: Trained, config: ConfigDict, made_with: dict, k: int) -> dict:
+def _about(model: Trained, k: int) -> dict:
     """What export.json says besides checksums."""
+    config = model.config
     # Of a table nothing but its name is asked.
     names = stablehlo.names(Weights(model.model.params, np.zeros(0)))
     return {
@@ -146,7 +142,7 @@ def _about(model: Trained, config: ConfigDict, made_with: dict, k: int) -> dict:
         "k": k,
         "step": model.model.step,
         "chosen_by": model.chosen_by,
-        "fingerprint": made_with["fingerprint"],
+        "fingerprint": model.made_with["fingerprint"],
         "jax": jax.__version__,
         "weights": names,
         "arguments": [*names, "items [sessions, length]", "lengths [sessions]"],

@@ -159,7 +159,6 @@ def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
     if out.exists():
         raise UserError(f"{out} exists; expected a folder to be made")
     workdirs.refuse_unwritable(out)
-    config.data.path = ""
     new = out.with_name(out.name + ".new")
     try:
         new.mkdir(parents=True)
@@ -168,8 +167,7 @@ def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
             if (workdir / name).is_file():
                 shutil.copyfile(workdir / name, new / name)
         _keep_ranks(evaluated / "ranks.parquet", new / "ranks.npz")
-        content = config.to_dict() | {"provenance": provenance.without_paths(made_with)}
-        workdirs.write_json(new / workdirs.CONFIG, content)
+        workdirs.write_published(new / workdirs.CONFIG, config, made_with)
         new.rename(out)
     except OSError as error:
         raise UserError(f"cannot keep {workdir} in {out}: {error}") from error

@@ -154,6 +154,19 @@ def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:
         raise UserError(f"{path / CONFIG} is damaged: {error}") from error
 
 
+def write_published(path: Path, config: ConfigDict, made_with: dict[str, Any]) -> None:
+    """Writes a run's config to be given away: nothing in it names a folder.
+
+    Args:
+      path: of the file.
+      config: of the run.
+      made_with: its provenance.
+    """
+    content = config.to_dict()
+    content["data"]["path"] = ""
+    write_json(path, content | {"provenance": provenance.without_paths(made_with)})
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Raises UserError where a folder may not be written, or not be made."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())

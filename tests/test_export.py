@@ -17,7 +17,7 @@ import tiny
 from conftest import said
 from made_up_results import drawn_ranks, write_run
 
-from experiments import export, recommend
+from experiments import export, recommend, workdirs
 from experiments.assembly import trained
 from experiments.exporting import card, folder
 from tron_jax.data.sessions import catalogue_of, open_prepared
@@ -283,7 +283,8 @@ def test_a_card_has_the_figures_of_its_step(tiny_data, tmp_path, step):
     best = (1, drawn_ranks(data, 3, shift=1.0))
     folder_ = write_run(tmp_path / "run", tiny_data, best=best, scores=[0.9, 0.1])
     model = Model(None, None, None, step)
-    made = trained.Trained(model, catalogue_of(data), tiny.config(tiny_data), "asked")
+    config, made_with = workdirs.read_config(folder_)
+    made = trained.Trained(model, catalogue_of(data), config, made_with, "asked")
     text = card.write(folder_, made, None)
     lines = json.loads((folder_ / "evaluation.json").read_text())
     value = {line["protocol"]: f"{line['recall@20']:.4f}" for line in lines}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -27,12 +27,14 @@ class Trained(NamedTuple):
       model: to recommend with.
       items: its catalogue; item i is row i - 1.
       config: of the run.
+      made_with: its provenance.
       chosen_by: which checkpoint it is, in a few words.
     """
 
     model: Model
     items: Catalogue
     config: ConfigDict
+    made_with: dict[str, Any]
     chosen_by: str
 
 
@@ -60,13 +62,13 @@ def load(place: Path, step: str | None = None, data: str | None = None) -> Train
     parts = run_parts.build_model(config, len(items.raw_ids))
     state, _ = checkpoints.restore(chosen, jax.eval_shape(parts.init))
     model = Model(parts.recommender, state.params, state.items, chosen)
-    return Trained(model, items, config, rule)
+    return Trained(model, items, config, made_with, rule)
 
 
 def _of_export(place: Path) -> Trained:
     """An exported model, whose table is an array like any other."""
     exported = folder.read(place)
-    config, _ = workdirs.read_config(place)
+    config, made_with = workdirs.read_config(place)
 
     def read_rows(table: jax.Array, ids: jax.Array, step: jax.Array) -> jax.Array:
         del step
@@ -79,7 +81,8 @@ def _of_export(place: Path) -> Trained:
     weights = jax.device_put(folder.weights_of(exported))
     step = exported.about["step"]
     model = Model(recommender, weights.params, weights.table, step)
-    return Trained(model, exported.items, config, exported.about["chosen_by"])
+    rule = exported.about["chosen_by"]
+    return Trained(model, exported.items, config, made_with, rule)
 
 
 def _catalogue(workdir: Path, made_with: dict, data: str | None) -> Catalogue:

@@ -51,15 +51,11 @@ def measure(workload: Workload, repeats: int, sessions: int, k: int) -> dict[str
     floor = matmuls_alone(sessions, workload.num_items, evaluator.block, width)
 
     def encode() -> list[jax.Array]:
-        sequences = recommender.encoding.lay_out_next(offsets, every_event=False)
-        clicks = np.append(items, np.zeros(1, items.dtype))
         step = jax.device_put(np.int32(0))
-        return [
-            chunk.hidden
-            for chunk in recommender.encoding.chunks(
-                sequences, clicks, state.params, state.items, step
-            )
-        ]
+        chunks = recommender.encoded(
+            state.params, state.items, step, items, offsets, every_event=False
+        )
+        return [chunk.hidden for chunk in chunks]
 
     passes, floors = [], []
     for _ in range(max(3, repeats // 20)):

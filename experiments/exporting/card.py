@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import provenance, workdirs
+from experiments import provenance
 from experiments.assembly.trained import Trained
 from experiments.comparing import (
     building,
@@ -78,7 +78,7 @@ def write(workdir: Path, model: Trained, data: str | None) -> str:
       model: that is exported.
       data: the run's prepared set, where it has moved.
     """
-    _, made_with = workdirs.read_config(workdir)
+    made_with = model.made_with
     run = reading.load(str(workdir))
     compared = None
     if run is not None and run.finished:

@@ -5,12 +5,15 @@ Here is decided which items a label is ranked among, and how their scores are co
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from tron_jax.evaluation import blocks
 
 # (state of the item table, ids [n], step) -> rows [n, hidden] as of that step
 ReadRows = Callable[[Any, jax.Array, jax.Array], jax.Array]
@@ -97,11 +100,8 @@ def make_rank_step(
     if not 0 < block <= MAX_BLOCK:
         raise ValueError(f"block is {block}, not 1..{MAX_BLOCK}")
 
-    def read_block(array: jax.Array, i: jax.Array) -> jax.Array:
-        return lax.dynamic_slice_in_dim(array, i * block, block)
-
-    def write_block(array: jax.Array, values: jax.Array, i: jax.Array) -> jax.Array:
-        return lax.dynamic_update_slice_in_dim(array, values, i * block, 0)
+    read_block = functools.partial(blocks.read_block, block=block)
+    write_block = functools.partial(blocks.write_block, block=block)
 
     def rank_step(
         table_state: Any,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from tron_jax.data.packing import abstract_ids
-from tron_jax.evaluation.encoding_pass import EncodingPass
+from tron_jax.evaluation.encoding_pass import EncodedChunk, EncodingPass
 from tron_jax.evaluation.evaluator import Evaluator
 from tron_jax.evaluation.histories import consecutive
 from tron_jax.evaluation.ranking import ReadRows
@@ -63,6 +63,22 @@ class Recommender:
     top_k: jax.stages.Wrapped
     num_items: int
 
+    def encoded(
+        self,
+        params: Any,
+        table_state: Any,
+        step: jax.Array,
+        items: np.ndarray,
+        offsets: np.ndarray,
+        *,
+        every_event: bool,
+    ) -> Iterator[EncodedChunk]:
+        """Yields the hidden states that are recommended after, see ``__call__``."""
+        sequences = self.encoding.lay_out_next(offsets, every_event=every_event)
+        # The label behind the last click is read and not used.
+        padded = np.append(items, np.zeros(1, items.dtype))
+        yield from self.encoding.chunks(sequences, padded, params, table_state, step)
+
     def __call__(
         self,
         params: Any,
@@ -97,7 +113,6 @@ class Recommender:
         Returns:
           As many rows as predictions, in the order of session and event.
         """
-        sequences = self.encoding.lay_out_next(offsets, every_event=every_event)
         total = len(items) if every_event else len(offsets) - 1
         found = Recommended(
             np.zeros((total, k), np.int32), np.full((total, k), -np.inf, np.float32)
@@ -107,10 +122,8 @@ class Recommender:
         may = np.ones(self.num_items + 1, bool) if allowed is None else allowed
         top_k = functools.partial(self.top_k, table_state, step, k=k)
         done = 0
-        # The label behind the last click is read and not used.
-        padded = np.append(items, np.zeros(1, items.dtype))
-        for hidden, _, index in self.encoding.chunks(
-            sequences, padded, params, table_state, step
+        for hidden, _, index in self.encoded(
+            params, table_state, step, items, offsets, every_event=every_event
         ):
             rows, many = _rows(excluded, index, len(hidden))
             args = jax.device_put((np.int32(len(index)), may, rows))

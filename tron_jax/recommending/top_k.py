@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tron_jax.evaluation import blocks
 from tron_jax.evaluation.ranking import ReadRows, score_block
 
 TopKStep = Callable[..., tuple[jax.Array, jax.Array]]
@@ -48,12 +50,8 @@ def make_top_k_step(
     Returns:
       The pure step.
     """
-
-    def read(array: jax.Array, i: jax.Array) -> jax.Array:
-        return lax.dynamic_slice_in_dim(array, i * block, block)
-
-    def write(array: jax.Array, values: jax.Array, i: jax.Array) -> jax.Array:
-        return lax.dynamic_update_slice_in_dim(array, values, i * block, 0)
+    read = functools.partial(blocks.read_block, block=block)
+    write = functools.partial(blocks.write_block, block=block)
 
     def top_k_step(
         table_state: Any,
