@@ -33,13 +33,13 @@ from experiments.assembly import run_parts, trained
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.trained import Trained
 from experiments.assembly.weights import whole_table
-from experiments.exporting import card, folder
+from experiments.exporting import card
 from tron_jax import devices
 from tron_jax.console.messages import say
 from tron_jax.data.catalogue import ITEMS
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, new_folder, refuse_taken
-from tron_jax.serving import onnx_graph, stablehlo
+from tron_jax.serving import folder, onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights, make_scorer
 
 MOST = 100  # items that are found, unless --k says otherwise

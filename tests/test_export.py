@@ -19,11 +19,11 @@ from made_up_results import drawn_ranks, write_run
 
 from experiments import export, recommend, workdirs
 from experiments.assembly import trained
-from experiments.exporting import card, folder
+from experiments.exporting import card
 from tron_jax.data.sessions import catalogue_of, open_prepared
 from tron_jax.recommending import recommender
 from tron_jax.recommending.recommender import Model
-from tron_jax.serving import onnx_graph, stablehlo
+from tron_jax.serving import folder, onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights, make_scorer
 
 

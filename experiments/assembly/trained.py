@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 from experiments import workdirs
 from experiments.assembly import checkpoint_choice, run_parts
 from experiments.assembly.architectures import MODELS
-from experiments.exporting import folder
 from tron_jax.data.catalogue import ITEMS, Catalogue, read_catalogue
 from tron_jax.data.sessions import catalogue_of, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
 from tron_jax.recommending.recommender import Model, make_recommender
+from tron_jax.serving import folder
 from tron_jax.storage.checkpoints import Checkpoints
 
 
