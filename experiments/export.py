@@ -40,7 +40,7 @@ from tron_jax.data.catalogue import ITEMS
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, new_folder, refuse_taken
 from tron_jax.serving import folder, onnx_graph, stablehlo
-from tron_jax.serving.scorer import Weights, make_scorer
+from tron_jax.serving.scorer import Weights, make_last_hidden, make_scorer
 
 MOST = 100  # items that are found, unless --k says otherwise
 
@@ -102,12 +102,12 @@ def _write(new: Path, model: Trained, k: int) -> Weights:
         if not np.isfinite(array).all():
             raise UserError(f"{name} holds numbers that are not finite; not exported")
     folder.save_weights(new / folder.WEIGHTS, weights)
-    score = make_scorer(
+    last_hidden = make_last_hidden(
         parts.encoder,
-        k=k,
         max_session_length=config.model.max_session_length,
         position=config.model.position,
     )
+    score = make_scorer(last_hidden, k=k)
     (new / folder.STABLEHLO).write_bytes(stablehlo.serialize(score, weights))
     clicks = pa.array(model.items.train_events)
     numbers = pa.array(np.arange(1, len(clicks) + 1, dtype=np.int32))

@@ -24,7 +24,7 @@ from tron_jax.data.sessions import catalogue_of, open_prepared
 from tron_jax.recommending import recommender
 from tron_jax.recommending.recommender import Model
 from tron_jax.serving import folder, onnx_graph, stablehlo
-from tron_jax.serving.scorer import Weights, make_scorer
+from tron_jax.serving.scorer import Weights, make_last_hidden, make_scorer
 
 
 @pytest.fixture
@@ -109,7 +109,10 @@ def test_the_exported_scorer_is_the_recommender(kind):
     weights = Weights(*small.model(kind))
     position = "from_start" if kind == "slots" else kind
     longest = small.LONGEST
-    score = make_scorer(encoder, k=9, max_session_length=longest, position=position)
+    last_hidden = make_last_hidden(
+        encoder, max_session_length=longest, position=position
+    )
+    score = make_scorer(last_hidden, k=9)
     served = jax.export.deserialize(bytearray(stablehlo.serialize(score, weights)))
     items, offsets = small.clicks()
     expected = small.recommender(kind)(*weights, 0, items, offsets, k=9)

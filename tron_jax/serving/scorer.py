@@ -12,6 +12,9 @@ from jax import lax
 from tron_jax.data.packing import Position
 from tron_jax.models.encoder import Encoder
 
+# (params, rows of the items [sessions, T, width], lengths [sessions])
+# -> hidden states [sessions, hidden]
+LastHidden = Callable[[Any, jax.Array, jax.Array], jax.Array]
 # (weights, items [sessions, T], lengths [sessions]) -> scores and items [sessions, k]
 Score = Callable[["Weights", jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -28,20 +31,47 @@ class Weights(NamedTuple):
     table: Any
 
 
-def make_scorer(
-    encoder: Encoder, *, k: int, max_session_length: int, position: Position
-) -> Score:
-    """Builds the function that recommends after the last click of each session.
+def make_last_hidden(
+    encoder: Encoder, *, max_session_length: int, position: Position
+) -> LastHidden:
+    """Builds the function that gives the hidden state after each session's last click.
 
-    Items are int32, padded at the end by anything that is an item or 0; lengths are
-    1..T. An encoder that sees a session at once takes at most ``max_session_length``
-    clicks, which are the last ones of a longer session. All is float32.
+    Rows are float32 and may be followed by any others; lengths are 1..T. An encoder
+    that sees a session at once takes at most ``max_session_length`` clicks, which are
+    the last ones of a longer session. All is float32.
 
     Args:
       encoder: of the model.
-      k: items to find, at most num_items.
       max_session_length: the most positions.
       position: numbering of the positions.
+
+    Returns:
+      The pure function.
+    """
+
+    def last_hidden(params: Any, rows: jax.Array, lengths: jax.Array) -> jax.Array:
+        place = jnp.arange(rows.shape[1])[None]
+        if position == "from_end":
+            place = place + (max_session_length - lengths)[:, None]
+        place = jnp.clip(place, 0, max_session_length - 1)
+        place = jnp.broadcast_to(place, rows.shape[:2])
+        # Float32 is not float32 on an accelerator otherwise.
+        with jax.default_matmul_precision("highest"):
+            hidden = encoder.encode_rows(params, rows, place)
+        return jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
+
+    return last_hidden
+
+
+def make_scorer(last_hidden: LastHidden, *, k: int) -> Score:
+    """Builds the function that recommends after the last click of each session.
+
+    Items are int32, padded at the end by anything that is an item or 0; lengths are
+    1..T.
+
+    Args:
+      last_hidden: see ``make_last_hidden``.
+      k: items to find, at most num_items.
 
     Returns:
       The pure function; of equal scores the lower item comes first.
@@ -50,16 +80,9 @@ def make_scorer(
     def score(
         weights: Weights, items: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        place = jnp.arange(items.shape[1])[None]
-        if position == "from_end":
-            place = place + (max_session_length - lengths)[:, None]
-        place = jnp.clip(place, 0, max_session_length - 1)
-        place = jnp.broadcast_to(place, items.shape)
-        # Float32 is not float32 on an accelerator otherwise.
+        last = last_hidden(weights.params, weights.table[items], lengths)
         with jax.default_matmul_precision("highest"):
-            hidden = encoder.encode_rows(weights.params, weights.table[items], place)
-            last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
-            scores = last[:, 0] @ weights.table[1:].T
+            scores = last @ weights.table[1:].T
         best, index = lax.top_k(scores, k)
         return best, index + 1
 
