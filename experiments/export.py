@@ -1,7 +1,7 @@
 """Exports a trained model: what serving needs, and nothing else.
 
     python -m experiments.export --workdir=RUN --out=DIR [--step=best|latest|N] \
-        [--k=100] [--onnx] [--data=DIR]
+        [--k=100] [--onnx] [--table=float32|bfloat16|int8] [--data=DIR]
 
 DIR gets the weights (safetensors, the item table up to date), the user's own item ids,
 the settings, the scorer as StableHLO for CPU, CUDA and TPU (any number of sessions, of
@@ -10,10 +10,12 @@ which the caller must cut longer ones; --k items are found), a model card, and a
 checksum of each. It needs no training data and nothing of this package: the card shows
 how jax alone runs it.
 experiments.recommend --model=DIR takes it as it takes a run. --onnx adds model.onnx,
-the same function for onnxruntime, with the weights once more.
+the same function for onnxruntime, with the weights once more. --table rounds the item
+table, nearly all of a model, to a half or a quarter of its bytes, and the card says
+what that costs in accuracy; onnxruntime unfolds it again in memory.
 
---data names the run's prepared set where it has moved; the card has slices where it is
-at hand.
+--data names the run's prepared set where it has moved; the card has slices, and what
+rounding costs, where it is at hand.
 """
 
 from __future__ import annotations
@@ -33,13 +35,17 @@ from experiments.assembly import run_parts, trained
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.trained import Trained
 from experiments.assembly.weights import whole_table
-from experiments.exporting import card
+from experiments.exporting import card, rounding
+from experiments.exporting.rounding import Loss
 from tron_jax import devices
-from tron_jax.console.messages import say
+from tron_jax.console.messages import say, warn
 from tron_jax.data.catalogue import ITEMS
+from tron_jax.data.sessions import open_prepared
 from tron_jax.errors import UserError
+from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.files import local_path, new_folder, refuse_taken
-from tron_jax.serving import folder, onnx_graph, stablehlo
+from tron_jax.models.encoder import Encoder
+from tron_jax.serving import folder, onnx_graph, stablehlo, tables
 from tron_jax.serving.scorer import Weights, make_last_hidden, make_scorer
 
 MOST = 100  # items that are found, unless --k says otherwise
@@ -52,6 +58,9 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_string("step", None, "Checkpoint: best, latest or a step.", values)
     flags.DEFINE_string("data", None, "The run's data set, where it moved.", values)
     flags.DEFINE_bool("onnx", False, "Write model.onnx too.", flag_values=values)
+    flags.DEFINE_enum(
+        "table", "float32", tables.DTYPES, "Of the item table.", flag_values=values
+    )
     flags.DEFINE_integer(
         "k",
         None,
@@ -77,33 +86,68 @@ def run(values: flags.FlagValues) -> None:
         raise UserError(f"--k={values.k}: expected at most the {num_items:,} items")
     k = values.k or min(MOST, num_items)
     devices.check()
-    text = card.write(workdir, model, values.data)
+    parts = run_parts.build_model(model.config, num_items)
+    weights = _weights(model, parts.read_rows)
+    rounded = weights._replace(table=tables.compacted(weights.table, values.table))
+    loss = None
+    if values.table != "float32":
+        loss = _loss(model, weights, rounded, values.data)
+    text = card.write(workdir, model, values.data, table=values.table, loss=loss)
     with new_folder(out) as new:
-        weights = _write(new, model, k)
+        _write(new, model, parts.encoder, rounded, k)
         if values.onnx:
-            _write_onnx(new / folder.ONNX, weights, model.config, k)
+            _write_onnx(new / folder.ONNX, rounded, model.config, k)
         (new / folder.CARD).write_text(text, encoding="utf-8")
-        folder.seal(new, _about(model, k))
+        folder.seal(new, _about(model, rounded, k))
     size = sum(path.stat().st_size for path in out.iterdir())
     say(f"exported step {model.model.step:,} ({model.chosen_by}) to {out}")
     say(f"{num_items:,} items, {size / 1e6:,.1f} MB")
+    if loss is not None:
+        say(card.of_rounding(values.table, loss))
 
 
-def _write(new: Path, model: Trained, k: int) -> Weights:
-    """Writes weights, items, settings and scorer; returns the weights."""
-    config, num_items = model.config, len(model.items.raw_ids)
-    parts = run_parts.build_model(config, num_items)
+def _weights(model: Trained, read_rows: ReadRows) -> Weights:
+    """What the model has learnt, float32, every row of the table up to date."""
     _, params, table_state, step = model.model
-    table = whole_table(parts.read_rows, table_state, step, num_items)
+    table = whole_table(read_rows, table_state, step, len(model.items.raw_ids))
     weights = Weights(jax.tree.map(np.asarray, params), table)
     for name, array in zip(
         stablehlo.names(weights), jax.tree.leaves(weights), strict=True
     ):
         if not np.isfinite(array).all():
             raise UserError(f"{name} holds numbers that are not finite; not exported")
+    return weights
+
+
+def _loss(
+    model: Trained, weights: Weights, rounded: Weights, place: str | None
+) -> Loss | None:
+    """What rounding costs on the test sessions; None where they are not at hand."""
+    path = place or model.config.data.path
+    if not path or (place is None and not local_path(path).exists()):
+        warn(
+            "what rounding costs was not measured: --data=DIR names the run's data set"
+        )
+        return None
+    data = open_prepared(local_path(path))
+    if data.fingerprint != model.made_with["fingerprint"]:
+        raise UserError(f"{path} is not the data set that the run was trained on")
+    if not data.test.num_sessions:
+        warn(f"what rounding costs was not measured: {path} has no test sessions")
+        return None
+    return rounding.measure(
+        model.config, weights.params, weights.table, rounded.table, data.test
+    )
+
+
+def _write(
+    new: Path, model: Trained, encoder: Encoder, weights: Weights, k: int
+) -> None:
+    """Writes weights, items, settings and scorer."""
+    config = model.config
     folder.save_weights(new / folder.WEIGHTS, weights)
     last_hidden = make_last_hidden(
-        parts.encoder,
+        encoder,
         max_session_length=config.model.max_session_length,
         position=config.model.position,
     )
@@ -114,7 +158,6 @@ def _write(new: Path, model: Trained, k: int) -> Weights:
     columns = {"item": numbers, "raw_id": model.items.raw_ids, "train_events": clicks}
     pq.write_table(pa.table(columns), new / ITEMS)
     workdirs.write_published(new / workdirs.CONFIG, config, model.made_with)
-    return weights
 
 
 def _write_onnx(path: Path, weights: Weights, config: ConfigDict, k: int) -> None:
@@ -129,11 +172,10 @@ def _write_onnx(path: Path, weights: Weights, config: ConfigDict, k: int) -> Non
     )
 
 
-def _about(model: Trained, k: int) -> dict:
+def _about(model: Trained, weights: Weights, k: int) -> dict:
     """What export.json says besides checksums."""
     config = model.config
-    # Of a table nothing but its name is asked.
-    names = stablehlo.names(Weights(model.model.params, np.zeros(0)))
+    names = stablehlo.names(weights)
     return {
         "model": config.model.name,
         "num_items": len(model.items.raw_ids),

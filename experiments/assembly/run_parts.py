@@ -162,8 +162,16 @@ def build_model(config: ConfigDict, num_items: int) -> ModelParts:
         _make_init(config, model.encoder, tx, item_tx, num_items),
         model.encoder,
         read_rows,
-        make_recommender(model.make_evaluator(read_rows, num_items), read_rows),
+        recommender_of(config, read_rows, num_items),
     )
+
+
+def recommender_of(
+    config: ConfigDict, read_rows: ReadRows, num_items: int
+) -> Recommender:
+    """The recommender of a model whose item table is read by a function."""
+    model = MODELS[config.model.name](config)
+    return make_recommender(model.make_evaluator(read_rows, num_items), read_rows)
 
 
 def _read_rows(item_tx: RowOptimizer) -> ReadRows:

@@ -10,13 +10,12 @@ from ml_collections import ConfigDict
 
 from experiments import workdirs
 from experiments.assembly import checkpoint_choice, run_parts
-from experiments.assembly.architectures import MODELS
 from tron_jax.data.catalogue import ITEMS, Catalogue, read_catalogue
 from tron_jax.data.sessions import catalogue_of, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
-from tron_jax.recommending.recommender import Model, make_recommender
-from tron_jax.serving import folder
+from tron_jax.recommending.recommender import Model
+from tron_jax.serving import folder, tables
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -66,18 +65,13 @@ def load(place: Path, step: str | None = None, data: str | None = None) -> Train
 
 
 def _of_export(place: Path) -> Trained:
-    """An exported model, whose table is an array like any other."""
+    """An exported model, whose table is up to date."""
     exported = folder.read(place)
     config, made_with = workdirs.read_config(place)
-
-    def read_rows(table: jax.Array, ids: jax.Array, step: jax.Array) -> jax.Array:
-        del step
-        return table[ids]
-
     run_parts.use_compilation_cache()
-    num_items = len(exported.items.raw_ids)
-    made = MODELS[config.model.name](config)
-    recommender = make_recommender(made.make_evaluator(read_rows, num_items), read_rows)
+    recommender = run_parts.recommender_of(
+        config, tables.read_rows, len(exported.items.raw_ids)
+    )
     weights = jax.device_put(folder.weights_of(exported))
     step = exported.about["step"]
     model = Model(recommender, weights.params, weights.table, step)

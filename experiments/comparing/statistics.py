@@ -142,6 +142,29 @@ def estimate(
     return Estimate(value, value - half, value + half, p, covered)
 
 
+def of_means(
+    values: Sequence[np.ndarray], session: np.ndarray, num_sessions: int
+) -> list[Estimate]:
+    """Means over predictions, with 95 % intervals of the draw of their sessions.
+
+    Args:
+      values: each [predictions], of the same predictions.
+      session: [predictions] number of the session that each is of.
+      num_sessions: how many sessions were drawn, some perhaps without predictions.
+
+    Returns:
+      A mean for each; the intervals cover no training noise.
+    """
+    group = groups_of_sessions(num_sessions)[session]
+    columns = [np.bincount(group), *(np.bincount(group, value) for value in values)]
+    predictions, *totals = replicate_totals(np.stack(columns, axis=1)).T
+    alone = [TrainingNoise(0.0, 1)]
+    return [
+        estimate(float(np.mean(v)), float(np.var(t / predictions, ddof=1)), alone)
+        for v, t in zip(values, totals, strict=True)
+    ]
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusts p-values so that one false finding in all of them is as rare as in one.
 

@@ -21,6 +21,7 @@ from experiments.comparing import (
     wording,
 )
 from experiments.comparing.comparison import Comparison
+from experiments.exporting.rounding import Loss
 from experiments.runs import reading
 from experiments.runs.reading import Run
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
@@ -41,6 +42,11 @@ LICENCE = """\
 The code is MIT. The weights follow from a click log, whose owner says what may be done
 with them."""
 
+TABLES = {
+    "float32": "(float32)",
+    "bfloat16": "(float32, the item table bfloat16)",
+    "int8": "(float32, the item table int8, times a factor a row and one a column)",
+}
 FILES = """\
 `weights.safetensors` (float32), `items.parquet` (your own item ids, in the order of the
 model's numbers 1, 2, …), `config.json`, `model.stablehlo` and `export.json`, which has
@@ -70,13 +76,22 @@ print(raw_ids[np.asarray(best)[:, :20] - 1])
 ```"""
 
 
-def write(workdir: Path, model: Trained, data: str | None) -> str:
+def write(
+    workdir: Path,
+    model: Trained,
+    data: str | None,
+    *,
+    table: str = "float32",
+    loss: Loss | None = None,
+) -> str:
     """Returns the text of the card, in the form of the Hugging Face hub.
 
     Args:
       workdir: of the run.
       model: that is exported.
       data: the run's prepared set, where it has moved.
+      table: what the item table is rounded to.
+      loss: what that costs; None = not measured.
     """
     made_with = model.made_with
     run = reading.load(str(workdir))
@@ -96,6 +111,7 @@ def write(workdir: Path, model: Trained, data: str | None) -> str:
         *_data(model, made_with, compared),
         "## Evaluation",
         *_evaluation(model, run, compared),
+        *_table_in_fewer_bytes(table, loss),
         "## Training cost",
         _cost(run, made_with),
         "## Licence",
@@ -103,9 +119,39 @@ def write(workdir: Path, model: Trained, data: str | None) -> str:
         "## How to repeat it",
         *_repeat(model, made_with),
         "## Files, and how to use them",
-        FILES,
+        FILES.replace("(float32)", TABLES[table]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def of_rounding(table: str, loss: Loss) -> str:
+    """Says what rounding the item table costs."""
+    figures_ = [
+        f"{name}@20 {value:.4f} {change.value:+.4f} [{change.low:+.4f}, "
+        f"{change.high:+.4f}]"
+        for name, value, change in zip(
+            ("Recall", "MRR"), loss.before, loss.change, strict=True
+        )
+    ]
+    return (
+        f"The item table in {table} instead of float32 ({loss.predictions:,} "
+        f"predictions, exact): {', '.join(figures_)}; the label enters the first 20 of "
+        f"{loss.entered:,} predictions and leaves those of {loss.left:,}."
+    )
+
+
+def _table_in_fewer_bytes(table: str, loss: Loss | None) -> Iterator[str]:
+    if table == "float32":
+        return
+    yield f"### Item table in {table}"
+    yield (
+        "The figures above are of the float32 table. "
+        + (
+            of_rounding(table, loss)
+            if loss
+            else "What rounding costs was not measured."
+        )
+    )
 
 
 def _protocol(run: Run, model: Trained) -> str:
@@ -196,20 +242,14 @@ def _intervals(run: Run, keys: Sequence[str], protocol: str) -> dict[str, str]:
     counts = ranks.predictions_per_session(path)
     if counts is None:
         return {}
-    group = statistics.groups_of_sessions(len(counts))[
-        np.repeat(np.arange(len(counts)), counts)
-    ]
+    session = np.repeat(np.arange(len(counts)), counts)
     rank = ranks.read(run, path, protocol).rank
     values = [_values(key, rank) for key in keys]
-    columns = [np.bincount(group), *(np.bincount(group, value) for value in values)]
-    predictions, *totals = statistics.replicate_totals(np.stack(columns, axis=1)).T
-    found = {}
-    for key, value, total in zip(keys, values, totals, strict=True):
-        variance = float(np.var(total / predictions, ddof=1))
-        alone = [statistics.TrainingNoise(0.0, 1)]
-        interval = statistics.estimate(float(value.mean()), variance, alone)
-        found[key] = f" [{interval.low:.4f}, {interval.high:.4f}]"
-    return found
+    found = statistics.of_means(values, session, len(counts))
+    return {
+        key: f" [{one.low:.4f}, {one.high:.4f}]"
+        for key, one in zip(keys, found, strict=True)
+    }
 
 
 def _values(key: str, rank: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What lies in the folder of an exported model, written whole and checked when read.
 
-weights.safetensors  item table, every row up to date, and encoder, float32
+weights.safetensors  item table, every row up to date, and encoder; float32 unless the
+                     table was asked for in fewer bytes
 items.parquet        the user's own ids of the items, and their clicks in training
 config.json          all settings and the provenance, without paths
 model.stablehlo      the scorer for any device, by jax.export; weights are arguments
@@ -26,6 +27,7 @@ from tron_jax.data.catalogue import ITEMS, Catalogue, read_catalogue
 from tron_jax.errors import UserError
 from tron_jax.serving import onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights
+from tron_jax.serving.tables import Int8Table
 
 FORMAT, VERSION = "tron-export", 1
 ABOUT = "export.json"
@@ -42,7 +44,7 @@ class Exported(NamedTuple):
 
     Attributes:
       about: what export.json says.
-      weights: arrays by their names: ``table``, ``params/…``.
+      weights: arrays by their names: ``params/…``, and ``table`` or ``table/…``.
       items: its catalogue.
     """
 
@@ -82,12 +84,13 @@ def save_weights(path: Path, weights: Weights) -> None:
 
 def weights_of(exported: Exported) -> Weights:
     """The weights as the encoder and the scorer take them."""
-    params: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for name, array in exported.weights.items():
-        first, *path = name.split("/")
-        if first == "params":
-            _put(params, path, array)
-    return Weights(params, exported.weights["table"])
+        _put(tree, name.split("/"), array)
+    table = tree["table"]
+    return Weights(
+        tree["params"], Int8Table(**table) if isinstance(table, dict) else table
+    )
 
 
 def _put(tree: dict[str, Any], path: list[str], array: np.ndarray) -> None:

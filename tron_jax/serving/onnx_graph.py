@@ -11,12 +11,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tron_jax.data.packing import Position
 from tron_jax.errors import UserError
 from tron_jax.models.sasrec import LAYER_NORM_EPSILON
 from tron_jax.serving.scorer import Weights
+from tron_jax.serving.tables import Int8Table, ItemTable
 
 OPSET = 18
 IR_VERSION = 9  # of the file; what onnxruntime 1.16 and later read
@@ -42,12 +45,65 @@ class _Graph:
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
+    def bfloat16(self, value: np.ndarray) -> str:
+        """Adds an array of bfloat16, of which NumPy knows little; returns its name."""
+        name = f"constant_{len(self.constants)}"
+        kind = self.onnx.TensorProto.BFLOAT16
+        content = np.ascontiguousarray(value).tobytes()
+        self.constants.append(
+            self.onnx.helper.make_tensor(name, kind, value.shape, content, raw=True)
+        )
+        return name
+
     def add(self, kind: str, *inputs: str, out: int = 1, **attributes: Any) -> Any:
         """Adds a node and returns the name of its output, or of its outputs."""
         names = [f"{kind}_{len(self.nodes)}_{n}" for n in range(out)]
         node = self.onnx.helper.make_node(kind, [*inputs], names, **attributes)
         self.nodes.append(node)
         return names[0] if out == 1 else names
+
+
+class _Table:
+    """An item table of any kind among the nodes."""
+
+    def __init__(self, graph: _Graph, table: ItemTable):
+        self.graph = graph
+        self.factors: tuple[str, ...] = ()
+        self.is_float32 = False
+        if isinstance(table, Int8Table):
+            self.values = graph.constant(table.values, np.int8, "table")
+            rows = graph.constant(table.rows, np.float32)
+            self.factors = rows, graph.constant(table.columns, np.float32)
+        elif table.dtype == jnp.bfloat16:
+            self.values = graph.bfloat16(table)
+        else:
+            self.values = graph.constant(table, np.float32, "table")
+            self.is_float32 = True
+
+    def rows(self, ids: str) -> str:
+        """Adds the rows of some items."""
+        graph = self.graph
+        values = self._float32(graph.add("Gather", self.values, ids))
+        if not self.factors:
+            return values
+        rows, columns = self.factors
+        rows = graph.add("Gather", rows, ids)
+        last = graph.constant([-1], np.int64)
+        values = graph.add("Mul", values, graph.add("Unsqueeze", rows, last))
+        return graph.add("Mul", values, columns)
+
+    def scores(self, hidden: str) -> str:
+        """Adds the scores of all rows."""
+        graph = self.graph
+        if not self.factors:
+            return graph.add("Gemm", hidden, self._float32(self.values), transB=1)
+        rows, columns = self.factors
+        hidden = graph.add("Mul", hidden, columns)
+        scores = graph.add("Gemm", hidden, self._float32(self.values), transB=1)
+        return graph.add("Mul", scores, rows)
+
+    def _float32(self, values: str) -> str:
+        return values if self.is_float32 else self.graph.add("Cast", values, to=1)
 
 
 def save(
@@ -80,7 +136,7 @@ def save(
     except ImportError as error:
         raise UserError(MISSING) from error
     graph = _Graph(onnx)
-    table = graph.constant(weights.table, np.float32, "table")
+    table = _Table(graph, weights.table)
     params = weights.params["params"]
     if model == "sasrec":
         last = _sasrec(graph, params, table, num_heads, max_session_length, position)
@@ -104,7 +160,7 @@ def save(
     )
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     whole = onnx.helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION)
-    large = weights.table.nbytes > LARGEST
+    large = sum(array.nbytes for array in jax.tree.leaves(weights.table)) > LARGEST
     onnx.save_model(
         whole,
         str(path),
@@ -130,7 +186,7 @@ def _norm(graph: _Graph, x: str, layer: Any) -> str:
 def _sasrec(
     graph: _Graph,
     params: Any,
-    table: str,
+    table: _Table,
     num_heads: int,
     longest: int,
     position: Position,
@@ -138,7 +194,7 @@ def _sasrec(
     """Adds the transformer; returns the hidden states [sessions, hidden]."""
     width = params["positions"].shape[1]
     place = _places(graph)
-    x = graph.add("Gather", table, "items")
+    x = table.rows("items")
     x = graph.add("Mul", x, graph.constant(math.sqrt(width), np.float32))
     positions = graph.constant(params["positions"], np.float32, "positions")
     number = place
@@ -199,10 +255,10 @@ def _attention(
     return _dense(graph, graph.add("Reshape", mixed, whole), layer["out"])
 
 
-def _gru4rec(graph: _Graph, params: Any, table: str) -> str:
+def _gru4rec(graph: _Graph, params: Any, table: _Table) -> str:
     """Adds the recurrent network; returns hidden states that end in a 1."""
     size = params["state"]["kernel"].shape[0]
-    x = graph.add("Gather", table, "items")
+    x = table.rows("items")
     zero, end, axis = (graph.constant([v], np.int64) for v in (0, size, 2))
     x = graph.add("Slice", x, zero, end, axis)  # without the output bias
     x = graph.add("Transpose", x, perm=[1, 0, 2])
@@ -226,9 +282,9 @@ def _gates(of_all: np.ndarray) -> np.ndarray:
     return np.concatenate([update, reset, new], axis=-1)
 
 
-def _best(graph: _Graph, last: str, table: str, k: int) -> None:
+def _best(graph: _Graph, last: str, table: _Table, k: int) -> None:
     """Adds the scores of all items but 0, and the k highest."""
-    scores = graph.add("Gemm", last, table, transB=1)
+    scores = table.scores(last)
     one, end, axis = (graph.constant([v], np.int64) for v in (1, 2**62, 1))
     scores = graph.add("Slice", scores, one, end, axis)
     number = graph.constant([k], np.int64)

@@ -11,6 +11,8 @@ from jax import lax
 
 from tron_jax.data.packing import Position
 from tron_jax.models.encoder import Encoder
+from tron_jax.serving import tables
+from tron_jax.serving.tables import ItemTable
 
 # (params, rows of the items [sessions, T, width], lengths [sessions])
 # -> hidden states [sessions, hidden]
@@ -24,11 +26,12 @@ class Weights(NamedTuple):
 
     Attributes:
       params: of the encoder.
-      table: [num_items + 1, width] item table, every row up to date; row 0 is no item.
+      table: [num_items + 1, width] item table, every row up to date, perhaps rounded
+        (``tables.compacted``); row 0 is no item.
     """
 
     params: Any
-    table: Any
+    table: ItemTable
 
 
 def make_last_hidden(
@@ -80,9 +83,10 @@ def make_scorer(last_hidden: LastHidden, *, k: int) -> Score:
     def score(
         weights: Weights, items: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        last = last_hidden(weights.params, weights.table[items], lengths)
+        rows = tables.read_rows(weights.table, items)
+        last = last_hidden(weights.params, rows, lengths)
         with jax.default_matmul_precision("highest"):
-            scores = last @ weights.table[1:].T
+            scores = tables.score_items(weights.table, last)
         best, index = lax.top_k(scores, k)
         return best, index + 1
 
