@@ -192,7 +192,9 @@ def _write(
                 counts["sessions"] += len(some.ids)
                 counts["popular"] += int(made.popular.sum())
                 counts["unknown"] += int(some.lengths.sum()) - len(some.items)
-                counts["lists"] += len(made.items)
+                filled = int(made.items.any(axis=1).sum())
+                counts["lists"] += filled
+                counts["empty"] += len(made.items) - filled
                 done += int(some.lengths.sum())
                 stages.count("clicks", done, log.events)
     return counts
@@ -257,6 +259,8 @@ def _say(counts: Counter[str], log: SessionLog, out: Path) -> None:
             f"{unknown:,} of {log.events:,} clicks were on items that the model does "
             "not know, and were left out"
         )
+    if empty := counts["empty"]:
+        warn(f"{empty:,} lists would be empty, as all items are excluded from them")
     if popular := counts["popular"]:
         warn(
             f"{popular:,} sessions have no click that the model knows: they got the "

@@ -17,12 +17,13 @@ import tiny
 from conftest import said
 from made_up_results import drawn_ranks, write_run
 
-from experiments import export, recommend, workdirs
+from experiments import export, recommend, run_files, workdirs
 from experiments.assembly import trained
 from experiments.exporting import card
 from tron_jax.data.sessions import catalogue_of, open_prepared
 from tron_jax.recommending import recommender
 from tron_jax.recommending.recommender import Model
+from tron_jax.reporting import metrics_writer
 from tron_jax.serving import folder, onnx_graph, stablehlo
 from tron_jax.serving.scorer import Weights, make_last_hidden, make_scorer
 
@@ -208,7 +209,19 @@ def test_it_is_whole_and_names_no_folder_of_the_machine(exported, tiny_runs):
     for path in exported.iterdir():
         assert str(tiny_runs("rows").parent) not in path.read_text(errors="replace")
         assert path.stat().st_mode & 0o444 == 0o444
-    assert "Not evaluated." in (exported / "MODEL_CARD.md").read_text()
+
+
+def test_the_card_of_a_run_that_only_training_evaluated(exported, tiny_runs, tmp_path):
+    text = (exported / "MODEL_CARD.md").read_text()
+    assert "`experiments.evaluate` adds intervals" in text
+    log = metrics_writer.read(tiny_runs("rows") / run_files.METRICS)
+    lines = [line for line in log if line.get("split") == "test"]
+    for protocol in ("paper", "exact"):
+        line = [one for one in lines if one["protocol"] == protocol][-1]
+        assert f"{line['recall@20']:.4f} | {line['mrr@5']:.4f}" in text
+    workdir = shutil.copytree(tiny_runs("rows"), tmp_path / "run")
+    (workdir / run_files.METRICS).unlink()
+    assert "Not evaluated." in card.write(workdir, trained.load(workdir), None)
 
 
 def test_the_card_of_an_evaluated_run(tiny_runs, run, evaluate, tmp_path):

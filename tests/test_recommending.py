@@ -14,13 +14,9 @@ from tron_jax.evaluation.evaluator import make_evaluator, make_slot_evaluator
 from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.optimizers.item_table import deferred_adam
-from tron_jax.recommending.recommender import (
-    MOST_EXCLUDED,
-    Model,
-    Ragged,
-    make_recommender,
-    recommend,
-)
+from tron_jax.recommending import exclusions
+from tron_jax.recommending.exclusions import Ragged
+from tron_jax.recommending.recommender import Model, make_recommender, recommend
 from tron_jax.recommending.top_k import make_top_k_step
 
 NUM_ITEMS, WIDTH, LONGEST = 300, 16, 10
@@ -194,8 +190,11 @@ def test_every_event_is_a_session_that_ends_there(kind):
             np.testing.assert_array_equal(alone.items[0], every.items[event])
 
 
+@pytest.mark.parametrize(("of_chunk", "of_block"), [(256, 4096), (4, 8), (5, 4096)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_excluded_is_passed_over(kind):
+def test_what_is_excluded_is_passed_over(kind, of_chunk, of_block, monkeypatch):
+    monkeypatch.setattr(exclusions, "MOST_OF_CHUNK", of_chunk)
+    monkeypatch.setattr(exclusions, "MOST_OF_BLOCK", of_block)
     items, offsets = clicks()
     call = functools.partial(recommender(kind), *model(kind), 0, items, offsets)
     whole = call(k=NUM_ITEMS).items
@@ -206,7 +205,7 @@ def test_what_is_excluded_is_passed_over(kind):
     ]
     excluded[4] = np.arange(3, NUM_ITEMS + 1)  # more than a chunk has room for
     excluded[5] = np.arange(1, NUM_ITEMS + 1)  # everything
-    assert len(excluded[4]) > MOST_EXCLUDED
+    assert len(excluded[4]) > of_chunk
     flat = np.concatenate(excluded).astype(np.int32)
     bounds = np.cumsum([0, *map(len, excluded)])
     allowed = draw.random(NUM_ITEMS + 1) < 0.5

@@ -192,10 +192,16 @@ def _data(
 def _evaluation(
     model: Trained, run: Run | None, compared: Comparison | None
 ) -> Iterator[str]:
-    if run is None or compared is None:
+    if run is None:
         yield "Not evaluated."
         return
     yield from _table(model, run)
+    if compared is None:
+        yield (
+            "Figures of the state as it was trained; `experiments.evaluate` adds "
+            "intervals and slices."
+        )
+        return
     yield (
         "`paper` is the protocol of the TRON paper; `exact` predicts every click from "
         "its last inputs, over the whole catalogue, with ties against the label. 95 % "

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.programs.raw_sessions import RawSessions
-from tron_jax.recommending.recommender import Ragged
+from tron_jax.recommending.exclusions import Ragged
 
 
 class Clicks(NamedTuple):

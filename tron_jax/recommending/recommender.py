@@ -13,28 +13,9 @@ import numpy as np
 from tron_jax.data.packing import abstract_ids
 from tron_jax.evaluation.encoding_pass import EncodedChunk, EncodingPass
 from tron_jax.evaluation.evaluator import Evaluator
-from tron_jax.evaluation.histories import consecutive
 from tron_jax.evaluation.ranking import ReadRows
+from tron_jax.recommending.exclusions import Ragged, divide
 from tron_jax.recommending.top_k import make_top_k_step
-
-
-class Ragged(NamedTuple):
-    """Rows of different lengths, which may overlap in memory.
-
-    Attributes:
-      values: [values] of all rows.
-      starts: [rows] where in them each row begins.
-      ends: [rows] and where it ends.
-    """
-
-    values: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-
-
-# Ids excluded from one prediction, of which a chunk has room for each of its rows; a
-# prediction without more is made by itself, its mask being as long as the catalogue.
-MOST_EXCLUDED = 256
 
 
 class Recommended(NamedTuple):
@@ -57,11 +38,13 @@ class Recommender:
       encoding: the pass of the encoder over sessions.
       top_k: see ``top_k.make_top_k_step``; jitted, its k static.
       num_items: the largest item id.
+      block: hidden states per matmul.
     """
 
     encoding: EncodingPass
     top_k: jax.stages.Wrapped
     num_items: int
+    block: int
 
     def encoded(
         self,
@@ -125,19 +108,15 @@ class Recommender:
         for hidden, _, index in self.encoded(
             params, table_state, step, items, offsets, every_event=every_event
         ):
-            rows, many = _rows(excluded, index, len(hidden))
-            args = jax.device_put((np.int32(len(index)), may, rows))
-            scores, ids = jax.device_get(top_k(hidden, *args))
-            found.items[index] = ids[: len(index)]
-            found.scores[index] = scores[: len(index)]
-            for row in many:
-                number = index[row]
-                without = may.copy()
-                without[_row(excluded, number)] = False
-                one = _first(hidden, row)
-                args = jax.device_put((np.int32(1), without, rows[:, :0]))
-                scores, ids = jax.device_get(top_k(one, *args))
-                found.items[number], found.scores[number] = ids[0], scores[0]
+            for some, without, rows in divide(
+                excluded, index, may, len(hidden), self.block
+            ):
+                chosen = hidden if some is None else _taken(hidden, some, self.block)
+                numbers = index if some is None else index[some]
+                args = jax.device_put((np.int32(len(numbers)), without, rows))
+                scores, ids = jax.device_get(top_k(chosen, *args))
+                found.items[numbers] = ids[: len(numbers)]
+                found.scores[numbers] = scores[: len(numbers)]
             done += len(index)
             if progress is not None:
                 progress(done)
@@ -184,47 +163,12 @@ def make_recommender(evaluator: Evaluator, read_rows: ReadRows) -> Recommender:
         fixed=evaluator.fixed,
     )
     top_k = jax.jit(step, static_argnames="k")
-    return Recommender(evaluator.encoding, top_k, evaluator.num_items)
+    return Recommender(evaluator.encoding, top_k, evaluator.num_items, evaluator.block)
 
 
-@jax.jit
-def _first(hidden: jax.Array, row: int) -> jax.Array:
-    """A chunk whose first row is that of a number."""
-    return hidden.at[0].set(hidden[row])
-
-
-def _row(ragged: Ragged | None, number: int) -> np.ndarray:
-    assert ragged is not None
-    return ragged.values[ragged.starts[number] : ragged.ends[number]]
-
-
-def _rows(
-    ragged: Ragged | None, index: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lays out the excluded ids of a chunk.
-
-    Args:
-      ragged: ids of each prediction.
-      index: [predictions] of the chunk.
-      size: of the chunk.
-
-    Returns:
-      [size, E] int32 ids, padded by 0, E being of few values, as each is compiled; and
-      the rows that have more than fit, whose own are left out.
-    """
-    if ragged is None:
-        return np.zeros((size, 0), np.int32), np.zeros(0, np.int64)
-    starts = ragged.starts[index].astype(np.int64)
-    counts = ragged.ends[index].astype(np.int64) - starts
-    many = np.flatnonzero(counts > MOST_EXCLUDED)
-    counts[many] = 0
-    most = int(counts.max(initial=0))
-    width = next(w for w in (0, 8, 32, 128, MOST_EXCLUDED) if w >= most)
-    rows = np.zeros((size, width), np.int32)
-    row = np.repeat(np.arange(len(index)), counts)
-    column = consecutive(np.zeros_like(counts), counts)
-    rows[row, column] = ragged.values[consecutive(starts, counts)]
-    return rows, many
+def _taken(hidden: jax.Array, rows: np.ndarray, size: int) -> jax.Array:
+    """[size, hidden] some rows of a chunk, followed by any others."""
+    return hidden[jax.device_put(np.resize(rows, size))]
 
 
 class Model(NamedTuple):
