@@ -213,6 +213,23 @@ def test_a_session_of_one_click_will_do(run, tmp_path):
     assert list(by_session(lists)) == [1, 2]
 
 
+def test_of_a_hundred_thousand_clicks_the_last_count(run, tmp_path):
+    draw = np.random.default_rng(0).integers(1, 301, 100_000).tolist()
+    status, _, err, lists = run(write(tmp_path, {1: draw, 2: draw[-50:], 3: [8]}))
+    assert (status, err) == (0, "")
+    found = by_session(lists)
+    assert found[1] == found[2] != found[3]
+
+
+def test_lists_of_nothing_are_no_lists(run, tmp_path):
+    some = {1: list(range(1, 301)), 2: [5, 6]}
+    status, printed, err, lists = run(write(tmp_path, some), "--exclude_seen")
+    assert status == 0
+    assert "1 lists of 2 sessions" in printed
+    assert "1 lists would be empty" in err
+    assert list(by_session(lists)) == [2]
+
+
 def test_a_run_of_before_needs_its_data(run, log, tiny_runs, tmp_path, tiny_data):
     workdir = tmp_path / "run"
     shutil.copytree(tiny_runs("rows"), workdir)
@@ -226,6 +243,8 @@ def test_a_run_of_before_needs_its_data(run, log, tiny_runs, tmp_path, tiny_data
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
+        (["--sessions={empty}"], "no rows"),
+        (["--exclude={all}"], "of which 0 may be recommended"),
         (["--k=0"], "k=0"),
         (["--k=301"], "--k=301: the model has 300 items, of which 300 may"),
         (["--k=3", "--only={few}"], "of which 2 may be recommended"),
@@ -242,6 +261,8 @@ def test_a_run_of_before_needs_its_data(run, log, tiny_runs, tmp_path, tiny_data
 def test_a_mistake_is_one_line_and_leaves_nothing(run, log, flags, expected, tmp_path):
     (tmp_path / "few.txt").write_text("3\n4\n")
     (tmp_path / "none.txt").write_text("a\nb\n")
+    (tmp_path / "empty.csv").write_text("s,i\n")
+    (tmp_path / "all.txt").write_text("\n".join(map(str, range(1, 301))))
     pq.write_table(pa.table({"x": [1]}), tmp_path / "wrong.parquet")
     pq.write_table(pa.table({"s": [1], "i": [999]}), tmp_path / "others.parquet")
     there = sorted(tmp_path.iterdir())
