@@ -14,7 +14,6 @@ from conftest import signal_at
 from experiments import checks, workdirs
 from experiments.assembly import run_parts, trained, warm_start
 from tron_jax.data.neighbours import neighbour_means
-from tron_jax.data.sessions import catalogue_of
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
