@@ -132,7 +132,7 @@ def _init() -> ConfigDict:
     init = ConfigDict()
     init.workdir = config_dict.placeholder(str)  # of a run to start warm from; items
     #   are matched by their raw ids
-    init.step = config_dict.placeholder(str)  # its checkpoint: best | latest | a step;
+    init.step = config_dict.placeholder(str)  # its checkpoint: best, latest or a step;
     #   by default the latest, or the best on validation where it held some out
     init.new_items = "initializer"  # initializer | neighbours: what rows that it lacks
     #   begin as; the mean of the rows clicked in the same sessions
