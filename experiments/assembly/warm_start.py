@@ -27,6 +27,7 @@ from tron_jax.data.neighbours import neighbour_means
 from tron_jax.data.sessions import PreparedData, Sessions, catalogue_of
 from tron_jax.errors import UserError
 from tron_jax.optimizers import carried_over
+from tron_jax.optimizers.carried_over import WholeTable
 from tron_jax.steps import TrainState
 from tron_jax.storage.array_files import all_finite
 
@@ -86,35 +87,24 @@ def prepare(
     named = f"init.workdir={config.init.workdir}"
     source = _open(config, named)
     origin = _origin(source.items.raw_ids, catalogue_of(data).raw_ids, named)
-    fresh = jax.jit(init)()
-    whole = carried_over.take(
-        update_rules.make_optimizers(source.config)[1], source.state.items, source.step
-    )
-    chosen = carried_over.choose_rows(whole, origin, np.asarray(fresh.items.table))
     is_new = origin < 0
+    fresh = jax.jit(init)()
+    _, source_tx = update_rules.make_optimizers(source.config)
+    whole = carried_over.take(source_tx, source.state.items, source.step)
+    table = carried_over.choose_rows(whole, origin, np.asarray(fresh.items.table))
     by_neighbours = 0
     if config.init.new_items == "neighbours":
-        means, counts = neighbour_means(
-            train.items, train.offsets, chosen.values, is_new
-        )
-        found = np.flatnonzero(is_new)[counts > 0]
-        chosen.values[found] = means[counts > 0]
-        by_neighbours = len(found)
-    state = fresh._replace(params=source.state.params)
-    if update_rules.keeps_moments(config):
-        items = carried_over.place(chosen, fresh.items)
-        state = state._replace(opt=source.state.opt, items=items)
-    else:
-        _, item_tx = update_rules.make_optimizers(config)
-        state = state._replace(items=item_tx.init(jnp.array(chosen.values)))
+        by_neighbours = _begin_by_neighbours(table.values, is_new, train)
     counts = {
         "matched": int((origin > 0).sum()),
         "new": int(is_new.sum()),
-        "of_neighbours": by_neighbours,
+        "by_neighbours": by_neighbours,
         "dropped": len(whole.values) - int((origin >= 0).sum()),
     }
     return WarmStart(
-        state, _provenance(source) | counts, _summary(config, source, counts)
+        _first_state(config, source.state, fresh, table),
+        _provenance(source) | counts,
+        _summary(config, source, counts),
     )
 
 
@@ -165,6 +155,28 @@ def _origin(old: pa.Array, new: pa.Array, named: str) -> np.ndarray:
     )
 
 
+def _begin_by_neighbours(
+    values: np.ndarray, is_new: np.ndarray, train: Sessions
+) -> int:
+    """Sets new rows to the mean of their neighbours; returns how many have any."""
+    means, clicks = neighbour_means(train.items, train.offsets, values, is_new)
+    found = np.flatnonzero(is_new)[clicks > 0]
+    values[found] = means[clicks > 0]
+    return len(found)
+
+
+def _first_state(
+    config: ConfigDict, source: TrainState, fresh: TrainState, table: WholeTable
+) -> TrainState:
+    """The source's encoder and rows; step, and what is under way, as from scratch."""
+    state = fresh._replace(params=source.params)
+    if update_rules.keeps_moments(config):
+        items = carried_over.place(table, fresh.items)
+        return state._replace(opt=source.opt, items=items)
+    _, item_tx = update_rules.make_optimizers(config)
+    return state._replace(items=item_tx.init(jnp.array(table.values)))
+
+
 def _provenance(source: Restored) -> dict[str, Any]:
     made_with = json.dumps(source.made_with, sort_keys=True).encode()
     return {
@@ -176,15 +188,15 @@ def _provenance(source: Restored) -> dict[str, Any]:
 
 
 def _summary(config: ConfigDict, source: Restored, counts: dict[str, int]) -> str:
-    drawn = counts["new"] - counts["of_neighbours"]
+    drawn = counts["new"] - counts["by_neighbours"]
     begin = [f"{drawn:,} as the initialiser draws them"]
     if config.init.new_items == "neighbours":
-        begin = [f"{counts['of_neighbours']:,} as the mean of their neighbours"]
+        begin = [f"{counts['by_neighbours']:,} as the mean of their neighbours"]
         begin += [f"{drawn:,}, without any, as the initialiser draws them"] * (
             drawn > 0
         )
     new = f" ({', '.join(begin)})" if counts["new"] else ""
-    kept = {"keep": "kept", "reset": "reset"}[config.init.moments]
+    kept = "kept" if update_rules.keeps_moments(config) else "reset"
     return (
         f"warm start from step {source.step:,} ({source.chosen_by}): "
         f"{counts['matched']:,} items matched, {counts['new']:,} new{new}, "
