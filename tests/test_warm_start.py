@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import signal_at
+from test_resume_slots import SLOTS
 
 from experiments import checks, workdirs
 from experiments.assembly import run_parts, trained, warm_start
@@ -167,6 +168,24 @@ def test_what_is_evaluated_is_what_was_trained(tmp_path, warm_run, evaluate):
     log = metrics_writer.read(workdir / "metrics.jsonl")
     trained_to = {x["protocol"]: x["recall@20"] for x in log if "protocol" in x}
     assert figures["exact"] == trained_to["exact"]
+
+
+def test_gru4rec_goes_on_by_adagrad_from_no_session_under_way(
+    tmp_path, new_data, tiny_data, train
+):
+    one = SLOTS | {"train__epochs": 1}
+    assert train(tmp_path / "old", data=tiny_data, **one)[0] == 0
+    source = {"init__workdir": tmp_path / "old", "init__moments": "keep"}
+    fields = one | source | {"checkpoint__keep_last": 99}
+    assert train(tmp_path / "run", data=new_data, **fields)[0] == 0
+    (old, _), (state, _) = tiny.saved(tmp_path / "old"), tiny.saved(tmp_path / "run", 0)
+    squares, velocity = state.items.state.memory
+    assert int(state.opt.step) == int(state.items.before) == int(old.step) > 0
+    assert not state.carry.any()
+    number = NEW_IDS.index(100) + 1
+    np.testing.assert_array_equal(squares[number], old.items.memory[0][100])
+    np.testing.assert_array_equal(velocity[number], old.items.memory[1][100])
+    assert squares[number].any()
 
 
 REFUSED = {
