@@ -17,7 +17,7 @@ PARTS = {"all": "all test clicks", "new": "test clicks on new items"}
 # What a line is drawn over, and its unit in that of the report.
 ACROSS = {
     "seconds": ("minutes of training", 60),
-    "sessions": ("sessions trained on", 1),
+    "sessions": ("thousands of sessions trained on", 1000),
 }
 
 
@@ -99,7 +99,7 @@ def _draw(figure: Any, report: Report) -> None:
                     lw=1.4,
                     capsize=2,
                 )
-            axes.set_xlim(left=0)
+            _spread(axes, [point[across] / unit for point in report["points"]])
             axes.grid(axis="y", color="0.9")
             axes.spines[["top", "right"]].set_visible(False)
             if part == list(PARTS)[-1]:
@@ -108,3 +108,15 @@ def _draw(figure: Any, report: Report) -> None:
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower left", ncols=3
     )
+
+
+def _spread(axes: Any, found: Sequence[float]) -> None:
+    """Spreads points by their logarithm, and keeps those at 0, before any training."""
+    above = [x for x in found if x > 0]
+    first, last = min(above, default=1), max(above, default=1)
+    ticks = [step * 10.0**power for power in range(-1, 7) for step in (1, 2, 5)]
+    shown = [x for x in ticks if first <= x <= last]
+    axes.set_xscale("symlog", linthresh=first)
+    axes.set_xticks([0, *shown], ["0", *(f"{x:,.4g}" for x in shown)])
+    axes.minorticks_off()
+    axes.set_xlim(left=-first / 20)

@@ -152,8 +152,9 @@ def choose_rows(whole: WholeTable, origin: np.ndarray, fresh: np.ndarray) -> Who
     Args:
       whole: of the old items.
       origin: [rows] int32, the old row of each new one; -1 = there is none.
-      fresh: [rows, width] what the others begin as; they have moments of 0, like an
-        item that is first met late in a run.
+      fresh: [rows, width] what the others begin as. They have moments of 0, like items
+        that are first met late in a run: by Adam their first movement is (1 - β1) /
+        √(1 - β2) times the learning rate, 3.2 times.
 
     Returns:
       The table, with ``rows`` rows.
