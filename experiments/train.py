@@ -27,9 +27,11 @@ from experiments import (
     negatives_left,
     preflight,
     provenance,
+    run_files,
     workdirs,
 )
-from experiments.assembly import evaluating, program, run_parts
+from experiments.assembly import evaluating, program, run_parts, warm_start
+from experiments.assembly.warm_start import WarmStart
 from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
@@ -81,6 +83,8 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
+    if config.init.workdir:
+        config.init.workdir = str(local_path(config.init.workdir).absolute())
     splits = run_parts.splits(config, data)
     if len(splits) == 1 and config.train.stop_after:
         raise UserError(
@@ -90,8 +94,13 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     parts = run_parts.build(config, data.num_items, splits["train"])
     described = program.describe(config, data.num_items, splits["train"], parts)
     made_with = provenance.describe(data, described, command)
+    place = local_path(flag_values.workdir)
+    warm = None
+    if config.init.workdir and run_files.newest_step(place) is None:
+        warm = warm_start.prepare(config, data, splits["train"], parts.init)
+        made_with |= {"init": warm.origin}
     with workdirs.open_workdir(
-        local_path(flag_values.workdir),
+        place,
         config,
         data,
         made_with,
@@ -106,7 +115,7 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
             workdir / workdirs.CHECKPOINTS, keep_last=keep_last
         ) as checkpoints:
             stopped_by = _train(
-                config, parts, splits, data.fingerprint, metrics, checkpoints
+                config, parts, splits, data.fingerprint, metrics, checkpoints, warm
             )
         _plot(metrics, workdir / "plot.png")
     return 0 if stopped_by is None else 128 + stopped_by
@@ -126,15 +135,19 @@ def _train(
     fingerprint: str,
     metrics: Path,
     checkpoints: Checkpoints,
+    warm: WarmStart | None,
 ) -> int | None:
     """Resumes or starts, and trains until it ends, by itself or when asked to.
+
+    A warm start is saved at once, as step 0, to be resumed without its source.
 
     Returns:
       The signal that stopped it, None where the run is complete.
     """
     shapes = jax.eval_shape(parts.init)
+    about = {"fingerprint": fingerprint}
     restored = checkpoints.restore_newest(shapes)
-    start, state, info = restored or (0, None, {})
+    start, state, info = restored or (0, warm.state if warm else None, {})
     truncate_after(metrics, start)
     plan = TrainingPlan(
         parts.batches.steps_per_epoch,
@@ -155,7 +168,10 @@ def _train(
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
     saves = plan.saves_after(start, checkpoints.keep_last + 2)
-    _check_room(config, needs, checkpoints, saves, bool(restored))
+    _check_room(config, needs, checkpoints, saves + bool(warm), state is not None)
+    if warm is not None and restored is None:
+        say(warm.summary)
+        checkpoints.save(0, state, about, wait=True)
     with (
         MetricsWriter(metrics, _sinks(config, splits, metrics)) as writer,
         Progress(
@@ -178,7 +194,7 @@ def _train(
                 config.model.position,
             ),
             checkpoints,
-            {"fingerprint": fingerprint},
+            about,
             Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
             patience,
@@ -261,11 +277,11 @@ def _check_room(
     needs: preflight.Needs,
     checkpoints: Checkpoints,
     saves: int,
-    resumed: bool,
+    there: bool,
 ) -> None:
     """Prints what the run needs of memory and disk, or raises if that is not free."""
     free = memory.free_memory()
-    if free is not None and resumed:
+    if free is not None and there:
         free += needs.state  # already allocated
     dense = config.optimizer.item_table == "dense"
     say(preflight.check_memory(needs, free, dense=dense))
