@@ -84,6 +84,7 @@ def as_if_gone_on(before, after):
     return table, [*np.where(known, before[:, ORIGIN], 0), *after]
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("first", sorted(FORMS))
 @pytest.mark.parametrize("second", sorted(FORMS))
 def test_adam_goes_on_in_either_form(first, second):
