@@ -99,7 +99,7 @@ class Engine:
         )
 
     def allow(self, allowed: np.ndarray) -> jax.Array:
-        """Brings [num_items + 1] bool to the device: which items may be found at all."""
+        """Brings a mask of [num_items + 1] bool to the device: what may be found."""
         return jax.device_put(allowed)
 
     def __call__(self, queries: Sequence[Query], allowed: jax.Array) -> list[Found]:
