@@ -154,6 +154,15 @@ def tiny_export(tmp_path_factory, tiny_runs, compilations) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def compiled(compilations, tiny_export):
+    """Lets the servers of a module share what they compile."""
+    import tiny
+
+    with tiny.compiled_once(compilations):
+        yield
+
+
 @pytest.fixture(scope="session")
 def _stopped(tmp_path_factory, tiny_data, compilations) -> Path:
     import tiny

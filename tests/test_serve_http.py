@@ -16,17 +16,18 @@ from experiments.serving.lookup import make_lookup
 from tron_jax.data.sessions import open_prepared
 from tron_jax.recommending.recommender import recommend
 
+pytestmark = pytest.mark.usefixtures("compiled")
 BIG = 2**63 - 1
 
 
 @pytest.fixture(scope="module")
-def server(tiny_export):
+def server(tiny_export, compiled):
     with serving(tiny_export) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
-def text_server(tiny_export, tmp_path_factory):
+def text_server(tiny_export, compiled, tmp_path_factory):
     place = tmp_path_factory.mktemp("text") / "model"
     names = [f"<b>item {n}</b>" for n in range(1, 301)]
     with serving(with_ids(tiny_export, place, names)) as served:
