@@ -25,6 +25,7 @@ FILES = {
     "/docs": ("docs.html", "text/html; charset=utf-8"),
     "/static/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/static/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+    "/static/icon.svg": ("icon.svg", "image/svg+xml"),
     "/static/style.css": ("style.css", "text/css; charset=utf-8"),
 }
 FAULTS = 10  # of a request that are told

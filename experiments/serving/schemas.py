@@ -48,13 +48,13 @@ class Asked(BaseModel):
     )
     k: int = Field(limits.K, ge=1, description="Items to recommend.")
     exclude: list[RawId] = Field(
-        default=[], max_length=limits.EXCLUDE, description="Items that are not."
+        default=[], max_length=limits.EXCLUDE, description="Items that must not be."
     )
     only: list[RawId] | None = Field(
         default=None,
         min_length=1,
         max_length=limits.ONLY,
-        description="Items of which alone some are; all where not given.",
+        description="The only items that may be; all where not given.",
     )
 
 
@@ -70,7 +70,7 @@ class Recommended(BaseModel):
     """An item of a list."""
 
     item: int | str
-    score: float | None = Field(description="None where the popular stand in.")
+    score: float | None = Field(description="null where the popular stand in.")
 
 
 class Listed(BaseModel):

@@ -37,7 +37,7 @@ function fields(schema, all, seen = new Set()) {
   const rows = properties.map(([field, part]) => element("tr", "",
     element("td", "", element("code", field)),
     element("td", kind(part)),
-    element("td", [part.description, bounds(part)].filter(Boolean).join(" "))));
+    element("td", [bounds(part), part.description].filter(Boolean).join(": "))));
   const inner = properties.flatMap(([, part]) =>
     [part, part.items, ...(part.anyOf ?? [])].flatMap((sub) =>
       sub ? fields(sub, all, seen) : []));
