@@ -100,17 +100,16 @@ def run(values: flags.FlagValues) -> None:
     token = _token(values)
     with _listening(values.host, values.port) as listener:
         devices.check()
-        first = _load(source)
         live = Live(
             functools.partial(loading.load, source),
-            first,
+            _load(source),
             Metrics(),
             room=values.queue,
             gather=values.gather_ms / 1000,
         )
         hosts = LOOPBACK | {name.lower() for name in (*values.allow_host, values.host)}
         server = make_server(make_app(live, hosts=hosts, token=token))
-        say(_greeting(first, listener))
+        say(_greeting(live.service, listener))
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:

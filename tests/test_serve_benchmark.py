@@ -1,8 +1,8 @@
 """``experiments.benchmark serve``: what clients see, and what they are refused."""
 
 import asyncio
+import contextlib
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -57,51 +57,36 @@ def test_a_made_up_model_is_an_export(tmp_path):
     assert exported.items.raw_ids.to_pylist() == list(range(1, 1001))
 
 
-@pytest.fixture
-def answering():
-    """A server that gives each connection some answers, and then hangs up."""
-    loop = asyncio.new_event_loop()
-
-    def start(*answers):
-        async def answer(reader, writer):
-            for text in answers:
-                head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(int(head.split(b"Length: ")[1].split()[0]))
-                writer.write(text)
-            writer.close()
-
-        made = asyncio.start_server(answer, "127.0.0.1", 0)
-        server = asyncio.run_coroutine_threadsafe(made, loop).result(30)
-        return server.sockets[0].getsockname()[1]
-
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield start
-    for task in asyncio.all_tasks(loop):
-        loop.call_soon_threadsafe(task.cancel)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
 def reply(status, *headers):
     lines = [f"HTTP/1.1 {status} X", "Content-Length: 2", *headers, "", "{}"]
     return "\r\n".join(lines).encode()
 
 
-def ask(port, **options):
-    asking = http_clients.ask(port, [b"{}"], seconds=60, **options)
-    return asyncio.run(asking)
+def asked(*answers, **options):
+    """What clients see of a server that gives a connection these, and hangs up."""
+
+    async def answer(reader, writer):
+        with contextlib.closing(writer):
+            for text in answers:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.split(b"Length: ")[1].split()[0]))
+                writer.write(text)
+
+    async def ask():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            return await http_clients.ask(port, [b"{}"], seconds=60, **options)
+
+    outcome = asyncio.run(ask())
+    return len(outcome.latencies), outcome.refused, outcome.failed
 
 
-def test_what_clients_are_refused_and_lose_is_counted(answering):
-    port = answering(reply(200), reply(503, "Retry-After: 0"), reply(500))
-    outcome = ask(port, clients=1, most=4)
+def test_what_clients_are_refused_and_lose_is_counted():
+    answers = reply(200), reply(503, "Retry-After: 0"), reply(500)
     # The fourth is asked over the connection that the server has closed by then.
-    assert (len(outcome.latencies), outcome.refused, outcome.failed) == (1, 1, 2)
+    assert asked(*answers, clients=1, most=4) == (1, 1, 2)
 
 
-def test_no_more_is_asked_than_told(answering):
-    port = answering(*[reply(200)] * 100)
-    outcome = ask(port, clients=5, most=37)
-    assert (len(outcome.latencies), outcome.refused, outcome.failed) == (37, 0, 0)
+def test_no_more_is_asked_than_told():
+    assert asked(*[reply(200)] * 100, clients=5, most=37) == (37, 0, 0)

@@ -1,7 +1,9 @@
 """A new export takes over while the old one serves, or the old one serves on."""
 
+import gc
 import shutil
 import threading
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,6 +73,16 @@ def test_a_new_export_takes_over_and_no_request_is_dropped(place, other):
     assert {status for status, _, _ in steps} == {200}
     assert {step for _, step, _ in steps} == set(expected)
     assert all(items == expected[step] for _, step, items in steps)
+
+
+def test_the_old_model_leaves_memory(tiny_export):
+    with serving(tiny_export) as server:
+        assert server.recommend(items=[1]).status == 200
+        old = weakref.ref(server.live.service.engine)
+        assert old() is not None
+        assert reload(server).status == 200
+        gc.collect()
+        assert old() is None
 
 
 @pytest.mark.parametrize(

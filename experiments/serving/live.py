@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -15,6 +18,8 @@ from experiments.serving.service import Prepared, Service
 from tron_jax.console.messages import say
 from tron_jax.serving.batching import Batcher
 from tron_jax.serving.engine import SESSIONS
+
+NICE = 10  # of the thread that loads
 
 
 class Reloading(Exception):
@@ -89,6 +94,7 @@ class Live:
         done: Future[Service] = Future()
 
         def load() -> None:
+            _step_back()
             try:
                 done.set_result(self._load())
             except BaseException as error:
@@ -111,3 +117,10 @@ class Live:
     def close(self) -> None:
         """Answers what waits, and takes no more."""
         self.batcher.close()
+
+
+def _step_back() -> None:
+    """Leaves this thread what the threads that answer do not need of the cores."""
+    if sys.platform == "linux":  # where a thread has a niceness of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

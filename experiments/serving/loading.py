@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -72,8 +73,9 @@ def load(
     popular = np.argsort(-clicks, kind="stable").astype(np.int32) + 1
     run_parts.use_compilation_cache()
     made = MODELS[config.model.name](config)
-    weights = jax.device_put(folder.weights_of(exported))
+    weights = jax.block_until_ready(jax.device_put(folder.weights_of(exported)))
     del exported
+    gc.collect()  # only now does jax let go of the arrays that it has copied
     last_hidden = make_last_hidden(
         made.encoder,
         max_session_length=config.model.max_session_length,

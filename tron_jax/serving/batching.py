@@ -91,18 +91,26 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        while (jobs := self._next()) is not None:
-            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
-            if not jobs:
-                continue
-            try:
-                results = self._work([job.value for job in jobs])
-            except Exception as error:
-                for job in jobs:
-                    job.future.set_exception(error)
-            else:
-                for job, result in zip(jobs, results, strict=True):
-                    job.future.set_result(result)
+        while self._work_once():
+            pass  # and holds nothing of a batch that is done
+
+    def _work_once(self) -> bool:
+        """Works on the next batch; False when there is none any more."""
+        jobs = self._next()
+        if jobs is None:
+            return False
+        jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+        if not jobs:
+            return True
+        try:
+            results = self._work([job.value for job in jobs])
+        except Exception as error:
+            for job in jobs:
+                job.future.set_exception(error)
+        else:
+            for job, result in zip(jobs, results, strict=True):
+                job.future.set_result(result)
+        return True
 
     def _next(self) -> list[_Job] | None:
         """The next batch; None when closed and empty."""

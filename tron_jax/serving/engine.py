@@ -17,7 +17,7 @@ from tron_jax.recommending.top_k import make_top_k_step
 from tron_jax.serving.scorer import LastHidden
 
 # What each program is compiled for; what is smaller is padded.
-SESSIONS = (1, 8, 32)
+SESSIONS = (1, 8, 16, 32)
 CLICKS = (8, 32, 128)  # and the most that the model sees
 EXCLUDED = (0, 64, 1024)
 ONLY = (128, 1024, 10_000)
