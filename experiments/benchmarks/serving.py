@@ -174,11 +174,13 @@ class Server(NamedTuple):
 @contextlib.contextmanager
 def _served(place: Path, queue: int, port: int = 0) -> Generator[Server]:
     command = [sys.executable, "-m", "experiments.serve", f"--model={place}"]
+    # As from a shell: this program has settings of memory that a server does not want.
+    inherited = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
     begun = time.perf_counter()
     process = subprocess.Popen(
         [*command, f"--port={port}", f"--queue={queue}"],
         cwd=ROOT,
-        env=os.environ | {"TRON_JAX_RELOAD_TOKEN": TOKEN},
+        env=inherited | {"TRON_JAX_RELOAD_TOKEN": TOKEN},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
