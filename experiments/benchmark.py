@@ -11,6 +11,7 @@
     python -m experiments.benchmark scaling --config=… [--profile=otto] \
         [--num_items=43000,430000,1800000] [--batch_sizes=32,128,512] [--plot=FILE.png]
     python -m experiments.benchmark prepare --format=FORMAT [--num_sessions=N]
+    python -m experiments.benchmark serve [--num_items=N | --model=DIR]
 
 `train`: a step, data loading included, and its floor: the matmul of all candidates and
 `jax.lax.top_k` over their scores alone, at the step's own shapes. `evaluate`: a pass
@@ -23,7 +24,8 @@ shared machine; read the ratio.
 benchmark in another checkout, in turn with this one. `--beside`: the steps of another
 config on the same data, in turn with those of this one. `scaling`: time and memory of a
 step against the size of the catalogue and of the batch, on made-up sessions. `prepare`:
-data_prep on a made-up log, stage by stage (benchmarks/prepare.py).
+data_prep on a made-up log, stage by stage (benchmarks/prepare.py). `serve`: a server
+under the load of many clients (benchmarks/serving.py).
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from experiments.benchmarks import (
     recommending,
     scaling,
     scaling_point,
+    serving,
     train_step,
 )
 from experiments.benchmarks.workload import open_workload
@@ -75,8 +78,8 @@ def main(argv: Sequence[str]) -> int:
     program, *arguments = argv
     name = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     rest = [program, *arguments[1:]] if name else list(argv)
-    if name == "prepare":
-        return prepare.main(rest)
+    if name in OTHERS:
+        return OTHERS[name].main(rest)
     values = flags.FlagValues()
     if name not in COMMANDS:
         helped = [argument for argument in rest[1:] if "help" in argument]
@@ -100,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _refuse(name: str) -> None:
-    expected = ", ".join([*COMMANDS, "prepare"])
+    expected = ", ".join([*COMMANDS, *OTHERS])
     raise UserError(f"benchmark {name or '(nothing)'}: expected one of: {expected}")
 
 
@@ -225,6 +228,8 @@ COMMANDS = {
     "scaling": Command(_define_scaling, _scaling),
     "point": Command(scaling_point.define_flags, _point),  # of scaling
 }
+
+OTHERS = {"prepare": prepare, "serve": serving}  # that take no config
 
 if __name__ == "__main__":
     entry.start(main)

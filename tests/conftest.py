@@ -141,6 +141,29 @@ def tiny_runs(tmp_path_factory, tiny_data, compilations):
 
 
 @pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory, tiny_runs, compilations) -> Path:
+    """An exported model, to be read."""
+    import tiny
+
+    from experiments import export
+
+    out = tmp_path_factory.mktemp("exported") / "model"
+    argv = ["export", f"--workdir={tiny_runs('rows')}", f"--out={out}"]
+    with tiny.compiled_once(compilations):
+        assert export.main(argv) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def compiled(compilations, tiny_export):
+    """Lets the servers of a module share what they compile."""
+    import tiny
+
+    with tiny.compiled_once(compilations):
+        yield
+
+
+@pytest.fixture(scope="session")
 def _stopped(tmp_path_factory, tiny_data, compilations) -> Path:
     import tiny
 

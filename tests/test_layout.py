@@ -41,6 +41,8 @@ AT_HOME = {
     "flax": "tron_jax/models/",
     "orbax": "tron_jax/storage/array_files.py",
     "tensorboardX": "tron_jax/reporting/tensorboard.py",
+    "fastapi": "experiments/serving/",
+    "uvicorn": "experiments/serving/connections.py",
 }
 
 

@@ -21,13 +21,18 @@ FEW = 8  # groups in which something better is looked for; if more, in all
 
 
 def make_top_k_step(
-    read_rows: ReadRows, *, num_items: int, block: int, fixed: bool = False
+    read_rows: ReadRows,
+    *,
+    num_items: int,
+    block: int,
+    states: int | None = None,
+    fixed: bool = False,
 ) -> TopKStep:
     """Finds the k items of highest score for each hidden state of a chunk.
 
     ``top_k_step(table_state, step, hidden, count, allowed, excluded, *, k)``, k being
     static and at most num_items, takes hidden states [chunk, hidden] and how many of
-    them count (scalar; the rest is padding), chunk being a multiple of ``block``;
+    them count (scalar; the rest is padding), chunk being a multiple of ``states``;
     ``allowed`` [num_items + 1] bool, which items may be found at all; and ``excluded``
     [chunk, E] int32, ids that a single state must not get (0 = none). It returns scores
     and ids, [chunk, k], the highest first and of equal ones the lower id; -inf and 0
@@ -44,14 +49,16 @@ def make_top_k_step(
     Args:
       read_rows: reads rows of the item table as of a step.
       num_items: the largest item id.
-      block: items and hidden states per matmul.
+      block: items per matmul.
+      states: hidden states per matmul; as many as items where None.
       fixed: go through all blocks of a chunk, see ``ranking.make_rank_step``.
 
     Returns:
       The pure step.
     """
-    read = functools.partial(blocks.read_block, block=block)
-    write = functools.partial(blocks.write_block, block=block)
+    states = states or block
+    read = functools.partial(blocks.read_block, block=states)
+    write = functools.partial(blocks.write_block, block=states)
 
     def top_k_step(
         table_state: Any,
@@ -65,7 +72,7 @@ def make_top_k_step(
     ) -> tuple[jax.Array, jax.Array]:
         if not 0 < k <= num_items:
             raise ValueError(f"k is {k}, not 1..{num_items}")
-        used = len(hidden) // block if fixed else (count + block - 1) // block
+        used = len(hidden) // states if fixed else (count + states - 1) // states
         grouped = not fixed and block % GROUP == 0 and block > GROUP * FEW
         group = GROUP if grouped else 1
         order = _columns(block, group)

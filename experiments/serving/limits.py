@@ -1,0 +1,14 @@
+"""How much anyone may ask for, and for how long anyone may take."""
+
+BODY = 1 << 20  # bytes of a request
+CLICKS = 10_000  # of a session that is sent; the model sees the last ones
+EXCLUDE = 1000  # ids of a request
+ONLY = 10_000  # ids of a request
+BATCH = 32  # sessions of a request
+TEXT = 1000  # characters of an id
+K = 20  # items of a list, where none is asked for
+
+READ_SECONDS = 5.0  # for a request to arrive whole, from its first byte
+WAIT_SECONDS = 10.0  # in the queue
+CONNECTIONS = 1024  # that are open
+REQUESTS = 512  # that are worked on, or read
