@@ -2,7 +2,8 @@
 
 python -m data_prep.events --train=FILE [--test=FILE | --test_days=N] --out=DIR
     --session=COL --item=COL [--time=COL] [--order=COL]
-    --min_item_support=5 --min_session_length=2 [--time_unit=s|ms] [--skip_bad_rows]
+    --min_item_support=5 --min_session_length=2 [--skip_bad_rows]
+    [--time_unit=s|ms|us|ns] [--time_format=%d.%m.%Y %H:%M:%S] [--allow_odd_times]
 
 FILE is CSV (.csv, .tsv), JSON lines (.jsonl, .ndjson, .json), Parquet (.parquet), or a
 folder of Parquet files. The steps are those of the paper; DIR gets the format of
@@ -10,11 +11,13 @@ data_prep/FORMAT.md. A row of text is a line; rows are counted from 1, the heade
 CSV file and blank lines among them.
 """
 
+import functools
 import sys
 
 from absl import flags
 
 from data_prep.pipeline.filtering import Filters
+from data_prep.pipeline.parts import Log
 from data_prep.pipeline.preparation import Recipe, print_summary
 from data_prep.pipeline.split import SplitRule
 from data_prep.programs.log_program import (
@@ -25,7 +28,10 @@ from data_prep.programs.log_program import (
     columns_of,
     prepare_logs,
 )
+from data_prep.programs.odd_times import find_odd_times
+from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.formats import open_log
+from data_prep.reading.times import TimeForm
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
 from tron_jax.files import local_path
@@ -47,6 +53,12 @@ def define_flags() -> flags.FlagValues:
         None,
         "days; test = sessions whose last event is at or after the latest event minus "
         "these",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "allow_odd_times",
+        False,
+        "split by --test_days even where the latest times are in 1970, or far off",
         flag_values=values,
     )
     text("out", "folder to write; must be new or empty", True)
@@ -71,7 +83,8 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
         for role, path in paths.items()
         if path is not None
     }
-    print_summary(prepare_logs(logs, _recipe(values), values, sizes))
+    check = functools.partial(_check_times, values, columns.time_form)
+    print_summary(prepare_logs(logs, _recipe(values), values, sizes, check))
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -83,6 +96,20 @@ def _check(values: flags.FlagValues) -> None:
         raise UserError(f"--test_days={days}: expected a number of days above 0")
     if days is not None and values.time is None:
         raise UserError("--test_days needs --time, the column of the events' times")
+
+
+def _check_times(
+    values: flags.FlagValues, form: TimeForm, log: Log, bad: BadRows
+) -> None:
+    """Refuses to split by times that can hardly be meant, and remarks others."""
+    for parts in filter(None, (log.train, log.test)):
+        odd = find_odd_times(parts.days, form)
+        if odd is None:
+            continue
+        if (values.test_days or 0) > odd.most_days and not values.allow_odd_times:
+            what = "--test_days would split by them (--allow_odd_times lets it)"
+            raise UserError(f"column {values.time!r}: {odd.problem}; {what}")
+        bad.remark(f"column {values.time!r}", odd.problem)
 
 
 def _recipe(values: flags.FlagValues) -> Recipe:

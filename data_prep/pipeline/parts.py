@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.clicks.batches import TIME, ClickBatch, lengths_and_bytes
+from data_prep.pipeline.days import DayCounts
 
 PART_ROWS = 4_000_000  # events worked on together: some 100 bytes of memory each
 MEMORY_ROWS = 12_000_000  # events of a log whose parts stay in memory: 50 bytes each
@@ -80,13 +81,16 @@ def plan_parts(rows: int) -> PartPlan:
 
 
 class Parts:
-    """The parts of a log: first appended to, batch by batch, then read one by one."""
+    """The parts of a log: first appended to, batch by batch, then read one by one.
+
+    rows, days: of what was appended, how many and when.
+    """
 
     def __init__(
         self, items: ItemCodes, folder: Path, name: str, plan: PartPlan
     ) -> None:
         """Prepares the parts; in memory, nothing is written to ``folder``."""
-        self.rows = 0
+        self.rows, self.days = 0, DayCounts()
         self.on_disk = plan.on_disk
         self._items = items
         self._paths = [folder / f"{name}.{n}.arrow" for n in range(plan.count)]
@@ -107,6 +111,7 @@ class Parts:
         }
         if batch.time is not None:
             columns["time"] = pa.array(batch.time).view(TIME)
+            self.days.add(batch.time)
         if batch.order is not None:
             orders = np.atleast_2d(batch.order.T)
             for name, order in zip(ORDER_COLUMNS, orders, strict=False):

@@ -22,7 +22,8 @@ from data_prep.reading.click_log import (
     read_ahead,
 )
 from data_prep.reading.columns import LogColumns
-from data_prep.reading.times import TIME_UNITS
+from data_prep.reading.time_formats import read_format
+from data_prep.reading.times import UNITS, TimeForm
 from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, new_folder, refuse_taken, require_writable
@@ -62,16 +63,15 @@ def add_column_flags(values: flags.FlagValues) -> None:
     text("item", "column of the item's id", True)
     text("time", "column of the event's time: numbers since 1970, or timestamps")
     text("order", "column that orders the events of a session; the time if not given")
-    flags.DEFINE_enum(
-        "time_unit", "s", list(TIME_UNITS), "unit of numeric times", values
-    )
+    flags.DEFINE_enum("time_unit", "s", list(UNITS), "unit of numeric times", values)
+    text("time_format", "strptime's form of times that are not as ISO 8601 has them")
 
 
 def columns_of(values: flags.FlagValues) -> LogColumns:
     """Returns the columns that the flags name."""
-    return LogColumns(
-        values.session, values.item, values.time, values.order, values.time_unit
-    )
+    written = values.time_format
+    form = TimeForm(values.time_unit, None if written is None else read_format(written))
+    return LogColumns(values.session, values.item, values.time, values.order, form)
 
 
 def add_skip_flag(values: flags.FlagValues) -> None:
@@ -97,6 +97,7 @@ def prepare_logs(
     recipe: Recipe,
     values: flags.FlagValues,
     sizes: LogSizes = LOG_SIZES,
+    check: Callable[[Log, BadRows], None] | None = None,
 ) -> PreparedSet:
     """Reads logs, prepares them and writes the set.
 
@@ -105,6 +106,7 @@ def prepare_logs(
       recipe: what to do with them.
       values: the program's flags, those of ``add_flags`` among them.
       sizes: how much to work on at once.
+      check: refuses a log once it was read, or remarks what is odd.
 
     Raises:
       UserError: where the logs, or the folder to write, are not as they should be.
@@ -127,6 +129,8 @@ def prepare_logs(
                 for role, one in logs.items()
                 for file in one.describe()
             ]
+            if check is not None:
+                check(log, bad)
             prepared = prepare_set(folder, log, recipe, sources, stages)
         if timings is not None:
             stages.write_timings(timings, prepared.counts[0].events)

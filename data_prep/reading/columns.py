@@ -12,22 +12,27 @@ from data_prep.reading.bad_rows import BadRows, Fault
 from data_prep.reading.checked import Checked, ColumnSource
 from data_prep.reading.click_log import Kinds, WiderKindsError
 from data_prep.reading.ids import looks_like_float, read_ids
-from data_prep.reading.orders import OrderValues, read_order
-from data_prep.reading.times import looks_like_seconds, read_times
+from data_prep.reading.orders import ORDER_TYPES, OrderValues, read_order
+from data_prep.reading.times import TimeForm, looks_like_seconds, read_times
 from tron_jax.errors import UserError
 
 
 class LogColumns(NamedTuple):
     """Names of a log's columns, None where it has no such column.
 
-    time_unit: of times that are numbers: "s" or "ms" since 1970.
+    time_form: how times are written.
     """
 
     session: str
     item: str
     time: str | None = None
     order: str | None = None
-    time_unit: str = "s"
+    time_form: TimeForm = TimeForm()
+
+    def text_types(self) -> dict[str, Sequence[pa.DataType]]:
+        """Returns what text in the columns of times and of the order may be."""
+        types = {self.order: ORDER_TYPES, self.time: self.time_form.types}
+        return {name: types[name] for name in types if name is not None}
 
     def find(self, path: Path, present: list[str]) -> list[str]:
         """Returns the needed columns; UserError if one is missing or there twice."""
@@ -89,9 +94,9 @@ def to_clicks(
     number = pa.float64()
     if columns.time is not None:
         like = text_types.get(columns.time, number)
-        time = read_times(*of(columns.time), columns.time_unit, like)
+        time = read_times(*of(columns.time), columns.time_form, like)
         kind = rows.table[columns.time].type
-        odd = looks_like_seconds(kind, time.values, columns.time_unit, like)
+        odd = looks_like_seconds(kind, time.values, columns.time_form, like)
         if odd is not None:
             bad.remark(f"{rows.path}: column {columns.time!r}", odd)
     if columns.order is not None:

@@ -14,8 +14,8 @@ from data_prep.reading.bad_rows import Fault
 from data_prep.reading.checked import NULLS, shown
 from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import LogColumns, ReadRows
-from data_prep.reading.orders import ORDER_TYPES, are_exact
-from data_prep.reading.texts import TIME_TYPES, likeliest_type
+from data_prep.reading.orders import are_exact
+from data_prep.reading.texts import likeliest_type, read_as
 from tron_jax.errors import UserError
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -38,14 +38,12 @@ class CsvLog(text_log.TableLog):
         needed = columns.find(path, self._names)
         sample = self._sample(rest, delimiter)
         self.id_bytes = text_log.mean_id_bytes(sample[columns.session])
-        types = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
         self._text_types = {
-            name: likeliest_type(sample[name], types[name])
-            for name in needed
-            if name in types
+            name: likeliest_type(sample[name], types)
+            for name, types in columns.text_types().items()
         }
-        types_of_ids = {columns.session: _TEXT, columns.item: _TEXT}
-        types = self._text_types | types_of_ids
+        types = {n: read_as(sample[n], kind) for n, kind in self._text_types.items()}
+        types |= {columns.session: _TEXT, columns.item: _TEXT}
         self._delimiter, self._types = delimiter, {name: types[name] for name in needed}
         # A line that is surely sound: whatever makes another row of it is not.
         self._plain = delimiter.join("0" * len(self._names))

@@ -14,8 +14,8 @@ from data_prep.reading import text_log
 from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import LogColumns, ReadRows
 from data_prep.reading.json_lines import parse_line, read_each
-from data_prep.reading.orders import ORDER_TYPES, are_exact
-from data_prep.reading.texts import TIME_TYPES, likeliest_type
+from data_prep.reading.orders import are_exact
+from data_prep.reading.texts import likeliest_type
 from tron_jax.errors import UserError
 
 # A row that begins with null, a byte-order mark in front or not.
@@ -45,13 +45,12 @@ class JsonLog(text_log.TableLog):
         self.kinds = Kinds(
             *(any(isinstance(v, str) for v in values[name]) for name in columns[:2])
         )
-        if columns.time is not None and self._types[columns.time] == pa.int64():
-            self._types[columns.time] = pa.float64()  # which hold all times alike
-        types = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
+        by_float = columns.time_form.types[0] == pa.float64()  # which holds all alike
+        if by_float and self._types.get(str(columns.time)) == pa.int64():
+            self._types[str(columns.time)] = pa.float64()
         self._text_types = {
-            name: likeliest_type([str(value) for value in values[name]], types[name])
-            for name in needed
-            if name in types
+            name: likeliest_type([str(value) for value in values[name]], types)
+            for name, types in columns.text_types().items()
         }
 
     def _read_at_once(self, data: bytes) -> pa.Table | None:

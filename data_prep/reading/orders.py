@@ -23,10 +23,11 @@ from data_prep.reading.checked import (
     nulls,
     shown,
 )
-from data_prep.reading.texts import TIME_TYPES, is_text, parse, plain_texts
+from data_prep.reading.texts import MOMENT_TYPES, is_text, parse, plain_texts
 from data_prep.reading.times import is_moment, ticks
 
-ORDER_TYPES = (pa.int64(), *TIME_TYPES)  # what text that orders may be
+# What text that orders may be.
+ORDER_TYPES = (pa.int64(), pa.float64(), *MOMENT_TYPES)
 
 EXACT = 2**53  # up to here a float64 holds every whole number
 _INTEGER = r"^[+-]?[0-9]+$"

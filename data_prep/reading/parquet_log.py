@@ -17,8 +17,7 @@ from data_prep.reading.checked import ColumnSource
 from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import LogColumns, ReadRows, to_clicks
 from data_prep.reading.ids import is_text as is_text_id
-from data_prep.reading.orders import ORDER_TYPES
-from data_prep.reading.texts import TIME_TYPES, is_text, likeliest_type, plain_texts
+from data_prep.reading.texts import is_text, likeliest_type, plain_texts
 from data_prep.reading.times import is_moment
 from tron_jax.errors import UserError
 
@@ -180,7 +179,7 @@ def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
     data = _open(path)
     in_file = data.schema.names
     partition = {k: v for k, v in _partition(path).items() if k not in in_file}
-    judged_as = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
+    judged_as = columns.text_types()
     try:
         rows = data.count_rows()
         if not (rows or alone):

@@ -7,8 +7,7 @@ import pyarrow.compute as pc
 
 from data_prep.reading.checked import NULLS, compute, empty_texts, matches
 
-# What text that is a time may be: numbers, or times with or without a zone.
-TIME_TYPES = (pa.float64(), pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))
+MOMENT_TYPES = (pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))  # zone or none
 
 _CHUNK = 1024  # texts that are tried together, before they are tried one by one
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -18,6 +17,10 @@ _DAY = (  # but for 29 February, which not every year has
 )
 _CLOCK = r"([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?"
 _ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
+_APART = (  # zones as BigQuery and Snowflake write them, with a blank before
+    (r"(:[0-9.]+) (?:UTC|Z)$", r"\1Z"),
+    (r"(:[0-9.]+) ([+-][0-9]{2}(:?[0-9]{2})?)$", r"\1\2"),
+)
 
 
 def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.DataType:
@@ -26,9 +29,19 @@ def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.Dat
     Those of ``NULLS`` do not count, nor do those that are no Unicode.
     """
     texts = [text for text in texts if text not in NULLS and is_unicode(text)]
-    values = [pa.scalar(text.strip()) for text in texts]
-    counts = [sum(_parses(value, one) for value in values) for one in types]
+    values = pa.array([text.strip() for text in texts], pa.string())
+    counts = [len(values) - parse(values, one).null_count for one in types]
     return types[counts.index(max(counts))]
+
+
+def read_as(texts: Sequence[str], kind: pa.DataType) -> pa.DataType:
+    """Returns the type as which pyarrow's reader of CSV reads what is ``kind``.
+
+    That is the kind itself, or string where each text needs ``parse``.
+    """
+    some = [pa.scalar(text.strip()) for text in texts if is_unicode(text)]
+    needs_parse = some and not any(_parses(value, kind) for value in some)
+    return pa.string() if needs_parse else kind
 
 
 def is_unicode(text: str) -> bool:
@@ -77,6 +90,10 @@ def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
         return texts.cast(to)
     except pa.ArrowInvalid:
         pass
+    if pa.types.is_timestamp(to) and to.tz:
+        for apart, joined in _APART:
+            options = pc.ReplaceSubstringOptions(apart, joined)
+            texts = compute("replace_substring_regex", texts, options=options)
     like = matches(texts, _looks(to))
     likely = compute("if_else", like, texts, pa.scalar(None, texts.type))
     parsed = pa.chunked_array(
