@@ -25,16 +25,15 @@ from data_prep.programs.log_program import (
     LogSizes,
     add_column_flags,
     add_flags,
-    columns_of,
+    form_of,
+    open_places,
     prepare_logs,
 )
 from data_prep.programs.odd_times import find_odd_times
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.formats import open_log
 from data_prep.reading.times import TimeForm
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
-from tron_jax.files import local_path
 
 _MOST_DAYS = 10_000 * 366  # from 1970 to the year 9999 and more
 
@@ -46,8 +45,14 @@ def define_flags() -> flags.FlagValues:
     def text(name: str, meaning: str, required: bool = False) -> None:
         flags.DEFINE_string(name, None, meaning, values, required=required)
 
-    text("train", "the click log, or its train part if there is --test", True)
-    text("test", "the test part, split off before")
+    flags.DEFINE_multi_string(
+        "train",
+        None,
+        "the click log, or its train part if there is --test; several are one log",
+        values,
+        required=True,
+    )
+    flags.DEFINE_multi_string("test", None, "the test part, split off before", values)
     flags.DEFINE_float(
         "test_days",
         None,
@@ -76,14 +81,13 @@ def define_flags() -> flags.FlagValues:
 def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     """Reads, filters, splits, numbers and writes a log."""
     _check(values)
-    columns = columns_of(values)
-    paths = {"train": values.train, "test": values.test}
+    form = form_of(values)
     logs = {
-        role: open_log(local_path(path, any_name=True), columns, sizes.read)
-        for role, path in paths.items()
-        if path is not None
+        role: open_places(places, form, sizes)
+        for role, places in (("train", values.train), ("test", values.test))
+        if places is not None
     }
-    check = functools.partial(_check_times, values, columns.time_form)
+    check = functools.partial(_check_times, values, form.columns.time_form)
     print_summary(prepare_logs(logs, _recipe(values), values, sizes, check))
 
 

@@ -39,7 +39,6 @@ from absl import flags
 from data_prep.programs import log_program, raw_sessions
 from data_prep.programs.raw_sessions import SessionLog
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.formats import open_log
 from experiments import entry, workdirs
 from experiments.assembly import trained
 from experiments.assembly.trained import Trained
@@ -86,11 +85,7 @@ def run(values: flags.FlagValues) -> None:
     lists.check(out)
     _refuse_input(out, values)
     workdirs.refuse_unwritable(out.parent)
-    log = open_log(
-        local_path(values.sessions, any_name=True),
-        log_program.columns_of(values),
-        SIZES.read,
-    )
+    log = log_program.open_places([values.sessions], log_program.form_of(values), SIZES)
     model = trained.load(local_path(values.model), values.step, values.data)
     allowed = _allowed(values, model)
     devices.check()

@@ -64,7 +64,7 @@ def refused_log(
         (None, ["no such file"]),
         ("", ["the file is empty"]),
         ("session,item,time\n", ["no rows"]),
-        ("session;item;time\n1;2;3\n", ["no column 'session' (--session)", "it has"]),
+        ("session:item:time\n1:2:3\n", ["no column 'session' (--session)", "it has"]),
         (
             "session,product,time\n1,2,3\n",
             ["'item' (--item)", "session, product, time"],

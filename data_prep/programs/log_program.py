@@ -3,7 +3,7 @@
 import functools
 import operator
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,8 @@ from data_prep.reading.click_log import (
     read_ahead,
 )
 from data_prep.reading.columns import LogColumns
+from data_prep.reading.csv_header import CsvForm, read_delimiter
+from data_prep.reading.formats import LogForm, open_log
 from data_prep.reading.time_formats import read_format
 from data_prep.reading.times import UNITS, TimeForm
 from tron_jax.console.stages import Stages
@@ -54,7 +56,7 @@ def define_flags(raw: str) -> flags.FlagValues:
 
 
 def add_column_flags(values: flags.FlagValues) -> None:
-    """Adds the flags that name the columns of a log, see ``columns_of``."""
+    """Adds the flags that say how a log is written, see ``form_of``."""
 
     def text(name: str, meaning: str, required: bool = False) -> None:
         flags.DEFINE_string(name, None, meaning, values, required=required)
@@ -65,13 +67,37 @@ def add_column_flags(values: flags.FlagValues) -> None:
     text("order", "column that orders the events of a session; the time if not given")
     flags.DEFINE_enum("time_unit", "s", list(UNITS), "unit of numeric times", values)
     text("time_format", "strptime's form of times that are not as ISO 8601 has them")
+    text("delimiter", "sign between columns of CSV; what the header shows if not given")
+    flags.DEFINE_bool(
+        "quoted_newlines",
+        False,
+        "values of CSV may hold line breaks within quotes",
+        flag_values=values,
+    )
 
 
-def columns_of(values: flags.FlagValues) -> LogColumns:
-    """Returns the columns that the flags name."""
-    written = values.time_format
-    form = TimeForm(values.time_unit, None if written is None else read_format(written))
-    return LogColumns(values.session, values.item, values.time, values.order, form)
+def form_of(values: flags.FlagValues) -> LogForm:
+    """Returns what the flags of ``add_column_flags`` say of a log.
+
+    Raises:
+      UserError: where one of them says nothing that can be.
+    """
+    written, sign = values.time_format, values.delimiter
+    times = TimeForm(
+        values.time_unit, None if written is None else read_format(written)
+    )
+    return LogForm(
+        LogColumns(values.session, values.item, values.time, values.order, times),
+        CsvForm(None if sign is None else read_delimiter(sign), values.quoted_newlines),
+    )
+
+
+def open_places(
+    places: Sequence[str], form: LogForm, sizes: LogSizes = LOG_SIZES
+) -> ClickLog:
+    """Opens the files, folders or patterns that a flag names, as one log."""
+    paths = [local_path(place, any_name=True) for place in places]
+    return open_log(paths, form, sizes.read)
 
 
 def add_skip_flag(values: flags.FlagValues) -> None:

@@ -34,10 +34,18 @@ class LogColumns(NamedTuple):
         types = {self.order: ORDER_TYPES, self.time: self.time_form.types}
         return {name: types[name] for name in types if name is not None}
 
-    def find(self, path: Path, present: list[str]) -> list[str]:
-        """Returns the needed columns; UserError if one is missing or there twice."""
+    def needed(self) -> dict[str, str]:
+        """Returns the columns that there must be, by the flag that names each."""
         flags = zip(self._fields[:4], self[:4], strict=True)
-        needed = {flag: name for flag, name in flags if name is not None}
+        return {flag: name for flag, name in flags if name is not None}
+
+    def are_in(self, present: Sequence[str]) -> bool:
+        """Whether each needed column is there, once."""
+        return all(present.count(name) == 1 for name in self.needed().values())
+
+    def find(self, path: Path, present: Sequence[str]) -> list[str]:
+        """Returns the needed columns; UserError if one is missing or there twice."""
+        needed = self.needed()
         for flag, name in needed.items():
             if present.count(name) != 1:
                 what = "more than one" if name in present else "no"
@@ -118,6 +126,40 @@ def to_clicks(
         None if order is None else _kept_order(order.values, kinds),
     )
     return batch if good is None else _only(batch, good)
+
+
+def with_partition(
+    table: pa.Table, columns: LogColumns, folders: Mapping[str, str | None]
+) -> pa.Table:
+    """Adds the needed columns that a file lacks and its folders say of all rows."""
+    for name in dict.fromkeys(columns.needed().values()):
+        if name not in table.column_names:
+            value = pa.scalar(folders[name], pa.string())
+            table = table.append_column(name, pa.repeat(value, len(table)))
+    return table
+
+
+def require_one_order(
+    parts: Iterable[tuple[Path, bool | None]], columns: LogColumns
+) -> bool | None:
+    """Refuses parts of which some are ordered by times and others by numbers.
+
+    Args:
+      parts: of a log, and whether each is ordered by times, None where nothing shows.
+      columns: of the log.
+
+    Returns:
+      Whether the log is.
+    """
+    known = [part for part in parts if part[1] is not None]
+    for path, by_time in known:
+        first, first_by_time = known[0]
+        if by_time != first_by_time:
+            kinds = ("times", "numbers")
+            here, there = kinds if by_time else kinds[::-1]
+            what = f"{here}, where {first} has {there}; expected one of them"
+            raise ColumnSource(path, str(columns.order)).error(what)
+    return known[0][1] if known else None
 
 
 def _remark_about(name: str, example: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import LogColumns, ReadRows
 from data_prep.reading.json_lines import parse_line, read_each
 from data_prep.reading.orders import are_exact
-from data_prep.reading.texts import likeliest_type
+from data_prep.reading.places import RawFile
 from tron_jax.errors import UserError
 
 # A row that begins with null, a byte-order mark in front or not.
@@ -29,18 +29,21 @@ class JsonLog(text_log.TableLog):
     A block that has others is read line by line, and the next one by its types.
     """
 
-    header = False
+    header_lines = 0
 
-    def __init__(self, path: Path, columns: LogColumns, sizes: ReadSizes) -> None:
+    def __init__(self, file: RawFile, columns: LogColumns, sizes: ReadSizes) -> None:
         """Opens a file and reads its first lines."""
-        super().__init__(path, columns, sizes)
-        rows = _sample(path, self._head)
-        needed = columns.find(path, list(dict.fromkeys(n for row in rows for n in row)))
+        text, head = text_log.open_text(file.path, sizes)
+        super().__init__(file, text, head, columns)
+        rows = _sample(file.path, head)
+        present = dict.fromkeys([*(n for row in rows for n in row), *self._folders])
         values = {
             name: [row[name] for row in rows if row.get(name) is not None]
-            for name in needed
+            for name in columns.find(file.path, list(present))
         }
-        self._types = {name: _type_of_most(values[name]) for name in needed}
+        in_file = [name for name in values if any(name in row for row in rows)]
+        self._types = {name: _type_of_most(values[name]) for name in in_file}
+        values |= {n: [v] for n, v in self._folders.items() if n not in in_file}
         self.id_bytes = text_log.mean_id_bytes(values[columns.session])
         self.kinds = Kinds(
             *(any(isinstance(v, str) for v in values[name]) for name in columns[:2])
@@ -48,10 +51,7 @@ class JsonLog(text_log.TableLog):
         by_float = columns.time_form.types[0] == pa.float64()  # which holds all alike
         if by_float and self._types.get(str(columns.time)) == pa.int64():
             self._types[str(columns.time)] = pa.float64()
-        self._text_types = {
-            name: likeliest_type([str(value) for value in values[name]], types)
-            for name, types in columns.text_types().items()
-        }
+        self._keep_types({name: list(map(str, some)) for name, some in values.items()})
 
     def _read_at_once(self, data: bytes) -> pa.Table | None:
         try:
@@ -64,7 +64,8 @@ class JsonLog(text_log.TableLog):
         names = list(self._types)
         rows = read_each(self.path, lines, numbers, names, self._columns[:2])
         # Where times are text, numbers are none, whatever else is in their block.
-        dates = [n for n, t in self._text_types.items() if pa.types.is_timestamp(t)]
+        of_text = {n: t for n, t in self._text_types.items() if n in self._types}
+        dates = [n for n, t in of_text.items() if pa.types.is_timestamp(t)]
         types = dict(zip(names, rows.table.schema.types, strict=True))
         types |= dict.fromkeys(dates, pa.string())
         if len(rows.table):

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import urllib.parse
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,28 +12,35 @@ import pyarrow.dataset
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.checked import ColumnSource
 from data_prep.reading.click_log import Kinds, ReadSizes
-from data_prep.reading.columns import LogColumns, ReadRows, to_clicks
+from data_prep.reading.columns import (
+    LogColumns,
+    ReadRows,
+    require_one_order,
+    to_clicks,
+    with_partition,
+)
 from data_prep.reading.ids import is_text as is_text_id
+from data_prep.reading.places import RawFile, partition_of
 from data_prep.reading.texts import is_text, likeliest_type, plain_texts
 from data_prep.reading.times import is_moment
 from tron_jax.errors import UserError
 
 _HEAD = 1000  # rows by which text is judged
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Part(NamedTuple):
     """A file of a log, whose columns may have other types than those of its siblings.
 
-    partition: what the folders that it lies in say of all of its rows, as text, unless
-    the file says it too; text_types: what text that is a time or an order stands for;
-    kinds: of its columns, as far as their types show; ordered_by_time: whether the
-    order is one of times, None where nothing shows.
+    name: of the file from the log's folder on; partition: what the folders that it
+    lies in say of all of its rows, as text, unless the file says it too; text_types:
+    what text that is a time or an order stands for; kinds: of its columns, as far as
+    their types show; ordered_by_time: whether the order is one of times, None where
+    nothing shows.
     """
 
     path: Path
+    name: str
     rows: int
     partition: Mapping[str, str | None]
     text_types: Mapping[str, pa.DataType]
@@ -45,16 +51,22 @@ class Part(NamedTuple):
 class ParquetLog:
     """A ``ClickLog`` of Parquet; each part is read by its own schema."""
 
-    def __init__(self, path: Path, columns: LogColumns, sizes: ReadSizes) -> None:
-        """Opens a file or a folder and reads the schemas."""
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[RawFile],
+        columns: LogColumns,
+        sizes: ReadSizes,
+    ) -> None:
+        """Opens files and reads the schemas; ``path`` is where they are."""
         self.path, self._columns = path, columns
         self._batch_rows = sizes.parquet_rows
-        files = _files(path)
         opened = (_open_part(file, columns, len(files) == 1) for file in files)
         self._parts = [part for part in opened if part is not None]
         if not self._parts:
             raise UserError(f"{path}: no rows in any of {len(files)} Parquet files")
-        _require_one_order(self._parts, columns)
+        orders = [(part.path, part.ordered_by_time) for part in self._parts]
+        self.ordered_by_time = require_one_order(orders, columns)
         self.kinds = Kinds()
         for part in self._parts:
             self.kinds |= part.kinds
@@ -85,7 +97,7 @@ class ParquetLog:
     def _tables(self, part: Part) -> Iterator[pa.Table]:
         # One row group at a time and no more of it than is asked for: several would be
         # read ahead otherwise, however large they are.
-        names = list(dict.fromkeys(n for n in self._columns[:4] if n is not None))
+        names = dict.fromkeys(self._columns.needed().values())
         try:
             batches = _open(part.path).to_batches(
                 columns=[name for name in names if name not in part.partition],
@@ -99,7 +111,8 @@ class ParquetLog:
             )
             for rows in batches:
                 if len(rows):
-                    yield _completed(pa.Table.from_batches([rows]), part)
+                    table = _plain(pa.Table.from_batches([rows]))
+                    yield with_partition(table, self._columns, part.partition)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise _unreadable(part.path, error) from error
 
@@ -117,47 +130,8 @@ class ParquetLog:
                 size = part.path.stat().st_size
             except OSError as error:
                 raise _unreadable(part.path, error) from error
-            name = part.path.relative_to(self.path.parent).as_posix()
-            described.append({"file": name, "bytes": size, "sha256": digest})
+            described.append({"file": part.name, "bytes": size, "sha256": digest})
         return described
-
-
-def _files(path: Path) -> list[Path]:
-    """Lists the parts of a log in raw order, that of their paths."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        what = "a pipe or a device, which cannot be read twice"
-        raise UserError(f"{path}: {what}; expected a file or a folder")
-    try:
-        found = sorted(_walk(path, frozenset()))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if not found:
-        raise UserError(f"{path}: the folder holds no Parquet file")
-    return [Path(file) for file in found]
-
-
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[str]:
-    """Yields the files below a folder, whose real path is one of ``above`` if it loops.
-
-    What begins with . or _ is none, but for a partition by a key with such a name.
-    """
-    real = os.path.realpath(folder)
-    if real in above:
-        raise UserError(f"{folder}: a link to a folder that it lies in")
-    with os.scandir(folder) as entries:
-        listed = list(entries)
-    for entry in listed:
-        name = entry.name
-        if name.startswith(".") or (name.startswith("_") and "=" not in name):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / name, above | {real})
-        elif not os.path.exists(entry.path):
-            raise UserError(f"{entry.path}: a link to a file that is not there")
-        else:
-            yield str(folder / name)
 
 
 def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
@@ -170,22 +144,23 @@ def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
         raise _unreadable(path, error) from error
 
 
-def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
+def _open_part(file: RawFile, columns: LogColumns, alone: bool) -> Part | None:
     """Reads the schema of a part, and its first rows where a column is text.
 
     Returns None for a part without rows, unless it is ``alone``: its columns, which it
     may lack, say nothing.
     """
+    path = file.path
     data = _open(path)
     in_file = data.schema.names
-    partition = {k: v for k, v in _partition(path).items() if k not in in_file}
+    partition = {k: v for k, v in partition_of(path).items() if k not in in_file}
     judged_as = columns.text_types()
     try:
         rows = data.count_rows()
         if not (rows or alone):
             return None
         names = columns.find(path, [*in_file, *partition])
-        part = Part(path, rows, partition, {}, Kinds(), None)
+        part = Part(path, file.name, rows, partition, {}, Kinds(), None)
         types = {name: _type_of(data.schema, part, name) for name in names}
         text_types = {
             name: _judge(data, part, name, judged_as[name])
@@ -231,37 +206,7 @@ def _head(data: pyarrow.dataset.Dataset, part: Part, name: str) -> pa.ChunkedArr
         table = pa.Table.from_batches([batch])
         if table[name].null_count < len(table):
             break
-    return _completed(table, part)[name]
-
-
-def _require_one_order(parts: list[Part], columns: LogColumns) -> None:
-    """Refuses parts of which some are ordered by times and others by numbers."""
-    known = [part for part in parts if part.ordered_by_time is not None]
-    for part in known:
-        if part.ordered_by_time != known[0].ordered_by_time:
-            kinds = ("times", "numbers")
-            here, there = kinds if part.ordered_by_time else kinds[::-1]
-            what = f"{here}, where {known[0].path} has {there}; expected one of them"
-            raise ColumnSource(part.path, str(columns.order)).error(what)
-
-
-def _partition(path: Path) -> dict[str, str | None]:
-    """Reads ``key=value`` off the names of the folders that a part lies in."""
-    found: dict[str, str | None] = {}
-    for folder in path.parts[:-1]:
-        key, equals, value = folder.partition("=")
-        if equals:
-            value = _unquoted(value)
-            found[_unquoted(key)] = None if value == _NO_VALUE else value
-    return found
-
-
-def _unquoted(text: str) -> str:
-    """Replaces %20 and the like; text that is then no UTF-8 stays as it is written."""
-    try:
-        return urllib.parse.unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        return text
+    return _plain(table)[name]
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -272,13 +217,10 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: not readable as Parquet: {why}")
 
 
-def _completed(table: pa.Table, part: Part) -> pa.Table:
-    """Adds what the folders say, and turns categories back to plain values."""
+def _plain(table: pa.Table) -> pa.Table:
+    """Turns categories back to plain values."""
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             plain = table[index].cast(field.type.value_type)
             table = table.set_column(index, field.name, plain)
-    for name, value in part.partition.items():
-        column = pa.repeat(pa.scalar(value, pa.string()), len(table))
-        table = table.append_column(name, column)
     return table
