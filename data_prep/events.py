@@ -26,12 +26,15 @@ from data_prep.programs.log_program import (
     add_column_flags,
     add_flags,
     form_of,
+    gap_of,
     open_places,
     prepare_logs,
 )
+from data_prep.programs.odd_sessions import doubts_about
 from data_prep.programs.odd_times import find_odd_times
 from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.times import TimeForm
+from tron_jax.console.messages import warn
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
 
@@ -88,7 +91,10 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
         if places is not None
     }
     check = functools.partial(_check_times, values, form.columns.time_form)
-    print_summary(prepare_logs(logs, _recipe(values), values, sizes, check))
+    prepared = prepare_logs(logs, _recipe(values), values, sizes, check)
+    print_summary(prepared)
+    for doubt in doubts_about(prepared.spans):
+        warn(doubt)
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -98,6 +104,7 @@ def _check(values: flags.FlagValues) -> None:
         raise UserError("--test and --test_days: expected one of them, not both")
     if days is not None and not 0 < days < _MOST_DAYS:
         raise UserError(f"--test_days={days}: expected a number of days above 0")
+    gap_of(values)
     if days is not None and values.time is None:
         raise UserError("--test_days needs --time, the column of the events' times")
 

@@ -100,7 +100,9 @@ def run(values: flags.FlagValues) -> None:
             _made(out.parent) as folder,
             tempfile.TemporaryDirectory(prefix=".recommend-", dir=folder) as work,
         ):
-            read = raw_sessions.read_sessions(log, Path(work), bad, stages, SIZES)
+            read = raw_sessions.read_sessions(
+                log, Path(work), bad, stages, SIZES, log_program.gap_of(values)
+            )
             stages.stage("recommending")
             counts = _write(out, read, model, allowed, values, stages)
     finally:

@@ -43,6 +43,8 @@ class LogSizes(NamedTuple):
 
 LOG_SIZES = LogSizes()
 
+_MOST_SECONDS = 1e11  # some 3,000 years
+
 
 def define_flags(raw: str) -> flags.FlagValues:
     """Builds the flags of a program for one raw format, given the help of ``--raw``."""
@@ -61,9 +63,15 @@ def add_column_flags(values: flags.FlagValues) -> None:
     def text(name: str, meaning: str, required: bool = False) -> None:
         flags.DEFINE_string(name, None, meaning, values, required=required)
 
-    text("session", "column of the session's id", True)
+    text("session", "column of the session's id; of several, with commas between", True)
     text("item", "column of the item's id", True)
     text("time", "column of the event's time: numbers since 1970, or timestamps")
+    flags.DEFINE_float(
+        "session_gap",
+        None,
+        "seconds; a longer pause within a session begins another, named id#1, id#2, …",
+        flag_values=values,
+    )
     text("order", "column that orders the events of a session; the time if not given")
     flags.DEFINE_enum("time_unit", "s", list(UNITS), "unit of numeric times", values)
     text("time_format", "strptime's form of times that are not as ISO 8601 has them")
@@ -90,6 +98,23 @@ def form_of(values: flags.FlagValues) -> LogForm:
         LogColumns(values.session, values.item, values.time, values.order, times),
         CsvForm(None if sign is None else read_delimiter(sign), values.quoted_newlines),
     )
+
+
+def gap_of(values: flags.FlagValues) -> int | None:
+    """Returns the longest pause within a session, in microseconds; None for any.
+
+    Raises:
+      UserError: where it is none, or there are no times.
+    """
+    seconds = values.session_gap if "session_gap" in values else None
+    if seconds is None:
+        return None
+    if not 0 < seconds < _MOST_SECONDS:
+        what = "expected a number of seconds above 0"
+        raise UserError(f"--session_gap={seconds}: {what}")
+    if values.time is None:
+        raise UserError("--session_gap needs --time, the column of the events' times")
+    return round(seconds * 10**6)
 
 
 def open_places(
@@ -149,7 +174,9 @@ def prepare_logs(
     stages = Stages(timed=timings is not None)
     try:
         with new_folder(out) as folder:
-            log = read_logs(logs, folder / "parts", sizes.plan(rows), bad, stages)
+            log = read_logs(
+                logs, folder / "parts", sizes.plan(rows), bad, stages, gap_of(values)
+            )
             sources: list[dict[str, object]] = [
                 {"role": role, **file}
                 for role, one in logs.items()
@@ -172,6 +199,7 @@ def read_logs(
     plan: PartPlan,
     bad: BadRows,
     stages: Stages,
+    gap: int | None = None,
 ) -> Log:
     """Cuts logs into parts, anew where values turn up that are kept otherwise.
 
@@ -181,6 +209,7 @@ def read_logs(
       plan: into how many parts.
       bad: what to do with malformed rows.
       stages: shows what is being done.
+      gap: microseconds; a longer pause within a session cuts it; None cuts none.
 
     Raises:
       UserError: where a log is malformed or has no rows.
@@ -190,7 +219,7 @@ def read_logs(
         work.mkdir()
         items, parts = ItemCodes(), {}
         for role, log in logs.items():
-            parts[role] = Parts(items, work, role, plan)
+            parts[role] = Parts(items, work, role, plan, gap)
             stages.stage(f"reading {log.path}")
             with (
                 closing(parts[role]),

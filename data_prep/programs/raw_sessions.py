@@ -46,6 +46,7 @@ def read_sessions(
     bad: BadRows,
     stages: Stages,
     sizes: LogSizes = LOG_SIZES,
+    gap: int | None = None,
 ) -> SessionLog:
     """Reads a log, and then its sessions part by part.
 
@@ -58,6 +59,7 @@ def read_sessions(
       bad: what to do with malformed rows.
       stages: shows what is being done.
       sizes: how much to work on at once.
+      gap: microseconds; a longer pause within a session cuts it; None cuts none.
 
     Returns:
       The log. The sessions of a part are in the order of their starts, or where there
@@ -69,7 +71,7 @@ def read_sessions(
     plan = sizes.plan(log.rows)
     if plan.on_disk:
         require_space(folder, log.rows * (EVENT_BYTES + log.id_bytes))
-    parts = read_logs({"train": log}, folder / "parts", plan, bad, stages)
+    parts = read_logs({"train": log}, folder / "parts", plan, bad, stages, gap)
     assert parts.items.ids is not None
     return SessionLog(
         plain_ids(parts.items.ids), parts.train.rows, _sessions(parts.train.read())

@@ -49,10 +49,14 @@ class CsvLog(text_log.TableLog):
         header = read_header(file.path, lines, columns, self._folders, form, usual)
         self._names, self._delimiter, self.header_lines, self._padded = header
         sample = self._sample(lines.split("\n", header.lines)[header.lines :])
-        self.id_bytes = text_log.mean_id_bytes(sample[columns.session])
+        self._needed = columns.find(file.path, list(sample))
+        self.id_bytes = sum(
+            text_log.mean_id_bytes(sample[name]) for name in columns.keys(sample)
+        )
         self._keep_types(sample)
         types = {n: read_as(sample[n], kind) for n, kind in self._text_types.items()}
-        types |= {columns.session: _TEXT, columns.item: _TEXT}
+        self._ids = [n for n in columns.ids(sample) if n in self._names]
+        types |= dict.fromkeys(self._ids, _TEXT)
         self._types = {n: kind for n, kind in types.items() if n in self._names}
         # A line that is surely sound: whatever makes another row of it is not.
         self._plain = self._delimiter.join("0" * len(self._names))
@@ -80,9 +84,7 @@ class CsvLog(text_log.TableLog):
 
     def _unpadded(self, table: pa.Table) -> pa.Table:
         """Takes the blanks from around ids."""
-        for name in self._columns[:2]:
-            if name not in self._types:
-                continue
+        for name in self._ids:
             bare = compute("ascii_trim_whitespace", table[name].cast(pa.string()))
             at = table.column_names.index(name)
             table = table.set_column(at, name, bare.dictionary_encode())

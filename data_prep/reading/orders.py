@@ -197,6 +197,8 @@ def _pairs_of(numbers: list[decimal.Decimal]) -> tuple[np.ndarray, np.ndarray]:
 
 def are_exact(column: pa.ChunkedArray) -> bool:
     """Whether numbers that a text spells are those that were read, even as floats."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = compute("list_flatten", column)
     if not pa.types.is_floating(column.type):
         return True
     floats = column.to_numpy()

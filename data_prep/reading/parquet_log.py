@@ -4,14 +4,16 @@ import hashlib
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.checked import compute
 from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import (
     LogColumns,
@@ -21,28 +23,40 @@ from data_prep.reading.columns import (
     with_partition,
 )
 from data_prep.reading.ids import is_text as is_text_id
+from data_prep.reading.nested import (
+    Field,
+    fields_of_schema,
+    in_elements,
+    is_list,
+    refuse_holders,
+    spread,
+    type_at,
+)
 from data_prep.reading.places import RawFile, partition_of
 from data_prep.reading.texts import is_text, likeliest_type, plain_texts
 from data_prep.reading.times import is_moment
 from tron_jax.errors import UserError
 
 _HEAD = 1000  # rows by which text is judged
+_LIST = 16  # so many times fewer rows are read at once where some hold lists
 
 
 class Part(NamedTuple):
     """A file of a log, whose columns may have other types than those of its siblings.
 
-    name: of the file from the log's folder on; partition: what the folders that it
-    lies in say of all of its rows, as text, unless the file says it too; text_types:
-    what text that is a time or an order stands for; kinds: of its columns, as far as
-    their types show; ordered_by_time: whether the order is one of times, None where
-    nothing shows.
+    name: of the file from the log's folder on; names: of the needed columns; partition:
+    what the folders that it lies in say of all of its rows, as text, unless the file
+    says it too; fields: where the needed columns are that it has; text_types: what text
+    that is a time or an order stands for; kinds: of its columns, as far as their types
+    show; ordered_by_time: whether the order is one of times, None where nothing shows.
     """
 
     path: Path
     name: str
     rows: int
+    names: Sequence[str]
     partition: Mapping[str, str | None]
+    fields: Mapping[str, Field]
     text_types: Mapping[str, pa.DataType]
     kinds: Kinds
     ordered_by_time: bool | None
@@ -70,15 +84,17 @@ class ParquetLog:
         self.kinds = Kinds()
         for part in self._parts:
             self.kinds |= part.kinds
-        self.rows = sum(part.rows for part in self._parts)
+        self._raw_rows = sum(part.rows for part in self._parts)
+        self.rows = round(self._raw_rows * _events_of(self._parts[0]))
         self.id_bytes = 8
         if self.kinds.text_sessions:
             self.id_bytes = self._mean_id_bytes()
 
     def _mean_id_bytes(self) -> int:
         part = self._parts[0]
-        head = _head(_open(part.path), part, self._columns.session)
-        return head.nbytes // max(1, len(head)) + 1
+        keys = self._columns.keys({*part.fields, *part.partition})
+        heads = [_head(_open(part.path), part, name) for name in keys]
+        return sum(head.nbytes // max(1, len(head)) + 1 for head in heads)
 
     def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks, as a ``ClickLog`` does."""
@@ -87,7 +103,9 @@ class ParquetLog:
             first = 1
             for table in self._tables(part):
                 numbers = np.arange(first, first + len(table))
-                rows = ReadRows(part.path, table, numbers)
+                rows = spread(ReadRows(part.path, table, numbers), part.fields)
+                plain = with_partition(_plain(rows.table), part.names, part.partition)
+                rows = rows._replace(table=plain)
                 batch = to_clicks(rows, self._columns, part.text_types, kinds, bad)
                 first += len(table)
                 self._rows_read += len(table)
@@ -97,11 +115,12 @@ class ParquetLog:
     def _tables(self, part: Part) -> Iterator[pa.Table]:
         # One row group at a time and no more of it than is asked for: several would be
         # read ahead otherwise, however large they are.
-        names = dict.fromkeys(self._columns.needed().values())
+        # A row of lists is many events.
+        lists = any(where.in_list is not None for where in part.fields.values())
         try:
             batches = _open(part.path).to_batches(
-                columns=[name for name in names if name not in part.partition],
-                batch_size=self._batch_rows,
+                columns=_projection(part.fields),
+                batch_size=self._batch_rows // _LIST if lists else self._batch_rows,
                 batch_readahead=1,
                 fragment_readahead=1,
                 use_threads=False,
@@ -111,14 +130,13 @@ class ParquetLog:
             )
             for rows in batches:
                 if len(rows):
-                    table = _plain(pa.Table.from_batches([rows]))
-                    yield with_partition(table, self._columns, part.partition)
+                    yield _picked(rows, part.fields)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise _unreadable(part.path, error) from error
 
     def progress(self) -> tuple[str, int, int]:
         """Returns how many rows were read, and of how many."""
-        return "rows", self._rows_read, self.rows
+        return "rows", self._rows_read, self._raw_rows
 
     def describe(self) -> list[dict[str, object]]:
         """Returns name, size and hash of each part."""
@@ -152,16 +170,20 @@ def _open_part(file: RawFile, columns: LogColumns, alone: bool) -> Part | None:
     """
     path = file.path
     data = _open(path)
-    in_file = data.schema.names
-    partition = {k: v for k, v in partition_of(path).items() if k not in in_file}
+    fields = fields_of_schema(data.schema)
+    partition = {k: v for k, v in partition_of(path).items() if k not in fields}
     judged_as = columns.text_types()
     try:
         rows = data.count_rows()
         if not (rows or alone):
             return None
-        names = columns.find(path, [*in_file, *partition])
-        part = Part(path, file.name, rows, partition, {}, Kinds(), None)
+        present = [*_each_name(data.schema, fields), *partition]
+        names = columns.find(path, present)
+        found = {name: fields[name] for name in names if name in fields}
+        part = Part(path, file.name, rows, names, partition, found, {}, Kinds(), None)
         types = {name: _type_of(data.schema, part, name) for name in names}
+        holders = {n for n, kind in types.items() if pa.types.is_struct(kind)}
+        refuse_holders(path, found, present, holders)
         text_types = {
             name: _judge(data, part, name, judged_as[name])
             for name in names
@@ -169,7 +191,9 @@ def _open_part(file: RawFile, columns: LogColumns, alone: bool) -> Part | None:
         }
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _unreadable(path, error) from error
-    kinds = Kinds(is_text_id(types[columns.session]), is_text_id(types[columns.item]))
+    keys = columns.keys(types)
+    text_keys = len(keys) > 1 or is_text_id(types[keys[0]])
+    kinds = Kinds(text_keys, is_text_id(types[columns.item]))
     by_time = None
     if (
         rows
@@ -183,7 +207,7 @@ def _open_part(file: RawFile, columns: LogColumns, alone: bool) -> Part | None:
 def _type_of(schema: pa.Schema, part: Part, name: str) -> pa.DataType:
     if name in part.partition:
         return pa.string()
-    kind = schema.field(name).type
+    kind = type_at(schema, part.fields[name])
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -201,12 +225,49 @@ def _head(data: pyarrow.dataset.Dataset, part: Part, name: str) -> pa.ChunkedArr
     """Reads some of the first values of a column, and on where they are all null."""
     if name in part.partition:
         return pa.chunked_array([[part.partition[name]]], pa.string())
-    table = data.schema.empty_table()
-    for batch in data.to_batches(columns=[name], batch_size=_HEAD, use_threads=False):
-        table = pa.Table.from_batches([batch])
-        if table[name].null_count < len(table):
+    fields = {name: part.fields[name]}
+    projection = _projection(fields)
+    values = pa.chunked_array([], _type_of(data.schema, part, name))
+    for batch in data.to_batches(
+        columns=projection, batch_size=_HEAD, use_threads=False
+    ):
+        column = _picked(batch, fields)[name]
+        if is_list(column.type):
+            column = compute("list_flatten", column)
+        values = _plain(pa.table({name: column}))[name]
+        if values.null_count < len(values):
             break
-    return _plain(table)[name]
+    return values
+
+
+def _events_of(part: Part) -> float:
+    """Returns how many events a row is, judged by the first."""
+    for name, where in part.fields.items():
+        if where.in_list is not None:
+            data = _open(part.path)
+            rows = min(part.rows, _HEAD)
+            return max(1.0, len(_head(data, part, name)) / max(1, rows))
+    return 1.0
+
+
+def _projection(fields: Mapping[str, Field]) -> list[str] | dict[str, Any]:
+    """Returns what of a file is to be read."""
+    if all(where.is_plain for where in fields.values()):
+        return list(fields)
+    return {name: pc.field(*where.path) for name, where in fields.items()}
+
+
+def _picked(rows: pa.RecordBatch, fields: Mapping[str, Field]) -> pa.Table:
+    table = pa.Table.from_batches([rows])
+    if all(where.is_plain for where in fields.values()):
+        return table
+    columns = {n: in_elements(table[n], where) for n, where in fields.items()}
+    return pa.table(columns)
+
+
+def _each_name(schema: pa.Schema, fields: Mapping[str, Field]) -> list[str]:
+    """Lists columns by name, one that is there twice twice."""
+    return [*schema.names, *(name for name in fields if name not in schema.names)]
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

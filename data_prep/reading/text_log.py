@@ -84,7 +84,8 @@ class TableLog(TextLog):
     read again in a way that finds out which lines are at fault, all in one pass.
     """
 
-    _text_types: Mapping[str, pa.DataType]  # of columns of times and of the order
+    _needed: Sequence[str]  # columns
+    _text_types: Mapping[str, pa.DataType]  # of those of times and of the order
 
     def __init__(
         self, raw: RawFile, file: TextFile, head: bytes, columns: LogColumns
@@ -110,7 +111,7 @@ class TableLog(TextLog):
         self, block: Block, kinds: Kinds, bad: BadRows
     ) -> ClickBatch | None:
         rows = self._read_rows(block)
-        table = with_partition(rows.table, self._columns, self._folders)
+        table = with_partition(rows.table, self._needed, self._folders)
         rows = rows._replace(table=table)
         return to_clicks(rows, self._columns, self._text_types, kinds, bad)
 
