@@ -32,6 +32,7 @@ from data_prep.programs.log_program import (
 )
 from data_prep.programs.odd_sessions import doubts_about
 from data_prep.programs.odd_times import find_odd_times
+from data_prep.programs.rehearsal import rehearse
 from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.times import TimeForm
 from tron_jax.console.messages import warn
@@ -69,7 +70,14 @@ def define_flags() -> flags.FlagValues:
         "split by --test_days even where the latest times are in 1970, or far off",
         flag_values=values,
     )
-    text("out", "folder to write; must be new or empty", True)
+    text("out", "folder to write; must be new or empty")
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "write nothing; say how the first million rows are understood, what is left of "
+        "them, and what the whole takes",
+        flag_values=values,
+    )
     add_column_flags(values)
     flags.DEFINE_integer(
         "min_item_support", 5, "events an item needs", 1, flag_values=values
@@ -91,8 +99,12 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
         if places is not None
     }
     check = functools.partial(_check_times, values, form.columns.time_form)
-    prepared = prepare_logs(logs, _recipe(values), values, sizes, check)
-    print_summary(prepared)
+    recipe = _recipe(values)
+    if values.dry_run:
+        prepared = rehearse(logs, recipe, values, check)
+    else:
+        prepared = prepare_logs(logs, recipe, values, sizes, check)
+        print_summary(prepared)
     for doubt in doubts_about(prepared.spans):
         warn(doubt)
 
@@ -100,6 +112,8 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
 def _check(values: flags.FlagValues) -> None:
     """Refuses flags that do not go together, before anything is read."""
     days = values.test_days
+    if values.out is None and not values.dry_run:
+        raise UserError("--out: expected a folder to write, new or empty")
     if values.test is not None and days is not None:
         raise UserError("--test and --test_days: expected one of them, not both")
     if days is not None and not 0 < days < _MOST_DAYS:

@@ -1,6 +1,7 @@
 """From a log in parts to a written set, and what is printed of it in the end."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,11 +98,16 @@ def prepare_set(
 
 def print_summary(prepared: PreparedSet, paper: str | None = None) -> None:
     """Prints what each step left and the set's counts, as ``print_counts`` does."""
-    for count in prepared.counts:
+    print_steps(prepared.counts)
+    print_counts(prepared.stats, paper)
+    if not prepared.stats["test"]["sessions"]:
+        warn("the test part is empty: training will run without evaluation")
+
+
+def print_steps(counts: Sequence[StepCount]) -> None:
+    """Prints what each step left."""
+    for count in counts:
         say(
             f"{count.step}: {count.sessions:,} sessions, {count.events:,} events, "
             f"{count.items:,} items"
         )
-    print_counts(prepared.stats, paper)
-    if not prepared.stats["test"]["sessions"]:
-        warn("the test part is empty: training will run without evaluation")

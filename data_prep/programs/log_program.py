@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from data_prep.pipeline.disk import EVENT_BYTES, require_space
+from data_prep.pipeline.disk import disk_bytes, require_space
 from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
 from data_prep.pipeline.preparation import PreparedSet, Recipe, prepare_set
 from data_prep.reading.bad_rows import BadRows
@@ -169,7 +169,7 @@ def prepare_logs(
         require_writable(timings)
     rows = sum(log.rows for log in logs.values())
     id_bytes = max(log.id_bytes for log in logs.values())
-    require_space(out, rows * (EVENT_BYTES + id_bytes))
+    require_space(out, disk_bytes(rows, id_bytes))
     bad = BadRows(values.skip_bad_rows)
     stages = Stages(timed=timings is not None)
     try:

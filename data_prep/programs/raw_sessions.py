@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.clicks.batches import plain_ids
-from data_prep.pipeline.disk import EVENT_BYTES, require_space
+from data_prep.pipeline.disk import disk_bytes, require_space
 from data_prep.pipeline.steps import arrange
 from data_prep.programs.log_program import LOG_SIZES, LogSizes, read_logs
 from data_prep.reading.bad_rows import BadRows
@@ -70,7 +70,7 @@ def read_sessions(
     """
     plan = sizes.plan(log.rows)
     if plan.on_disk:
-        require_space(folder, log.rows * (EVENT_BYTES + log.id_bytes))
+        require_space(folder, disk_bytes(log.rows, log.id_bytes))
     parts = read_logs({"train": log}, folder / "parts", plan, bad, stages, gap)
     assert parts.items.ids is not None
     return SessionLog(

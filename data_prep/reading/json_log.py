@@ -70,6 +70,8 @@ class JsonLog(text_log.TableLog):
         if by_float and self._types.get(str(columns.time)) == pa.int64():
             self._types[str(columns.time)] = pa.float64()
         self._keep_types({name: list(map(str, some)) for name, some in values.items()})
+        plain = {n: str(kind) for n, kind in self._types.items() if n in self._ids}
+        self.types = {**self.types, **plain}
 
     def _read_at_once(self, data: bytes) -> pa.Table | None:
         try:

@@ -20,7 +20,7 @@ class ManyLogs:
         Raises:
           UserError: where some are ordered by times and others by numbers.
         """
-        self.path, self._logs = path, logs
+        self.path, self._logs, self.types = path, logs, logs[0].types
         self.rows = sum(log.rows for log in logs)
         self.id_bytes = max(log.id_bytes for log in logs)
         self.kinds = Kinds()

@@ -47,8 +47,9 @@ class Part(NamedTuple):
     name: of the file from the log's folder on; names: of the needed columns; partition:
     what the folders that it lies in say of all of its rows, as text, unless the file
     says it too; fields: where the needed columns are that it has; text_types: what text
-    that is a time or an order stands for; kinds: of its columns, as far as their types
-    show; ordered_by_time: whether the order is one of times, None where nothing shows.
+    that is a time or an order stands for; types: of the needed columns, in words;
+    kinds: of them, as far as their types show; ordered_by_time: whether the order is
+    one of times, None where nothing shows.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Part(NamedTuple):
     partition: Mapping[str, str | None]
     fields: Mapping[str, Field]
     text_types: Mapping[str, pa.DataType]
+    types: Mapping[str, str]
     kinds: Kinds
     ordered_by_time: bool | None
 
@@ -81,6 +83,7 @@ class ParquetLog:
             raise UserError(f"{path}: no rows in any of {len(files)} Parquet files")
         orders = [(part.path, part.ordered_by_time) for part in self._parts]
         self.ordered_by_time = require_one_order(orders, columns)
+        self.types = self._parts[0].types
         self.kinds = Kinds()
         for part in self._parts:
             self.kinds |= part.kinds
@@ -180,7 +183,9 @@ def _open_part(file: RawFile, columns: LogColumns, alone: bool) -> Part | None:
         present = [*_each_name(data.schema, fields), *partition]
         names = columns.find(path, present)
         found = {name: fields[name] for name in names if name in fields}
-        part = Part(path, file.name, rows, names, partition, found, {}, Kinds(), None)
+        part = Part(
+            path, file.name, rows, names, partition, found, {}, {}, Kinds(), None
+        )
         types = {name: _type_of(data.schema, part, name) for name in names}
         holders = {n for n, kind in types.items() if pa.types.is_struct(kind)}
         refuse_holders(path, found, present, holders)
@@ -201,7 +206,10 @@ def _open_part(file: RawFile, columns: LogColumns, alone: bool) -> Part | None:
         and not pa.types.is_null(types[columns.order])
     ):
         by_time = is_moment((types | text_types)[columns.order])
-    return part._replace(text_types=text_types, kinds=kinds, ordered_by_time=by_time)
+    in_words = {name: str(text_types.get(name, types[name])) for name in names}
+    return part._replace(
+        text_types=text_types, types=in_words, kinds=kinds, ordered_by_time=by_time
+    )
 
 
 def _type_of(schema: pa.Schema, part: Part, name: str) -> pa.DataType:

@@ -47,6 +47,7 @@ class TextLog(abc.ABC):
     id_bytes = 8
     kinds = Kinds()
     ordered_by_time: bool | None = None
+    types: Mapping[str, str] = {}
 
     def __init__(self, file: TextFile, rows: int) -> None:
         """A log of about so many rows."""
@@ -102,6 +103,8 @@ class TableLog(TextLog):
             name: likeliest_type(sample[name], types)
             for name, types in self._columns.text_types().items()
         }
+        kinds = self._text_types
+        self.types = {n: str(kinds.get(n, pa.string())) for n in self._needed}
         order = self._columns.order
         self.ordered_by_time = None
         if order is not None and sample[order]:
