@@ -1,14 +1,17 @@
 """Prepares anybody's click log for tron_jax.
 
-python -m data_prep.events --train=FILE [--test=FILE | --test_days=N] --out=DIR
-    --session=COL --item=COL [--time=COL] [--order=COL]
-    --min_item_support=5 --min_session_length=2 [--skip_bad_rows]
+python -m data_prep.events --train=LOG [--test=LOG | --test_days=N] --out=DIR
+    --session=COL[,COL] --item=COL [--time=COL] [--order=COL] [--session_gap=SECONDS]
+    --min_item_support=5 --min_session_length=2 [--skip_bad_rows] [--dry_run]
     [--time_unit=s|ms|us|ns] [--time_format=%d.%m.%Y %H:%M:%S] [--allow_odd_times]
+    [--delimiter=;] [--quoted_newlines]
 
-FILE is CSV (.csv, .tsv), JSON lines (.jsonl, .ndjson, .json), Parquet (.parquet), or a
-folder of Parquet files. The steps are those of the paper; DIR gets the format of
-data_prep/FORMAT.md. A row of text is a line; rows are counted from 1, the header of a
-CSV file and blank lines among them.
+LOG is CSV (.csv, .tsv, .txt), JSON lines (.jsonl, .ndjson, .json) or Parquet
+(.parquet): a file, a folder or a pattern such as 'd/*.csv.gz'; the flag may be given
+several times. A column such as item.id lies in another. The steps are those of the
+paper; DIR gets the format of data_prep/FORMAT.md, and data_prep/LOGS.md has examples. A
+row of text is a line; rows are counted from 1, the header of a CSV file and blank lines
+among them.
 """
 
 import functools

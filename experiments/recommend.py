@@ -4,8 +4,8 @@
         --session=COL --item=COL [--time=COL] [--order=COL] [--k=20] [--per_event]
         [--exclude_seen] [--only=FILE] [--exclude=FILE] [--step=best|latest|N]
 
-FILE of sessions is CSV, JSON lines, Parquet, or a folder of Parquet files, one row a
-click, as for data_prep.events; sessions may have one click, and end with the latest.
+FILE of sessions is a log of clicks as for data_prep.events, whose flags for columns and
+times are taken here too: CSV, JSON lines or Parquet, a file, folder or pattern; sessions may have one click, and end with the latest.
 Every item of the catalogue is scored, exactly, and the best k are written with the
 user's own ids: a row for each in Parquet (.parquet) or JSON lines (.jsonl), with
 session, rank, item and score; a file that is there is replaced. --per_event has a list
