@@ -4,15 +4,15 @@
         --session=COL --item=COL [--time=COL] [--order=COL] [--k=20] [--per_event]
         [--exclude_seen] [--only=FILE] [--exclude=FILE] [--step=best|latest|N]
 
-FILE of sessions is a log of clicks as for data_prep.events, whose flags for columns and
-times are taken here too: CSV, JSON lines or Parquet, a file, folder or pattern; sessions may have one click, and end with the latest.
-Every item of the catalogue is scored, exactly, and the best k are written with the
-user's own ids: a row for each in Parquet (.parquet) or JSON lines (.jsonl), with
-session, rank, item and score; a file that is there is replaced. --per_event has a list
-after every click that the model knows, not only after the last, told apart by `event`,
-the number of the click. Of a model whose positions count from a session's end
-(model.position=from_end), lists before the last click know how many clicks remain, as
-its evaluation does.
+FILE of sessions is a log of clicks as for data_prep.events, whose flags of columns and
+times are taken here too: CSV, JSON lines or Parquet, a file, a folder or a pattern.
+Sessions may have one click, and end with the latest. Every item of the catalogue is
+scored, exactly, and the best k are written with the user's own ids: a row for each in
+Parquet (.parquet) or JSON lines (.jsonl), with session, rank, item and score; a file
+that is there is replaced. --per_event has a list after every click that the model
+knows, not only after the last, told apart by `event`, the number of the click. Of a
+model whose positions count from a session's end (model.position=from_end), lists before
+the last click know how many clicks remain, as its evaluation does.
 
 Clicks on items that the model does not know are left out and counted. A session of
 which it knows none gets the most clicked items of training, marked as `popular`.

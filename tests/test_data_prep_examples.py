@@ -17,7 +17,7 @@ from tron_jax.console.program import run
 from tron_jax.data.sessions import open_prepared
 
 PAGE = (Path(events.__file__).parent / "LOGS.md").read_text()
-EXAMPLES = dict(re.findall(r"^### (.*?)\n.*?\n```\n(.*?)```", PAGE, re.M | re.S))
+EXAMPLES = dict(re.findall(r"^### (.*?)\n.*?^```\n(tron-.*?)```", PAGE, re.M | re.S))
 START = datetime.datetime(2023, 11, 14, 22, 13, 20, tzinfo=datetime.UTC)
 USERS, VISITS, CLICKS = 10, 4, 3  # a visit every 25 hours
 
