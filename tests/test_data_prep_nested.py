@@ -179,6 +179,15 @@ def test_a_column_that_holds_others(tmp_path, capsys, name):
     )
 
 
+@pytest.mark.parametrize("other", ["--session=l", "--session=l[]", "--time=item"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_column_and_what_it_holds(tmp_path, capsys, name, other):
+    rows = [{"s": 1, "item": {"id": 1}, "l": [{"k": 1}]}] * 2
+    log = write(tmp_path / f"log.{name}", rows)
+    line = refused(log, capsys, "--item=l.k", "--order=item.id", other)
+    assert f"{log}: column {other.partition('=')[2]!r}: it holds " in line
+
+
 def test_a_list_of_lists_is_no_event(tmp_path, capsys):
     log = write(tmp_path / "log.parquet", [{"s": 1, "m": [[1], [2]]}] * 2)
     assert "column 'm[]': list<" in refused(log, capsys, "--item=m[]")

@@ -90,7 +90,9 @@ def test_each_command_is_there(command):
     assert callable(getattr(importlib.import_module(module), function))
 
 
-@pytest.mark.parametrize("command", ["tron-recommend", "tron-compare", "tron-make-up"])
+@pytest.mark.parametrize(
+    "command", ["tron-recommend", "tron-compare", "tron-synthetic"]
+)
 def test_a_command_has_its_help(run, command):
     done = run(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")

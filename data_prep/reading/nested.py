@@ -34,6 +34,11 @@ class Field(NamedTuple):
         """Whether this is a column of its own."""
         return len(self.path) == 1 and self.in_list is None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names from the row on, ``[]`` where a list is."""
+        return self.path if self.in_list is None else (*self.path, "[]", *self.in_list)
+
     def within(self, name: str) -> "Field":
         """Returns the field of a name in this one."""
         if self.in_list is None:
@@ -114,9 +119,9 @@ def refuse_holders(
       holders: those of the needed ones that hold nothing else.
     """
     for name, where in needed.items():
-        size = len(where.path)
-        others = (other.path for other in needed.values() if len(other.path) > size)
-        if name in holders or where.path in {path[:size] for path in others}:
+        size = len(where.names)
+        others = {other.names[:size] for other in needed.values() if other != where}
+        if name in holders or where.names in others:
             start = f"{name.removesuffix('[]')}."
             inner = [other for other in present if other.startswith(start)]
             what = f"it holds {', '.join(inner) or 'no fields'}; name one of them"
@@ -129,10 +134,7 @@ def schema_of(
     """Returns the schema of rows that have these columns, which hold no others."""
     tree: dict[str, Any] = {}
     for name, kind in types.items():
-        where = fields[name]
-        names: list[str] = [*where.path]
-        if where.in_list is not None:
-            names += ["[]", *where.in_list]
+        names = fields[name].names
         node = tree
         for part in names[:-1]:
             node = node.setdefault(part, {})

@@ -116,10 +116,10 @@ class ParquetLog:
                     yield batch
 
     def _tables(self, part: Part) -> Iterator[pa.Table]:
-        # One row group at a time and no more of it than is asked for: several would be
-        # read ahead otherwise, however large they are.
         # A row of lists is many events.
         lists = any(where.in_list is not None for where in part.fields.values())
+        # One row group at a time and no more of it than is asked for: several would be
+        # read ahead otherwise, however large they are.
         try:
             batches = _open(part.path).to_batches(
                 columns=_projection(part.fields),
