@@ -11,6 +11,8 @@ import importlib
 import os
 import sys
 
+WITHOUT_JAX = ("compare", "show")  # which need none of its memory settings
+
 
 def run(name: str) -> None:
     """Runs a program of this package and ends the process with its exit status."""
@@ -22,8 +24,6 @@ def run(name: str) -> None:
 
     entry.start(program.main)
 
-
-WITHOUT_JAX = ("compare", "show")
 
 train = functools.partial(run, "train")
 evaluate = functools.partial(run, "evaluate")
