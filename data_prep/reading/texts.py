@@ -10,6 +10,7 @@ from data_prep.reading.checked import NULLS, compute, empty_texts, matches
 
 MOMENT_TYPES = (pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))  # zone or none
 
+_FEW = 64  # texts that are tried before all are
 _CHUNK = 1024  # texts that are tried together, before they are tried one by one
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _YEAR = r"(1[7-9][0-9]{2}|2[01][0-9]{2})"  # of those that nanoseconds reach
@@ -31,6 +32,9 @@ def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.Dat
     """
     texts = [text for text in texts if text not in NULLS and is_unicode(text)]
     values = pa.array([text.strip() for text in texts], pa.string())
+    for one in types:
+        if _at_once(values, one)[1] is not None:
+            return one
     counts = [len(values) - parse(values, one).null_count for one in types]
     return types[counts.index(max(counts))]
 
@@ -40,9 +44,9 @@ def read_as(texts: Sequence[str], kind: pa.DataType) -> pa.DataType:
 
     That is the kind itself, or string where each text needs ``parse``.
     """
-    some = [pa.scalar(text.strip()) for text in texts if is_unicode(text)]
-    needs_parse = some and not any(_parses(value, kind) for value in some)
-    return pa.string() if needs_parse else kind
+    some = (pa.scalar(text.strip()) for text in texts if is_unicode(text))
+    fits = not texts or any(_parses(value, kind) for value in some)
+    return kind if fits else pa.string()
 
 
 def is_unicode(text: str) -> bool:
@@ -87,15 +91,9 @@ def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
     A text that looks unlike the type is tried by itself once, however often it is
     there, so that what is malformed costs little more than what is not.
     """
-    with contextlib.suppress(pa.ArrowInvalid):
-        return _cast_all(texts, to)
-    for function, apart, joined in (
-        _APART if pa.types.is_timestamp(to) and to.tz else ()
-    ):
-        options = pc.ReplaceSubstringOptions(apart, joined)
-        texts = compute(function, texts, options=options)
-        with contextlib.suppress(pa.ArrowInvalid):
-            return _cast_all(texts, to)
+    texts, values = _at_once(texts, to)
+    if values is not None:
+        return values
     like = matches(texts, _looks(to))
     likely = compute("if_else", like, texts, pa.scalar(None, texts.type))
     parsed = pa.chunked_array(
@@ -113,10 +111,18 @@ def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
     return compute("coalesce", parsed, good.cast(to).take(at))
 
 
-def _cast_all(texts: pa.Array, to: pa.DataType) -> pa.Array:
-    # To fail takes a hundred times longer, so that a few are tried first.
-    texts.slice(0, _CHUNK).cast(to)
-    return texts.cast(to)
+def _at_once(texts: pa.Array, to: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
+    """Casts all strings; returns them, zones joined to times, and None if some fail."""
+    zones = _APART if pa.types.is_timestamp(to) and to.tz else ()
+    for joining in (None, *zones):
+        if joining is not None:
+            function, apart, joined = joining
+            options = pc.ReplaceSubstringOptions(apart, joined)
+            texts = compute(function, texts, options=options)
+        with contextlib.suppress(pa.ArrowInvalid):
+            texts.slice(0, _FEW).cast(to)  # as to fail takes a hundred times longer
+            return texts, texts.cast(to)
+    return texts, None
 
 
 def _looks(to: pa.DataType) -> str:
