@@ -17,21 +17,19 @@ from absl import flags
 
 from data_prep.prepared import histograms
 from data_prep.prepared.checks import check_hashes
+from data_prep.prepared.first_sessions import print_first
 from data_prep.prepared.report import TABLE_1, print_counts
 from tron_jax.console.messages import say
 from tron_jax.console.program import run
 from tron_jax.data.catalogue import Catalogue
 from tron_jax.data.sessions import (
     PreparedData,
-    Sessions,
     catalogue_of,
     open_prepared,
 )
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, require_writable
 from tron_jax.reporting.plots import save
-
-_LONGEST = 12  # items of a session that are printed
 
 
 def define_flags() -> flags.FlagValues:
@@ -78,7 +76,7 @@ def main(values: flags.FlagValues) -> None:
     for histogram in drawn:
         say(f"\n{histograms.as_text(histogram)}")
     for name, sessions in (("train", data.train), ("test", data.test)):
-        _print_sessions(name, sessions, catalogue, values.sessions)
+        print_first(name, sessions, catalogue, values.sessions)
     if checked:
         say(f"\nwhole: {checked} arrays match their hashes, and those the fingerprint")
     if plot is not None:
@@ -128,23 +126,6 @@ def _plot(drawn: list[histograms.Histogram], path: Path) -> None:
         what = "--plot needs matplotlib: pip install 'tron-jax[plots]'"
         raise UserError(what)
     say(f"\nhistograms written to {path}")
-
-
-def _print_sessions(
-    name: str, sessions: Sessions, catalogue: Catalogue, count: int
-) -> None:
-    """Prints the first sessions: start, id and items, all as in the raw log."""
-    count = min(count, sessions.num_sessions)
-    if not count:
-        return
-    say(f"\nfirst {name} sessions: start (UTC), id, items")
-    for row in range(count):
-        start = sessions.start_time[row].as_py()
-        when = "unknown" if start is None else f"{start:%Y-%m-%d %H:%M:%S}"
-        items = sessions.items[sessions.offsets[row] : sessions.offsets[row + 1]]
-        shown = [str(catalogue.raw_ids[int(item) - 1]) for item in items[:_LONGEST]]
-        more = f" … ({len(items):,} in all)" if len(items) > _LONGEST else ""
-        say(f"  {when}  {sessions.ids[row]}:  {' '.join(shown)}{more}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments import workdirs
+from experiments import python_file, workdirs
 from experiments.configs.defaults import default_config
 from tron_jax import jax_settings
 from tron_jax.console import program
@@ -32,6 +32,9 @@ MALLOC = ":".join(
         "glibc.malloc.trim_threshold=1099511627776",
     )
 )
+
+
+_CONFIG = ("--config=", "-config=")
 
 
 def start(main: Callable[[Sequence[str]], int]) -> None:
@@ -116,7 +119,8 @@ def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     """Adds ``--config=FILE[:argument]`` and ``--config.group.field=value``."""
     config_flags.DEFINE_config_file(
         "config",
-        help_string="Experiment: a file of experiments/configs, perhaps with :argument",
+        help_string="Experiment: a file, or the name of one of experiments/configs, "
+        "perhaps with :argument",
         flag_values=flag_values,
         sys_argv=_joined(argv),
     )
@@ -132,7 +136,7 @@ def read_config(named: str, fields: dict[str, Any]) -> ConfigDict:
     Raises:
       UserError: as for the flags.
     """
-    argv = ["", f"--config={named}"]
+    argv = _joined(["", f"--config={named}"])
     argv += [f"--config.{field}={value}" for field, value in fields.items()]
     flag_values = flags.FlagValues()
     define_config(flag_values, argv)
@@ -141,13 +145,19 @@ def read_config(named: str, fields: dict[str, Any]) -> ConfigDict:
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """Spells ``--config FILE`` as ``--config=FILE``, which ml_collections wants."""
+    """Spells ``--config FILE`` as ``--config=FILE``, which ml_collections wants.
+
+    FILE may be one of ours by its name, see ``python_file.find``.
+    """
     joined: list[str] = []
     for argument in argv:
         if joined and joined[-1] in ("--config", "-config"):
             joined[-1] = f"--config={argument}"
         else:
             joined.append(argument)
+    named = {n: a.partition("=") for n, a in enumerate(joined) if a.startswith(_CONFIG)}
+    for index, (flag, equals, file) in named.items():
+        joined[index] = f"{flag}{equals}{python_file.find(file, 'configs')}"
     return joined
 
 

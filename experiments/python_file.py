@@ -1,4 +1,4 @@
-"""A user's file of Python that a flag names, perhaps with an argument."""
+"""A file of Python that a flag names, perhaps with an argument: the user's, or ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,32 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from tron_jax.errors import UserError
+
+_PACKAGE = Path(__file__).parent
+
+
+def find(named: str, folder: str) -> str:
+    """Finds a file that is not there among those that came with this package.
+
+    Args:
+      named: FILE[:argument], FILE being a path, or that of a file of ``experiments`` as
+        seen from where that lies, or the name of one in the folder.
+      folder: of ``experiments``, such as ``configs``.
+
+    Returns:
+      The same with the path of the file that is meant; as it was where there is none.
+    """
+    path, colon, argument = named.partition(":")
+    if Path(path).is_file():
+        return named
+    parts = path.removesuffix(".py").replace("/", ".").split(".")
+    if parts[0] == _PACKAGE.name:
+        del parts[0]
+    elif len(parts) == 1:
+        parts = [folder, *parts]
+    ours = _PACKAGE.joinpath(*parts).with_suffix(".py")
+    known = parts[0] == folder and ours.is_file()
+    return f"{ours}{colon}{argument}" if known else named
 
 
 class PythonFile(NamedTuple):
@@ -24,20 +50,21 @@ class PythonFile(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def run(flag: str, named: str, expected: str) -> PythonFile:
+def run(flag: str, named: str, folder: str) -> PythonFile:
     """Runs a file.
 
     Args:
       flag: that named it, such as ``--sweep``.
       named: FILE[:argument].
-      expected: in words, for a message.
+      folder: of ``experiments``, where it may be too, see ``find``.
 
     Raises:
       UserError: whatever is wrong with the file.
     """
-    path, colon, argument = named.partition(":")
     shown = f"{flag}={named}"
+    path, colon, argument = find(named, folder).partition(":")
     if not Path(path).is_file():
+        expected = f"one of experiments/{folder}/"
         raise UserError(f"{flag}: no file {path!r}; expected {expected}")
     spec = importlib.util.spec_from_file_location("named_file", path)
     if spec is None or spec.loader is None:

@@ -4,15 +4,15 @@
         --session=COL --item=COL [--time=COL] [--order=COL] [--k=20] [--per_event]
         [--exclude_seen] [--only=FILE] [--exclude=FILE] [--step=best|latest|N]
 
-FILE of sessions is CSV, JSON lines, Parquet, or a folder of Parquet files, one row a
-click, as for data_prep.events; sessions may have one click, and end with the latest.
-Every item of the catalogue is scored, exactly, and the best k are written with the
-user's own ids: a row for each in Parquet (.parquet) or JSON lines (.jsonl), with
-session, rank, item and score; a file that is there is replaced. --per_event has a list
-after every click that the model knows, not only after the last, told apart by `event`,
-the number of the click. Of a model whose positions count from a session's end
-(model.position=from_end), lists before the last click know how many clicks remain, as
-its evaluation does.
+FILE of sessions is a log of clicks as for data_prep.events, whose flags of columns and
+times are taken here too: CSV, JSON lines or Parquet, a file, a folder or a pattern.
+Sessions may have one click, and end with the latest. Every item of the catalogue is
+scored, exactly, and the best k are written with the user's own ids: a row for each in
+Parquet (.parquet) or JSON lines (.jsonl), with session, rank, item and score; a file
+that is there is replaced. --per_event has a list after every click that the model
+knows, not only after the last, told apart by `event`, the number of the click. Of a
+model whose positions count from a session's end (model.position=from_end), lists before
+the last click know how many clicks remain, as its evaluation does.
 
 Clicks on items that the model does not know are left out and counted. A session of
 which it knows none gets the most clicked items of training, marked as `popular`.
@@ -39,7 +39,6 @@ from absl import flags
 from data_prep.programs import log_program, raw_sessions
 from data_prep.programs.raw_sessions import SessionLog
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.formats import open_log
 from experiments import entry, workdirs
 from experiments.assembly import trained
 from experiments.assembly.trained import Trained
@@ -86,11 +85,7 @@ def run(values: flags.FlagValues) -> None:
     lists.check(out)
     _refuse_input(out, values)
     workdirs.refuse_unwritable(out.parent)
-    log = open_log(
-        local_path(values.sessions, any_name=True),
-        log_program.columns_of(values),
-        SIZES.read,
-    )
+    log = log_program.open_places([values.sessions], log_program.form_of(values), SIZES)
     model = trained.load(local_path(values.model), values.step, values.data)
     allowed = _allowed(values, model)
     devices.check()
@@ -105,7 +100,9 @@ def run(values: flags.FlagValues) -> None:
             _made(out.parent) as folder,
             tempfile.TemporaryDirectory(prefix=".recommend-", dir=folder) as work,
         ):
-            read = raw_sessions.read_sessions(log, Path(work), bad, stages, SIZES)
+            read = raw_sessions.read_sessions(
+                log, Path(work), bad, stages, SIZES, log_program.gap_of(values)
+            )
             stages.stage("recommending")
             counts = _write(out, read, model, allowed, values, stages)
     finally:

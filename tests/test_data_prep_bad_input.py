@@ -64,7 +64,7 @@ def refused_log(
         (None, ["no such file"]),
         ("", ["the file is empty"]),
         ("session,item,time\n", ["no rows"]),
-        ("session;item;time\n1;2;3\n", ["no column 'session' (--session)", "it has"]),
+        ("session:item:time\n1:2:3\n", ["no column 'session' (--session)", "it has"]),
         (
             "session,product,time\n1,2,3\n",
             ["'item' (--item)", "session, product, time"],
@@ -77,7 +77,7 @@ def refused_log(
         (GOOD + "1,2,inf\n", ["row 32", "column 'time'", "inf is not finite"]),
         (GOOD + "1,2,nan\n", ["row 32", "column 'time'", "empty"]),
         (GOOD + "1,2,1.4e12\n", ["row 32", "year 9999", "--time_unit=ms"]),
-        (GOOD + "1,2,1.4e15\n", ["row 32", "year 9999 (microseconds? write milli"]),
+        (GOOD + "1,2,1.4e15\n", ["row 32", "year 9999 (microseconds? --time_unit=us"]),
         (GOOD + ",2,3\n", ["row 32", "column 'session'", "empty"]),
         (GOOD + "1,,3\n", ["row 32", "column 'item'", "empty"]),
         (GOOD.encode() + b"1,\xff,3\n", ["row 32", "column 'item'"]),

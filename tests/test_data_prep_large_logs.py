@@ -98,7 +98,7 @@ def test_json_whose_first_block_has_no_fractions(tmp_path, prepare_large):
         ("log.csv", GOOD + "1,2,x\n" * 1000, "column 'time'"),
         ("log.csv", GOOD + "1,2,-5\n", "row 32"),
         ("log.csv", "session,item,time\n", "no rows"),
-        ("log.csv", "session;item;time\n1;2;3\n", "no column 'session'"),
+        ("log.csv", "session:item:time\n1:2:3\n", "no column 'session'"),
         ("log.jsonl", '{"session": 1, "item": 2, "time": 3}\n[1]\n', "row 2"),
         ("log.jsonl", '{"session": 1, "time": 3}\n', "no column 'item'"),
         ("log.parquet", "no parquet at all", "Parquet"),

@@ -121,6 +121,24 @@ def test_any_format_and_order_of_rows_gives_the_same(run, log, sessions, tmp_pat
         assert {int(k): v for k, v in by_session(lists).items()} == expected
 
 
+def test_a_log_of_another_form_gives_the_same(run, log, sessions, tmp_path):
+    """Many files, of a session a line, whose clicks are nested; and nothing to cut."""
+    _, _, _, expected = run(log)
+    for number, (session, items) in enumerate(sessions.items()):
+        events = [{"of": {"i": int(i)}, "t": n} for n, i in enumerate(items)]
+        path = tmp_path / "d" / f"{number:03}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"u": session, "events": events}))
+    columns = ("--session=u", "--item=events.of.i", "--time=events.t")
+    status, _, err, found = run(tmp_path / "d" / "*.json", *columns)
+    assert (status, err) == (0, "")
+    assert by_session(found) == by_session(expected)
+    status, _, err, found = run(tmp_path / "d", *columns, "--session_gap=9")
+    assert (status, err) == (0, "")
+    cut = {f"{one}#1": items for one, items in by_session(expected).items()}
+    assert by_session(found) == cut
+
+
 def test_a_log_in_parts_gives_the_same(run, log, monkeypatch, tmp_path):
     expected = by_session(run(log)[3])
     sizes = log_program.LogSizes(plan=lambda rows: PartPlan(5, True))

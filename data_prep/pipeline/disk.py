@@ -12,6 +12,11 @@ EVENT_BYTES = 28
 _SPARE = 1 << 24
 
 
+def disk_bytes(rows: int, id_bytes: int) -> int:
+    """Returns what a log of so many events takes, with ids of sessions of that size."""
+    return rows * (EVENT_BYTES + id_bytes)
+
+
 def require_space(out: Path, needed: int) -> None:
     """Raises UserError where ``out`` cannot be given so many bytes of disk."""
     out = out.resolve()

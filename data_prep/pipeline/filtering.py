@@ -12,6 +12,7 @@ import pyarrow as pa
 from data_prep.pipeline import steps
 from data_prep.pipeline.merging import Merger
 from data_prep.pipeline.parts import Log, Part
+from data_prep.pipeline.spans import Spans, add_part
 from data_prep.pipeline.spill import SpilledParts, spill
 from data_prep.pipeline.split import LatestTimes, SplitRule, latest_times, split_late
 from tron_jax.console.stages import Stages
@@ -41,7 +42,7 @@ def filter_and_split(
     train: Merger,
     test: Merger,
     stages: Stages,
-) -> list[StepCount]:
+) -> tuple[list[StepCount], Spans]:
     """Filters and splits a log as the paper does.
 
     Sessions of enough events; then items of enough support, one pass over train and
@@ -51,7 +52,7 @@ def filter_and_split(
     The log is used up; what is left of it goes to ``train`` and ``test``.
 
     Returns:
-      What was left of both together after each step.
+      What was left of both together after each step, and how sessions were before.
 
     Raises:
       UserError: if nothing is left to train on.
@@ -76,7 +77,7 @@ def filter_and_split(
     for part in counted(parts):
         filtering.split(part)
     filtering.finish_test()
-    return filtering.counts.totals()
+    return filtering.counts.totals(), filtering.spans
 
 
 @dataclasses.dataclass
@@ -97,6 +98,7 @@ class _Filtering:
         self._in_train = np.zeros(num_items, bool)
         self._latest = LatestTimes()
         self._test_parts = self.waiting("test")
+        self.spans = Spans()
 
     def waiting(self, name: str) -> SpilledParts:
         """Returns an empty store, in memory or on disk as the log is."""
@@ -104,6 +106,7 @@ class _Filtering:
 
     def drop_short_sessions(self, part: Part) -> Part:
         self.counts.add("read", part.events)
+        self.spans = add_part(self.spans, part)
         events = steps.keep_long_sessions(part.events, self._min_length)
         self.counts.add(f"sessions of at least {self._min_length} events", events)
         self._support += steps.count_items(events, len(self._support))

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.clicks.batches import TIME, ClickBatch, lengths_and_bytes
+from data_prep.pipeline.days import DayCounts
+from data_prep.pipeline.gaps import cut_at_gaps
 
 PART_ROWS = 4_000_000  # events worked on together: some 100 bytes of memory each
 MEMORY_ROWS = 12_000_000  # events of a log whose parts stay in memory: 50 bytes each
@@ -80,13 +82,25 @@ def plan_parts(rows: int) -> PartPlan:
 
 
 class Parts:
-    """The parts of a log: first appended to, batch by batch, then read one by one."""
+    """The parts of a log: first appended to, batch by batch, then read one by one.
+
+    rows, days: of what was appended, how many and when.
+    """
 
     def __init__(
-        self, items: ItemCodes, folder: Path, name: str, plan: PartPlan
+        self,
+        items: ItemCodes,
+        folder: Path,
+        name: str,
+        plan: PartPlan,
+        gap: int | None = None,
     ) -> None:
-        """Prepares the parts; in memory, nothing is written to ``folder``."""
-        self.rows = 0
+        """Prepares the parts; in memory, nothing is written to ``folder``.
+
+        Where there is a ``gap``, in microseconds, longer ones between events of a
+        session cut it in two.
+        """
+        self.rows, self.days, self._gap = 0, DayCounts(), gap
         self.on_disk = plan.on_disk
         self._items = items
         self._paths = [folder / f"{name}.{n}.arrow" for n in range(plan.count)]
@@ -107,6 +121,7 @@ class Parts:
         }
         if batch.time is not None:
             columns["time"] = pa.array(batch.time).view(TIME)
+            self.days.add(batch.time)
         if batch.order is not None:
             orders = np.atleast_2d(batch.order.T)
             for name, order in zip(ORDER_COLUMNS, orders, strict=False):
@@ -147,10 +162,13 @@ class Parts:
         while self._tables:
             tables = self._tables.pop(0)
             if tables:
-                yield _encode(pa.concat_tables(tables))
+                yield self._cut(pa.concat_tables(tables))
         for path in self._paths:
             if path.exists():
-                yield _encode(read_stream(path))
+                yield self._cut(read_stream(path))
+
+    def _cut(self, table: pa.Table) -> Part:
+        return _encode(table if self._gap is None else cut_at_gaps(table, self._gap))
 
 
 class Log(NamedTuple):

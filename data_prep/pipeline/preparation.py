@@ -1,6 +1,7 @@
 """From a log in parts to a written set, and what is printed of it in the end."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from data_prep.clicks.batches import plain_ids
 from data_prep.pipeline.filtering import Filters, StepCount, filter_and_split
 from data_prep.pipeline.merging import ItemNumbers, Merger
 from data_prep.pipeline.parts import Log
+from data_prep.pipeline.spans import Spans
 from data_prep.pipeline.split import SplitRule
 from data_prep.prepared.report import print_counts
 from data_prep.prepared.sessions_writer import SessionsWriter
@@ -33,10 +35,14 @@ class Recipe(NamedTuple):
 
 
 class PreparedSet(NamedTuple):
-    """A set that is written: its stats.json, and what each step left."""
+    """A set that is written: its stats.json, and what each step left.
+
+    spans: of the sessions as they were read.
+    """
 
     stats: dict[str, Any]
     counts: list[StepCount]
+    spans: Spans
 
 
 def prepare_set(
@@ -66,7 +72,9 @@ def prepare_set(
         closing(SessionsWriter(folder, "test")) as test_writer,
     ):
         stages.stage("filtering and sorting")
-        counts = filter_and_split(log, recipe.filters, recipe.rule, train, test, stages)
+        counts, spans = filter_and_split(
+            log, recipe.filters, recipe.rule, train, test, stages
+        )
         number = ItemNumbers(len(log.items))
         for merger, writer in ((train, train_writer), (test, test_writer)):
             stages.stage("putting sessions in order")
@@ -85,16 +93,21 @@ def prepare_set(
             "sources": sources,
         }
         stats = write_prepared(folder, train_writer, test_writer, raw_ids, about)
-    return PreparedSet(stats, counts)
+    return PreparedSet(stats, counts, spans)
 
 
 def print_summary(prepared: PreparedSet, paper: str | None = None) -> None:
     """Prints what each step left and the set's counts, as ``print_counts`` does."""
-    for count in prepared.counts:
+    print_steps(prepared.counts)
+    print_counts(prepared.stats, paper)
+    if not prepared.stats["test"]["sessions"]:
+        warn("the test part is empty: training will run without evaluation")
+
+
+def print_steps(counts: Sequence[StepCount]) -> None:
+    """Prints what each step left."""
+    for count in counts:
         say(
             f"{count.step}: {count.sessions:,} sessions, {count.events:,} events, "
             f"{count.items:,} items"
         )
-    print_counts(prepared.stats, paper)
-    if not prepared.stats["test"]["sessions"]:
-        warn("the test part is empty: training will run without evaluation")

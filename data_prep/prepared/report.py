@@ -16,6 +16,12 @@ _HEAD = ("train sessions", "train events", "test sessions", "test events", "item
 
 
 def print_counts(stats: dict[str, Any], paper: str | None = None) -> None:
+    """Prints the table of the counts in a stats.json, and its fingerprint."""
+    print_table(stats, paper)
+    say(f"fingerprint {stats['fingerprint']}")
+
+
+def print_table(stats: dict[str, Any], paper: str | None = None) -> None:
     """Prints the counts in a stats.json, and a row of the paper's Table 1 beneath."""
     counts = [
         stats[name][what]
@@ -28,4 +34,3 @@ def print_counts(stats: dict[str, Any], paper: str | None = None) -> None:
         rows.append((f"Table 1, {paper}", *TABLE_1[paper]))
     for name, *cells in rows:
         say(" ".join([f"{name:<20}", *(f"{cell:>14}" for cell in cells)]))
-    say(f"fingerprint {stats['fingerprint']}")

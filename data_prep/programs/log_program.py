@@ -3,14 +3,14 @@
 import functools
 import operator
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 
-from data_prep.pipeline.disk import EVENT_BYTES, require_space
+from data_prep.pipeline.disk import disk_bytes, require_space
 from data_prep.pipeline.parts import ItemCodes, Log, PartPlan, Parts, plan_parts
 from data_prep.pipeline.preparation import PreparedSet, Recipe, prepare_set
 from data_prep.reading.bad_rows import BadRows
@@ -22,7 +22,10 @@ from data_prep.reading.click_log import (
     read_ahead,
 )
 from data_prep.reading.columns import LogColumns
-from data_prep.reading.times import TIME_UNITS
+from data_prep.reading.csv_header import CsvForm, read_delimiter
+from data_prep.reading.formats import LogForm, open_log
+from data_prep.reading.time_formats import read_format
+from data_prep.reading.times import UNITS, TimeForm
 from tron_jax.console.stages import Stages
 from tron_jax.errors import UserError
 from tron_jax.files import local_path, new_folder, refuse_taken, require_writable
@@ -40,6 +43,8 @@ class LogSizes(NamedTuple):
 
 LOG_SIZES = LogSizes()
 
+_MOST_SECONDS = 1e11  # some 3,000 years
+
 
 def define_flags(raw: str) -> flags.FlagValues:
     """Builds the flags of a program for one raw format, given the help of ``--raw``."""
@@ -53,25 +58,71 @@ def define_flags(raw: str) -> flags.FlagValues:
 
 
 def add_column_flags(values: flags.FlagValues) -> None:
-    """Adds the flags that name the columns of a log, see ``columns_of``."""
+    """Adds the flags that say how a log is written, see ``form_of``."""
 
     def text(name: str, meaning: str, required: bool = False) -> None:
         flags.DEFINE_string(name, None, meaning, values, required=required)
 
-    text("session", "column of the session's id", True)
+    text("session", "column of the session's id; of several, with commas between", True)
     text("item", "column of the item's id", True)
     text("time", "column of the event's time: numbers since 1970, or timestamps")
+    flags.DEFINE_float(
+        "session_gap",
+        None,
+        "seconds; a longer pause within a session begins another, named id#1, id#2, …",
+        flag_values=values,
+    )
     text("order", "column that orders the events of a session; the time if not given")
-    flags.DEFINE_enum(
-        "time_unit", "s", list(TIME_UNITS), "unit of numeric times", values
+    flags.DEFINE_enum("time_unit", "s", list(UNITS), "unit of numeric times", values)
+    text("time_format", "strptime's form of times that are not as ISO 8601 has them")
+    text("delimiter", "sign between columns of CSV; what the header shows if not given")
+    flags.DEFINE_bool(
+        "quoted_newlines",
+        False,
+        "values of CSV may hold line breaks within quotes",
+        flag_values=values,
     )
 
 
-def columns_of(values: flags.FlagValues) -> LogColumns:
-    """Returns the columns that the flags name."""
-    return LogColumns(
-        values.session, values.item, values.time, values.order, values.time_unit
+def form_of(values: flags.FlagValues) -> LogForm:
+    """Returns what the flags of ``add_column_flags`` say of a log.
+
+    Raises:
+      UserError: where one of them says nothing that can be.
+    """
+    written, sign = values.time_format, values.delimiter
+    times = TimeForm(
+        values.time_unit, None if written is None else read_format(written)
     )
+    return LogForm(
+        LogColumns(values.session, values.item, values.time, values.order, times),
+        CsvForm(None if sign is None else read_delimiter(sign), values.quoted_newlines),
+    )
+
+
+def gap_of(values: flags.FlagValues) -> int | None:
+    """Returns the longest pause within a session, in microseconds; None for any.
+
+    Raises:
+      UserError: where it is none, or there are no times.
+    """
+    seconds = values.session_gap if "session_gap" in values else None
+    if seconds is None:
+        return None
+    if not 0 < seconds < _MOST_SECONDS:
+        what = "expected a number of seconds above 0"
+        raise UserError(f"--session_gap={seconds}: {what}")
+    if values.time is None:
+        raise UserError("--session_gap needs --time, the column of the events' times")
+    return round(seconds * 10**6)
+
+
+def open_places(
+    places: Sequence[str], form: LogForm, sizes: LogSizes = LOG_SIZES
+) -> ClickLog:
+    """Opens the files, folders or patterns that a flag names, as one log."""
+    paths = [local_path(place, any_name=True) for place in places]
+    return open_log(paths, form, sizes.read)
 
 
 def add_skip_flag(values: flags.FlagValues) -> None:
@@ -97,6 +148,7 @@ def prepare_logs(
     recipe: Recipe,
     values: flags.FlagValues,
     sizes: LogSizes = LOG_SIZES,
+    check: Callable[[Log, BadRows], None] | None = None,
 ) -> PreparedSet:
     """Reads logs, prepares them and writes the set.
 
@@ -105,6 +157,7 @@ def prepare_logs(
       recipe: what to do with them.
       values: the program's flags, those of ``add_flags`` among them.
       sizes: how much to work on at once.
+      check: refuses a log once it was read, or remarks what is odd.
 
     Raises:
       UserError: where the logs, or the folder to write, are not as they should be.
@@ -116,17 +169,21 @@ def prepare_logs(
         require_writable(timings)
     rows = sum(log.rows for log in logs.values())
     id_bytes = max(log.id_bytes for log in logs.values())
-    require_space(out, rows * (EVENT_BYTES + id_bytes))
+    require_space(out, disk_bytes(rows, id_bytes))
     bad = BadRows(values.skip_bad_rows)
     stages = Stages(timed=timings is not None)
     try:
         with new_folder(out) as folder:
-            log = read_logs(logs, folder / "parts", sizes.plan(rows), bad, stages)
+            log = read_logs(
+                logs, folder / "parts", sizes.plan(rows), bad, stages, gap_of(values)
+            )
             sources: list[dict[str, object]] = [
                 {"role": role, **file}
                 for role, one in logs.items()
                 for file in one.describe()
             ]
+            if check is not None:
+                check(log, bad)
             prepared = prepare_set(folder, log, recipe, sources, stages)
         if timings is not None:
             stages.write_timings(timings, prepared.counts[0].events)
@@ -142,6 +199,7 @@ def read_logs(
     plan: PartPlan,
     bad: BadRows,
     stages: Stages,
+    gap: int | None = None,
 ) -> Log:
     """Cuts logs into parts, anew where values turn up that are kept otherwise.
 
@@ -151,6 +209,7 @@ def read_logs(
       plan: into how many parts.
       bad: what to do with malformed rows.
       stages: shows what is being done.
+      gap: microseconds; a longer pause within a session cuts it; None cuts none.
 
     Raises:
       UserError: where a log is malformed or has no rows.
@@ -160,7 +219,7 @@ def read_logs(
         work.mkdir()
         items, parts = ItemCodes(), {}
         for role, log in logs.items():
-            parts[role] = Parts(items, work, role, plan)
+            parts[role] = Parts(items, work, role, plan, gap)
             stages.stage(f"reading {log.path}")
             with (
                 closing(parts[role]),

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.clicks.batches import plain_ids
-from data_prep.pipeline.disk import EVENT_BYTES, require_space
+from data_prep.pipeline.disk import disk_bytes, require_space
 from data_prep.pipeline.steps import arrange
 from data_prep.programs.log_program import LOG_SIZES, LogSizes, read_logs
 from data_prep.reading.bad_rows import BadRows
@@ -46,6 +46,7 @@ def read_sessions(
     bad: BadRows,
     stages: Stages,
     sizes: LogSizes = LOG_SIZES,
+    gap: int | None = None,
 ) -> SessionLog:
     """Reads a log, and then its sessions part by part.
 
@@ -58,6 +59,7 @@ def read_sessions(
       bad: what to do with malformed rows.
       stages: shows what is being done.
       sizes: how much to work on at once.
+      gap: microseconds; a longer pause within a session cuts it; None cuts none.
 
     Returns:
       The log. The sessions of a part are in the order of their starts, or where there
@@ -68,8 +70,8 @@ def read_sessions(
     """
     plan = sizes.plan(log.rows)
     if plan.on_disk:
-        require_space(folder, log.rows * (EVENT_BYTES + log.id_bytes))
-    parts = read_logs({"train": log}, folder / "parts", plan, bad, stages)
+        require_space(folder, disk_bytes(log.rows, log.id_bytes))
+    parts = read_logs({"train": log}, folder / "parts", plan, bad, stages, gap)
     assert parts.items.ids is not None
     return SessionLog(
         plain_ids(parts.items.ids), parts.train.rows, _sessions(parts.train.read())

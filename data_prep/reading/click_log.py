@@ -1,7 +1,7 @@
 """A raw log as its readers offer it, whatever its format."""
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -51,13 +51,17 @@ class ClickLog(Protocol):
 
     path: the file or folder; rows: how many it has, rather too many than too few;
     id_bytes: what the id of a session takes, about; kinds: of its columns, as far as
-    the beginning of the log shows.
+    the beginning of the log shows; ordered_by_time: whether the order is one of times,
+    None where nothing shows; types: of the needed columns, in words, as its first file
+    has them.
     """
 
     path: Path
     rows: int
     id_bytes: int
     kinds: Kinds
+    ordered_by_time: bool | None
+    types: Mapping[str, str]
 
     def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks in raw order; each call begins anew.

@@ -1,9 +1,8 @@
-"""CSV with any columns, below a header; comma- or tab-separated."""
+"""CSV with any columns, below a header."""
 
 import contextlib
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,75 +10,116 @@ import pyarrow.csv
 
 from data_prep.reading import text_log
 from data_prep.reading.bad_rows import Fault
-from data_prep.reading.checked import NULLS, shown
+from data_prep.reading.checked import NULLS, always, compute, shown
 from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import LogColumns, ReadRows
-from data_prep.reading.orders import ORDER_TYPES, are_exact
-from data_prep.reading.texts import TIME_TYPES, likeliest_type
-from tron_jax.errors import UserError
+from data_prep.reading.csv_header import CsvForm, read_header
+from data_prep.reading.orders import are_exact
+from data_prep.reading.places import RawFile
+from data_prep.reading.quoted_rows import last_row_end, split_rows
+from data_prep.reading.text_files import Block, last_line_end
+from data_prep.reading.texts import read_as
+
+OnOdd = Callable[[pyarrow.csv.InvalidRow], str]
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _OPEN = "expected one row a line; a quote is open or holds a line break"
+_HINT = " (which --quoted_newlines allows)"
 
 
 class CsvLog(text_log.TableLog):
     """A CSV file; the types of its columns are judged by the first lines."""
 
-    header = True
     kinds = Kinds(text_sessions=True, text_items=True)  # 007 is not 7
 
     def __init__(
-        self, path: Path, columns: LogColumns, sizes: ReadSizes, delimiter: str
+        self,
+        file: RawFile,
+        columns: LogColumns,
+        sizes: ReadSizes,
+        form: CsvForm,
+        usual: str,
     ) -> None:
-        """Opens a file and reads its first lines."""
-        super().__init__(path, columns, sizes)
-        names, _, rest = self._head.decode("utf-8", "replace").partition("\n")
-        self._names = _column_names(path, names.rstrip("\r"), delimiter)
-        needed = columns.find(path, self._names)
-        sample = self._sample(rest, delimiter)
-        self.id_bytes = text_log.mean_id_bytes(sample[columns.session])
-        types = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
-        self._text_types = {
-            name: likeliest_type(sample[name], types[name])
-            for name in needed
-            if name in types
-        }
-        types_of_ids = {columns.session: _TEXT, columns.item: _TEXT}
-        types = self._text_types | types_of_ids
-        self._delimiter, self._types = delimiter, {name: types[name] for name in needed}
+        """Opens a file and reads its first lines; ``usual`` as of ``read_header``."""
+        self._quoted = form.quoted_newlines
+        last_end = last_row_end if self._quoted else last_line_end
+        text, head = text_log.open_text(file.path, sizes, last_end)
+        super().__init__(file, text, head, columns)
+        lines = head.decode("utf-8", "replace")
+        header = read_header(file.path, lines, columns, self._folders, form, usual)
+        self._names, self._delimiter, self.header_lines, self._padded = header
+        sample = self._sample(lines.split("\n", header.lines)[header.lines :])
+        self._needed = columns.find(file.path, list(sample))
+        self.id_bytes = sum(
+            text_log.mean_id_bytes(sample[name]) for name in columns.keys(sample)
+        )
+        self._keep_types(sample)
+        types = {n: read_as(sample[n], kind) for n, kind in self._text_types.items()}
+        self._ids = [n for n in columns.ids(sample) if n in self._names]
+        types |= dict.fromkeys(self._ids, _TEXT)
+        self._types = {n: kind for n, kind in types.items() if n in self._names}
         # A line that is surely sound: whatever makes another row of it is not.
-        self._plain = delimiter.join("0" * len(self._names))
+        self._plain = self._delimiter.join("0" * len(self._names))
 
-    def _sample(self, text: str, delimiter: str) -> dict[str, list[str]]:
-        """Returns the first values of each column."""
+    def _sample(self, rest: list[str]) -> dict[str, list[str]]:
+        """Returns the first values of each column, of the text below the header."""
         rows = []
-        lines = text.split("\n")[: text_log.SAMPLE_LINES]
+        lines = "".join(rest).split("\n")[: text_log.SAMPLE_LINES]
         with contextlib.suppress(csv.Error):
-            for row in csv.reader(lines, delimiter=delimiter):
+            for row in csv.reader(lines, delimiter=self._delimiter):
                 if len(row) == len(self._names):
                     rows.append(row)
-        return {name: [r[i] for r in rows] for i, name in enumerate(self._names)}
+        found = {name: [r[i] for r in rows] for i, name in enumerate(self._names)}
+        return {name: [value or ""] for name, value in self._folders.items()} | found
+
+    def _row_numbers(self, block: Block) -> np.ndarray:
+        return split_rows(block)[1] if self._quoted else super()._row_numbers(block)
+
+    def _split(self, block: Block) -> list[bytes]:
+        return split_rows(block)[0] if self._quoted else super()._split(block)
+
+    def _read_rows(self, block: Block) -> ReadRows:
+        rows = super()._read_rows(block)
+        return rows._replace(table=self._unpadded(rows.table)) if self._padded else rows
+
+    def _unpadded(self, table: pa.Table) -> pa.Table:
+        """Takes the blanks from around ids."""
+        for name in self._ids:
+            bare = compute("ascii_trim_whitespace", table[name].cast(pa.string()))
+            at = table.column_names.index(name)
+            table = table.set_column(at, name, bare.dictionary_encode())
+        return table
+
+    def _parse(self, data: bytes, types: Mapping[str, pa.DataType], *on_odd_row: OnOdd):
+        return parse_csv_lines(
+            data,
+            self._names,
+            self._delimiter,
+            types,
+            NULLS,
+            *on_odd_row,
+            newlines=self._quoted,
+        )
 
     def _read_at_once(self, data: bytes) -> pa.Table | None:
         # An open quote in the last line shows only where something follows.
         last = data.rstrip(b"\r\n").rpartition(b"\n")[2]
-        if last.count(b'"') % 2 and self._is_open(last):
+        if not self._quoted and last.count(b'"') % 2 and self._is_open(last):
             return None
         try:
-            table = parse_csv_lines(
-                data, self._names, self._delimiter, self._types, NULLS
-            )
+            table = self._parse(data, self._types)
         except pa.ArrowInvalid:
             return None
         order = self._columns.order
-        return table if order is None or are_exact(table[order]) else None
+        return table if order not in self._types or are_exact(table[order]) else None
 
     def _read_each(self, lines: Sequence[bytes], numbers: np.ndarray) -> ReadRows:
         for is_open in (self._is_open, self._makes_no_row, _needs_a_look):
             shut = [not is_open(line) for line in lines]
             kept = np.array(shut, bool)
             some = [line for line, good in zip(lines, shut, strict=True) if good]
-            faults = [Fault(numbers[~kept], lambda n: f": {_OPEN}")]
+            problem = f": {_OPEN}{'' if self._quoted else _HINT}"
+            faults = [Fault(numbers[~kept], always(problem))]
             read = self._read_texts(some, numbers[kept])
             if read is not None:
                 return read._replace(faults=[*faults, *read.faults])
@@ -98,16 +138,14 @@ class CsvLog(text_log.TableLog):
             odd.append((row.number - 1, f": {found}: {shown(row.text)}"))
             return "skip"
 
-        types = dict.fromkeys(self._text_types, pa.binary()) | {
-            name: _TEXT for name in self._columns[:2] if name not in self._text_types
+        types = {
+            n: pa.binary() if n in self._text_types else _TEXT for n in self._types
         }
         empty = {name: pa.array([], kind) for name, kind in types.items()}
         table = pa.table(empty)
         if lines:
             data = b"\n".join(lines)
-            table = parse_csv_lines(
-                data, self._names, self._delimiter, types, NULLS, leave_out
-            )
+            table = self._parse(data, types, leave_out)
         if table.num_rows + len(odd) != len(lines):
             return None
         at = np.array([index for index, _ in odd], np.int64)
@@ -145,13 +183,16 @@ def parse_csv_lines(
     delimiter: str,
     types: Mapping[str, pa.DataType],
     nulls: Sequence[str] = (),
-    on_odd_row: Callable[[pyarrow.csv.InvalidRow], str] | None = None,
+    on_odd_row: OnOdd | None = None,
+    *,
+    newlines: bool = False,
 ) -> pa.Table:
     """Parses whole lines to a table of those columns that have a type.
 
     There is a row for each line, unless a quote is open or a line is blank. Raises
     pa.ArrowInvalid where a line is malformed; but with ``on_odd_row``, lines of more or
     fewer columns are given to it, with their number from 1, and text may be no UTF-8.
+    With ``newlines``, there is a row for each that ends outside of quotes instead.
     """
     return pyarrow.csv.read_csv(
         pa.BufferReader(data),
@@ -160,7 +201,11 @@ def parse_csv_lines(
             block_size=text_log.CORE_BYTES,
             use_threads=on_odd_row is None,  # with threads, lines are not counted
         ),
-        pyarrow.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=on_odd_row),
+        pyarrow.csv.ParseOptions(
+            delimiter=delimiter,
+            newlines_in_values=newlines,
+            invalid_row_handler=on_odd_row,
+        ),
         pyarrow.csv.ConvertOptions(
             include_columns=list(types),
             column_types=types,
@@ -169,12 +214,3 @@ def parse_csv_lines(
             check_utf8=on_odd_row is None,
         ),
     )
-
-
-def _column_names(path: Path, header: str, delimiter: str) -> list[str]:
-    if "\r" in header:
-        raise UserError(f"{path}: row 1: a bare CR; expected lines that end in LF")
-    try:
-        return next(csv.reader([header], delimiter=delimiter), [])
-    except csv.Error as error:
-        raise UserError(f"{path}: row 1: no header of a CSV file: {error}") from error

@@ -229,4 +229,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _no_id(kind: pa.DataType, source: ColumnSource) -> UserError:
-    return source.error(f"{kind} cannot be an id; cast it to a string")
+    what = "cast it to a string"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        what = f"{source.column}[] are its elements, each an event"
+    return source.error(f"{kind} cannot be an id; {what}")

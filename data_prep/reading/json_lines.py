@@ -6,7 +6,7 @@ text, with whole numbers as their digits. Some 200,000 lines a second.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from data_prep.reading.bad_rows import Fault
 from data_prep.reading.columns import ReadRows
+from data_prep.reading.nested import Field, value_at
 from data_prep.reading.orders import EXACT
 from data_prep.reading.texts import is_unicode
 
@@ -42,7 +43,7 @@ def read_each(
     path: Path,
     lines: Sequence[bytes],
     numbers: np.ndarray,
-    names: Sequence[str],
+    fields: Mapping[str, Field],
     ids: Sequence[str],
 ) -> ReadRows:
     """Reads lines to a table of some fields, null where a line lacks one.
@@ -51,14 +52,16 @@ def read_each(
       path: the file, for messages.
       lines: [rows] none of them blank.
       numbers: [rows] of the lines in the file.
-      names: of the fields.
-      ids: those of them whose whole numbers are ids, floats too where they are exact.
+      fields: where each column is; what is in a list becomes a list.
+      ids: those of the columns whose whole numbers are ids, floats too where they are
+        exact.
     """
-    quoted = [json.dumps(name).encode() for name in names]
+    parts = {n for f in fields.values() for n in (*f.path, *(f.in_list or ()))}
+    quoted = [json.dumps(name).encode() for name in parts]
     problems: list[tuple[int, str]] = []
     kept: list[int] = []
-    columns: list[list[Any]] = [[] for _ in names]
-    checks = [_id_of if name in ids else _value_of for name in names]
+    columns: list[list[Any]] = [[] for _ in fields]
+    checks = [_id_of if name in ids else _value_of for name in fields]
     for index, line in enumerate(lines):
         try:
             row = parse_line(line)
@@ -66,8 +69,8 @@ def read_each(
             if rb"\u" in line or any(line.count(name) > 1 for name in quoted):
                 json.loads(line, object_pairs_hook=_refuse_twice)
             values = [
-                _checked(name, row.get(name), check)
-                for name, check in zip(names, checks, strict=True)
+                _checked(name, value_at(row, where), where, check)
+                for (name, where), check in zip(fields.items(), checks, strict=True)
             ]
         except ValueError as error:
             text = str(error)
@@ -77,7 +80,11 @@ def read_each(
         kept.append(index)
         for column, value in zip(columns, values, strict=True):
             column.append(value)
-    table = pa.table([_column(values) for values in columns], list(names))
+    made = [
+        _column(values) if where.in_list is None else _list_column(values)
+        for values, where in zip(columns, fields.values(), strict=True)
+    ]
+    table = pa.table(made, list(fields))
     bad = numbers[np.array([index for index, _ in problems], np.int64)]
     fault = Fault(bad, lambda n: problems[n][1])
     return ReadRows(path, table, numbers[np.array(kept, np.int64)], [fault])
@@ -91,7 +98,12 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
             raise ValueError(f"field {name!r} is there {count} times")
 
 
-def _checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:
+def _checked(name: str, value: Any, where: Field, check: Callable[[Any], Any]) -> Any:
+    if where.in_list is not None and value is not None:
+        if not isinstance(value, list):
+            raise ValueError(f"column {name!r}: expected a list, as in other rows")
+        plain = where._replace(in_list=None)
+        return [_checked(name, one, plain, check) for one in value]
     try:
         if isinstance(value, str) and not is_unicode(value):
             raise ValueError("half of a character is no Unicode text")
@@ -134,6 +146,14 @@ def _column(values: list[Any]) -> pa.Array:
     if kinds <= {int, float} and low > -EXACT and high < EXACT:
         return pa.array([None if v is None else float(v) for v in values], pa.float64())
     return pa.array([_text_of(value) for value in values], pa.string())
+
+
+def _list_column(lists: list[list[Any] | None]) -> pa.Array:
+    """Makes a column of lists, whose values are those of one column."""
+    offsets = np.cumsum([0, *(len(values or ()) for values in lists)])
+    flat = _column([value for values in lists for value in values or ()])
+    missing = pa.array([values is None for values in lists], pa.bool_())
+    return pa.LargeListArray.from_arrays(pa.array(offsets), flat, mask=missing)
 
 
 def _text_of(value: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,20 @@ from data_prep.reading import text_log
 from data_prep.reading.click_log import Kinds, ReadSizes
 from data_prep.reading.columns import LogColumns, ReadRows
 from data_prep.reading.json_lines import parse_line, read_each
-from data_prep.reading.orders import ORDER_TYPES, are_exact
-from data_prep.reading.texts import TIME_TYPES, likeliest_type
+from data_prep.reading.nested import (
+    Field,
+    as_read,
+    element_type,
+    fields_of_objects,
+    pick,
+    refuse_holders,
+    schema_of,
+    spread,
+    value_at,
+)
+from data_prep.reading.orders import are_exact
+from data_prep.reading.places import RawFile
+from data_prep.reading.text_files import Block
 from tron_jax.errors import UserError
 
 # A row that begins with null, a byte-order mark in front or not.
@@ -29,48 +41,63 @@ class JsonLog(text_log.TableLog):
     A block that has others is read line by line, and the next one by its types.
     """
 
-    header = False
+    header_lines = 0
 
-    def __init__(self, path: Path, columns: LogColumns, sizes: ReadSizes) -> None:
+    def __init__(self, file: RawFile, columns: LogColumns, sizes: ReadSizes) -> None:
         """Opens a file and reads its first lines."""
-        super().__init__(path, columns, sizes)
-        rows = _sample(path, self._head)
-        needed = columns.find(path, list(dict.fromkeys(n for row in rows for n in row)))
+        text, head = text_log.open_text(file.path, sizes)
+        super().__init__(file, text, head, columns)
+        rows = _sample(file.path, head)
+        fields = fields_of_objects(rows)
+        present = [*fields, *(name for name in self._folders if name not in fields)]
+        self._needed = columns.find(file.path, present)
+        self._fields = {name: fields[name] for name in self._needed if name in fields}
         values = {
-            name: [row[name] for row in rows if row.get(name) is not None]
-            for name in needed
+            name: list(_values_of(rows, where)) for name, where in self._fields.items()
         }
-        self._types = {name: _type_of_most(values[name]) for name in needed}
-        self.id_bytes = text_log.mean_id_bytes(values[columns.session])
-        self.kinds = Kinds(
-            *(any(isinstance(v, str) for v in values[name]) for name in columns[:2])
-        )
-        if columns.time is not None and self._types[columns.time] == pa.int64():
-            self._types[columns.time] = pa.float64()  # which hold all times alike
-        types = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
-        self._text_types = {
-            name: likeliest_type([str(value) for value in values[name]], types[name])
-            for name in needed
-            if name in types
-        }
+        holders = {n for n, some in values.items() if _are_objects(some)}
+        refuse_holders(file.path, self._fields, present, holders)
+        self.rows = self.rows * _events_of(rows, self._fields) // len(rows)
+        self._types = {name: _type_of_most(some) for name, some in values.items()}
+        values |= {n: [v] for n, v in self._folders.items() if n not in fields}
+        keys, self._ids = columns.keys(present), columns.ids(present)
+        self.id_bytes = sum(text_log.mean_id_bytes(values[name]) for name in keys)
+        texts = [
+            any(type(v) is str for v in values[n]) for n in (keys[0], columns.item)
+        ]
+        self.kinds = Kinds(texts[0] or len(keys) > 1, texts[1])
+        by_float = columns.time_form.types[0] == pa.float64()  # which holds all alike
+        if by_float and self._types.get(str(columns.time)) == pa.int64():
+            self._types[str(columns.time)] = pa.float64()
+        self._keep_types({name: list(map(str, some)) for name, some in values.items()})
+        plain = {n: str(kind) for n, kind in self._types.items() if n in self._ids}
+        self.types = {**self.types, **plain}
 
     def _read_at_once(self, data: bytes) -> pa.Table | None:
         try:
-            table = parse_json_lines(data, pa.schema(list(self._types.items())))
+            table = parse_json_lines(data, schema_of(self._types, self._fields))
         except pa.ArrowInvalid:
             return None
+        if not all(where.is_plain for where in self._fields.values()):
+            table = pick(table, self._fields)
         return table if all(map(are_exact, table.columns)) else None
+
+    def _read_rows(self, block: Block) -> ReadRows:
+        return spread(super()._read_rows(block), self._fields)
 
     def _read_each(self, lines: Sequence[bytes], numbers: np.ndarray) -> ReadRows:
         names = list(self._types)
-        rows = read_each(self.path, lines, numbers, names, self._columns[:2])
+        rows = read_each(self.path, lines, numbers, self._fields, self._ids)
         # Where times are text, numbers are none, whatever else is in their block.
-        dates = [n for n, t in self._text_types.items() if pa.types.is_timestamp(t)]
-        types = dict(zip(names, rows.table.schema.types, strict=True))
+        of_text = {n: t for n, t in self._text_types.items() if n in self._types}
+        dates = [n for n, t in of_text.items() if pa.types.is_timestamp(t)]
+        types = dict(
+            zip(names, map(element_type, rows.table.schema.types), strict=True)
+        )
         types |= dict.fromkeys(dates, pa.string())
         if len(rows.table):
             self._types = types
-        return rows._replace(table=rows.table.cast(pa.schema(list(types.items()))))
+        return rows._replace(table=rows.table.cast(as_read(types, self._fields)))
 
 
 def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
@@ -115,6 +142,27 @@ def _sample(path: Path, head: bytes) -> list[dict[str, Any]]:
     if not rows:
         raise UserError(f"{path}: row 1: {problems[0]}")
     return rows
+
+
+def _values_of(rows: list[dict[str, Any]], where: Field) -> Iterator[Any]:
+    """Yields what there is of a field, those of lists one by one."""
+    for row in rows:
+        value = value_at(row, where)
+        in_list = where.in_list is not None and isinstance(value, list)
+        yield from (one for one in (value if in_list else [value]) if one is not None)
+
+
+def _are_objects(values: list[Any]) -> bool:
+    return bool(values) and all(type(value) is dict for value in values)
+
+
+def _events_of(rows: list[dict[str, Any]], fields: Mapping[str, Field]) -> int:
+    """Returns how many events there are in rows."""
+    for where in fields.values():
+        if where.in_list is not None:
+            lists = (value_at(row, where) for row in rows)
+            return sum(len(one) if isinstance(one, list) else 1 for one in lists)
+    return len(rows)
 
 
 def _type_of_most(values: list[Any]) -> pa.DataType:

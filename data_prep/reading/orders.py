@@ -23,10 +23,11 @@ from data_prep.reading.checked import (
     nulls,
     shown,
 )
-from data_prep.reading.texts import TIME_TYPES, is_text, parse, plain_texts
+from data_prep.reading.texts import MOMENT_TYPES, is_text, parse, plain_texts
 from data_prep.reading.times import is_moment, ticks
 
-ORDER_TYPES = (pa.int64(), *TIME_TYPES)  # what text that orders may be
+# What text that orders may be.
+ORDER_TYPES = (pa.int64(), pa.float64(), *MOMENT_TYPES)
 
 EXACT = 2**53  # up to here a float64 holds every whole number
 _INTEGER = r"^[+-]?[0-9]+$"
@@ -196,6 +197,8 @@ def _pairs_of(numbers: list[decimal.Decimal]) -> tuple[np.ndarray, np.ndarray]:
 
 def are_exact(column: pa.ChunkedArray) -> bool:
     """Whether numbers that a text spells are those that were read, even as floats."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = compute("list_flatten", column)
     if not pa.types.is_floating(column.type):
         return True
     floats = column.to_numpy()

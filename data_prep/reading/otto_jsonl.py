@@ -34,7 +34,7 @@ class OttoLog(PublicLog):
 
     name = "OTTO's jsonl"
     expected = 'lines such as {"session":1,"events":[{"aid":2,"ts":3,"type":"clicks"}]}'
-    header = False
+    header_lines = 0
     row_bytes = 46
 
     def _accepts(self, first: str) -> bool:

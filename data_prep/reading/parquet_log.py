@@ -2,43 +2,64 @@
 
 import hashlib
 import os
-import urllib.parse
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 
 from data_prep.clicks.batches import ClickBatch
 from data_prep.reading.bad_rows import BadRows
-from data_prep.reading.checked import ColumnSource
+from data_prep.reading.checked import compute
 from data_prep.reading.click_log import Kinds, ReadSizes
-from data_prep.reading.columns import LogColumns, ReadRows, to_clicks
+from data_prep.reading.columns import (
+    LogColumns,
+    ReadRows,
+    require_one_order,
+    to_clicks,
+    with_partition,
+)
 from data_prep.reading.ids import is_text as is_text_id
-from data_prep.reading.orders import ORDER_TYPES
-from data_prep.reading.texts import TIME_TYPES, is_text, likeliest_type, plain_texts
+from data_prep.reading.nested import (
+    Field,
+    fields_of_schema,
+    in_elements,
+    is_list,
+    refuse_holders,
+    spread,
+    type_at,
+)
+from data_prep.reading.places import RawFile, partition_of
+from data_prep.reading.texts import is_text, likeliest_type, plain_texts
 from data_prep.reading.times import is_moment
 from tron_jax.errors import UserError
 
 _HEAD = 1000  # rows by which text is judged
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_LIST = 16  # so many times fewer rows are read at once where some hold lists
 
 
 class Part(NamedTuple):
     """A file of a log, whose columns may have other types than those of its siblings.
 
-    partition: what the folders that it lies in say of all of its rows, as text, unless
-    the file says it too; text_types: what text that is a time or an order stands for;
-    kinds: of its columns, as far as their types show; ordered_by_time: whether the
-    order is one of times, None where nothing shows.
+    name: of the file from the log's folder on; names: of the needed columns; partition:
+    what the folders that it lies in say of all of its rows, as text, unless the file
+    says it too; fields: where the needed columns are that it has; text_types: what text
+    that is a time or an order stands for; types: of the needed columns, in words;
+    kinds: of them, as far as their types show; ordered_by_time: whether the order is
+    one of times, None where nothing shows.
     """
 
     path: Path
+    name: str
     rows: int
+    names: Sequence[str]
     partition: Mapping[str, str | None]
+    fields: Mapping[str, Field]
     text_types: Mapping[str, pa.DataType]
+    types: Mapping[str, str]
     kinds: Kinds
     ordered_by_time: bool | None
 
@@ -46,28 +67,37 @@ class Part(NamedTuple):
 class ParquetLog:
     """A ``ClickLog`` of Parquet; each part is read by its own schema."""
 
-    def __init__(self, path: Path, columns: LogColumns, sizes: ReadSizes) -> None:
-        """Opens a file or a folder and reads the schemas."""
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[RawFile],
+        columns: LogColumns,
+        sizes: ReadSizes,
+    ) -> None:
+        """Opens files and reads the schemas; ``path`` is where they are."""
         self.path, self._columns = path, columns
         self._batch_rows = sizes.parquet_rows
-        files = _files(path)
         opened = (_open_part(file, columns, len(files) == 1) for file in files)
         self._parts = [part for part in opened if part is not None]
         if not self._parts:
             raise UserError(f"{path}: no rows in any of {len(files)} Parquet files")
-        _require_one_order(self._parts, columns)
+        orders = [(part.path, part.ordered_by_time) for part in self._parts]
+        self.ordered_by_time = require_one_order(orders, columns)
+        self.types = self._parts[0].types
         self.kinds = Kinds()
         for part in self._parts:
             self.kinds |= part.kinds
-        self.rows = sum(part.rows for part in self._parts)
+        self._raw_rows = sum(part.rows for part in self._parts)
+        self.rows = round(self._raw_rows * _events_of(self._parts[0]))
         self.id_bytes = 8
         if self.kinds.text_sessions:
             self.id_bytes = self._mean_id_bytes()
 
     def _mean_id_bytes(self) -> int:
         part = self._parts[0]
-        head = _head(_open(part.path), part, self._columns.session)
-        return head.nbytes // max(1, len(head)) + 1
+        keys = self._columns.keys({*part.fields, *part.partition})
+        heads = [_head(_open(part.path), part, name) for name in keys]
+        return sum(head.nbytes // max(1, len(head)) + 1 for head in heads)
 
     def batches(self, kinds: Kinds, bad: BadRows) -> Generator[ClickBatch]:
         """Yields the log's clicks, as a ``ClickLog`` does."""
@@ -76,7 +106,9 @@ class ParquetLog:
             first = 1
             for table in self._tables(part):
                 numbers = np.arange(first, first + len(table))
-                rows = ReadRows(part.path, table, numbers)
+                rows = spread(ReadRows(part.path, table, numbers), part.fields)
+                plain = with_partition(_plain(rows.table), part.names, part.partition)
+                rows = rows._replace(table=plain)
                 batch = to_clicks(rows, self._columns, part.text_types, kinds, bad)
                 first += len(table)
                 self._rows_read += len(table)
@@ -84,13 +116,14 @@ class ParquetLog:
                     yield batch
 
     def _tables(self, part: Part) -> Iterator[pa.Table]:
+        # A row of lists is many events.
+        lists = any(where.in_list is not None for where in part.fields.values())
         # One row group at a time and no more of it than is asked for: several would be
         # read ahead otherwise, however large they are.
-        names = list(dict.fromkeys(n for n in self._columns[:4] if n is not None))
         try:
             batches = _open(part.path).to_batches(
-                columns=[name for name in names if name not in part.partition],
-                batch_size=self._batch_rows,
+                columns=_projection(part.fields),
+                batch_size=self._batch_rows // _LIST if lists else self._batch_rows,
                 batch_readahead=1,
                 fragment_readahead=1,
                 use_threads=False,
@@ -100,13 +133,13 @@ class ParquetLog:
             )
             for rows in batches:
                 if len(rows):
-                    yield _completed(pa.Table.from_batches([rows]), part)
+                    yield _picked(rows, part.fields)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise _unreadable(part.path, error) from error
 
     def progress(self) -> tuple[str, int, int]:
         """Returns how many rows were read, and of how many."""
-        return "rows", self._rows_read, self.rows
+        return "rows", self._rows_read, self._raw_rows
 
     def describe(self) -> list[dict[str, object]]:
         """Returns name, size and hash of each part."""
@@ -118,47 +151,8 @@ class ParquetLog:
                 size = part.path.stat().st_size
             except OSError as error:
                 raise _unreadable(part.path, error) from error
-            name = part.path.relative_to(self.path.parent).as_posix()
-            described.append({"file": name, "bytes": size, "sha256": digest})
+            described.append({"file": part.name, "bytes": size, "sha256": digest})
         return described
-
-
-def _files(path: Path) -> list[Path]:
-    """Lists the parts of a log in raw order, that of their paths."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        what = "a pipe or a device, which cannot be read twice"
-        raise UserError(f"{path}: {what}; expected a file or a folder")
-    try:
-        found = sorted(_walk(path, frozenset()))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if not found:
-        raise UserError(f"{path}: the folder holds no Parquet file")
-    return [Path(file) for file in found]
-
-
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[str]:
-    """Yields the files below a folder, whose real path is one of ``above`` if it loops.
-
-    What begins with . or _ is none, but for a partition by a key with such a name.
-    """
-    real = os.path.realpath(folder)
-    if real in above:
-        raise UserError(f"{folder}: a link to a folder that it lies in")
-    with os.scandir(folder) as entries:
-        listed = list(entries)
-    for entry in listed:
-        name = entry.name
-        if name.startswith(".") or (name.startswith("_") and "=" not in name):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / name, above | {real})
-        elif not os.path.exists(entry.path):
-            raise UserError(f"{entry.path}: a link to a file that is not there")
-        else:
-            yield str(folder / name)
 
 
 def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
@@ -171,23 +165,30 @@ def _open(path: Path) -> pyarrow.dataset.FileSystemDataset:
         raise _unreadable(path, error) from error
 
 
-def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
+def _open_part(file: RawFile, columns: LogColumns, alone: bool) -> Part | None:
     """Reads the schema of a part, and its first rows where a column is text.
 
     Returns None for a part without rows, unless it is ``alone``: its columns, which it
     may lack, say nothing.
     """
+    path = file.path
     data = _open(path)
-    in_file = data.schema.names
-    partition = {k: v for k, v in _partition(path).items() if k not in in_file}
-    judged_as = {columns.order: ORDER_TYPES} | {columns.time: TIME_TYPES}
+    fields = fields_of_schema(data.schema)
+    partition = {k: v for k, v in partition_of(path).items() if k not in fields}
+    judged_as = columns.text_types()
     try:
         rows = data.count_rows()
         if not (rows or alone):
             return None
-        names = columns.find(path, [*in_file, *partition])
-        part = Part(path, rows, partition, {}, Kinds(), None)
+        present = [*_each_name(data.schema, fields), *partition]
+        names = columns.find(path, present)
+        found = {name: fields[name] for name in names if name in fields}
+        part = Part(
+            path, file.name, rows, names, partition, found, {}, {}, Kinds(), None
+        )
         types = {name: _type_of(data.schema, part, name) for name in names}
+        holders = {n for n, kind in types.items() if pa.types.is_struct(kind)}
+        refuse_holders(path, found, present, holders)
         text_types = {
             name: _judge(data, part, name, judged_as[name])
             for name in names
@@ -195,7 +196,9 @@ def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
         }
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _unreadable(path, error) from error
-    kinds = Kinds(is_text_id(types[columns.session]), is_text_id(types[columns.item]))
+    keys = columns.keys(types)
+    text_keys = len(keys) > 1 or is_text_id(types[keys[0]])
+    kinds = Kinds(text_keys, is_text_id(types[columns.item]))
     by_time = None
     if (
         rows
@@ -203,13 +206,16 @@ def _open_part(path: Path, columns: LogColumns, alone: bool) -> Part | None:
         and not pa.types.is_null(types[columns.order])
     ):
         by_time = is_moment((types | text_types)[columns.order])
-    return part._replace(text_types=text_types, kinds=kinds, ordered_by_time=by_time)
+    in_words = {name: str(text_types.get(name, types[name])) for name in names}
+    return part._replace(
+        text_types=text_types, types=in_words, kinds=kinds, ordered_by_time=by_time
+    )
 
 
 def _type_of(schema: pa.Schema, part: Part, name: str) -> pa.DataType:
     if name in part.partition:
         return pa.string()
-    kind = schema.field(name).type
+    kind = type_at(schema, part.fields[name])
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -227,42 +233,49 @@ def _head(data: pyarrow.dataset.Dataset, part: Part, name: str) -> pa.ChunkedArr
     """Reads some of the first values of a column, and on where they are all null."""
     if name in part.partition:
         return pa.chunked_array([[part.partition[name]]], pa.string())
-    table = data.schema.empty_table()
-    for batch in data.to_batches(columns=[name], batch_size=_HEAD, use_threads=False):
-        table = pa.Table.from_batches([batch])
-        if table[name].null_count < len(table):
+    fields = {name: part.fields[name]}
+    projection = _projection(fields)
+    values = pa.chunked_array([], _type_of(data.schema, part, name))
+    for batch in data.to_batches(
+        columns=projection, batch_size=_HEAD, use_threads=False
+    ):
+        column = _picked(batch, fields)[name]
+        if is_list(column.type):
+            column = compute("list_flatten", column)
+        values = _plain(pa.table({name: column}))[name]
+        if values.null_count < len(values):
             break
-    return _completed(table, part)[name]
+    return values
 
 
-def _require_one_order(parts: list[Part], columns: LogColumns) -> None:
-    """Refuses parts of which some are ordered by times and others by numbers."""
-    known = [part for part in parts if part.ordered_by_time is not None]
-    for part in known:
-        if part.ordered_by_time != known[0].ordered_by_time:
-            kinds = ("times", "numbers")
-            here, there = kinds if part.ordered_by_time else kinds[::-1]
-            what = f"{here}, where {known[0].path} has {there}; expected one of them"
-            raise ColumnSource(part.path, str(columns.order)).error(what)
+def _events_of(part: Part) -> float:
+    """Returns how many events a row is, judged by the first."""
+    for name, where in part.fields.items():
+        if where.in_list is not None:
+            data = _open(part.path)
+            rows = min(part.rows, _HEAD)
+            return max(1.0, len(_head(data, part, name)) / max(1, rows))
+    return 1.0
 
 
-def _partition(path: Path) -> dict[str, str | None]:
-    """Reads ``key=value`` off the names of the folders that a part lies in."""
-    found: dict[str, str | None] = {}
-    for folder in path.parts[:-1]:
-        key, equals, value = folder.partition("=")
-        if equals:
-            value = _unquoted(value)
-            found[_unquoted(key)] = None if value == _NO_VALUE else value
-    return found
+def _projection(fields: Mapping[str, Field]) -> list[str] | dict[str, Any]:
+    """Returns what of a file is to be read."""
+    if all(where.is_plain for where in fields.values()):
+        return list(fields)
+    return {name: pc.field(*where.path) for name, where in fields.items()}
 
 
-def _unquoted(text: str) -> str:
-    """Replaces %20 and the like; text that is then no UTF-8 stays as it is written."""
-    try:
-        return urllib.parse.unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        return text
+def _picked(rows: pa.RecordBatch, fields: Mapping[str, Field]) -> pa.Table:
+    table = pa.Table.from_batches([rows])
+    if all(where.is_plain for where in fields.values()):
+        return table
+    columns = {n: in_elements(table[n], where) for n, where in fields.items()}
+    return pa.table(columns)
+
+
+def _each_name(schema: pa.Schema, fields: Mapping[str, Field]) -> list[str]:
+    """Lists columns by name, one that is there twice twice."""
+    return [*schema.names, *(name for name in fields if name not in schema.names)]
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -273,13 +286,10 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: not readable as Parquet: {why}")
 
 
-def _completed(table: pa.Table, part: Part) -> pa.Table:
-    """Adds what the folders say, and turns categories back to plain values."""
+def _plain(table: pa.Table) -> pa.Table:
+    """Turns categories back to plain values."""
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             plain = table[index].cast(field.type.value_type)
             table = table.set_column(index, field.name, plain)
-    for name, value in part.partition.items():
-        column = pa.repeat(pa.scalar(value, pa.string()), len(table))
-        table = table.append_column(name, column)
     return table

@@ -27,7 +27,7 @@ class DigineticaLog(PublicLog):
 
     name = "Diginetica's train-item-views.csv"
     expected = "the header sessionId;userId;itemId;timeframe;eventdate"
-    header = True
+    header_lines = 1
     row_bytes = 28
 
     def _accepts(self, first: str) -> bool:
@@ -77,7 +77,7 @@ class YoochooseLog(PublicLog):
 
     name = "Yoochoose's yoochoose-clicks.dat"
     expected = "no header and rows such as 1,2014-04-07T10:51:09.277Z,214536502,0"
-    header = False
+    header_lines = 0
     row_bytes = 36
 
     def _accepts(self, first: str) -> bool:

@@ -1,9 +1,11 @@
 """Raw text files read once, in blocks of whole lines, hashed on the way."""
 
+import codecs
 import contextlib
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -20,6 +22,12 @@ COMPRESSIONS = {".gz": None, ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _LONGEST_LINE = 1 << 28  # what is longer is no line
 _GZIP_RATIO = 8  # plain bytes per compressed one, more than logs have
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WIDE = (  # encodings by what a text begins with, a mark or an ASCII character
+    (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "utf-32"),
+    (rb"\xff\xfe|\xfe\xff", "utf-16"),
+    (rb"[^\x00]\x00[^\x00]\x00", "utf-16-le"),
+    (rb"\x00[^\x00]\x00[^\x00]", "utf-16-be"),
+)
 
 
 class Block(NamedTuple):
@@ -30,20 +38,32 @@ class Block(NamedTuple):
     num_lines: int
 
 
+def last_line_end(data: bytes, within: bool) -> tuple[int, bool]:
+    """Finds where the last line ends, 0 where none does; no text is within quotes."""
+    return data.rfind(b"\n") + 1, within
+
+
 class TextFile:
-    """A text file, plain or compressed, without its byte-order mark.
+    """A text file, plain or compressed, as UTF-8 without its byte-order mark.
 
     size: bytes on disk; bytes_read: how many of them ``blocks`` has read.
     """
 
-    def __init__(self, path: Path, block_bytes: int, codec: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        block_bytes: int,
+        codec: str | None = None,
+        last_end: Callable[[bytes, bool], tuple[int, bool]] = last_line_end,
+    ) -> None:
         """Checks that the file can be opened.
 
         Blocks have about ``block_bytes``. Gzip is known by its first bytes; ``codec``
-        is another compression, as pyarrow calls it.
+        is another compression, as pyarrow calls it. ``last_end`` says where a block can
+        end, as ``last_line_end`` and ``quoted_rows.last_row_end`` do.
         """
         self.path = path
-        self._block_bytes = block_bytes
+        self._block_bytes, self._last_end = block_bytes, last_end
         if not path.exists():
             raise UserError(f"{path}: no such file")
         if path.is_dir():
@@ -60,6 +80,12 @@ class TextFile:
         if not self.size:
             raise UserError(f"{path}: the file is empty")
         self._codec = "gzip" if gzipped else codec
+        self._encoding: str | None = None
+        first = self.head(4)
+        for start, encoding in _WIDE:
+            if re.match(start, first, re.DOTALL):
+                self._encoding = encoding
+                break
 
     @property
     def plain_size(self) -> int:
@@ -69,57 +95,62 @@ class TextFile:
     def head(self, size: int = 4096) -> bytes:
         """Returns the first bytes of the text, decompressed."""
         with self.path.open("rb") as raw:
-            head = self._read(self._decompressed(raw), size)
+            head = self._read(self._plain(raw), size)
         return head.removeprefix(_BYTE_ORDER_MARK)
 
-    def blocks(self, header: bool) -> Generator[Block]:
+    def blocks(self, header_lines: int) -> Generator[Block]:
         """Yields the file's lines in blocks, but for blocks that are blank.
 
-        A thread reads on meanwhile. ``header`` leaves the first line out.
+        A thread reads on meanwhile. So many lines are left out at the beginning.
         """
         self.bytes_read, self._digest = 0, hashlib.sha256()
         for block in self._whole_blocks():
-            if header and block.first_line == 1:
+            while block.data and block.first_line <= header_lines:
                 body = block.data.partition(b"\n")[2]
-                block = Block(body, 2, block.num_lines - 1)
+                block = Block(body, block.first_line + 1, block.num_lines - 1)
             if block.data and not block.data.isspace():
                 yield block
 
     def _whole_blocks(self) -> Iterator[Block]:
-        line, rest = 1, b""
+        line, rest, within = 1, b"", False
         with contextlib.closing(read_ahead(self._pieces())) as pieces:
             for data in pieces:
-                end = data.rfind(b"\n") + 1
+                end, within = self._last_end(data, within)
                 if not end:
                     rest += data
                     if len(rest) > _LONGEST_LINE:
                         what = f"longer than {_LONGEST_LINE:,} bytes"
-                        raise UserError(f"{self.path}: line {line}: {what}")
+                        more = "; a quote is open" if within else ""
+                        raise UserError(f"{self.path}: line {line}: {what}{more}")
                     continue
                 lines = rest + data[:end]
                 rest = data[end:]
                 num_lines = lines.count(b"\n")
                 yield Block(lines, line, num_lines)
                 line += num_lines
+            if within:
+                what = "a quote is open to the end of the file"
+                raise UserError(f"{self.path}: row {line}: {what}")
             if rest:
-                yield Block(rest, line, 1)
+                yield Block(rest, line, rest.count(b"\n") + 1)
 
     def _pieces(self) -> Generator[bytes]:
         """Yields the text as it is read, lines cut anywhere."""
         with _ObservedFile(self.path, self._note_read) as raw:
-            file = self._decompressed(raw)
+            file = self._plain(raw)
             mark = _BYTE_ORDER_MARK
             while data := self._read(file, self._block_bytes):
                 yield data.removeprefix(mark)
                 mark = b""
 
-    def _decompressed(self, raw: Any) -> Any:
-        """Decompresses an open file where it needs to be."""
-        if self._codec is None:
-            return raw
+    def _plain(self, raw: Any) -> Any:
+        """Decompresses an open file, and brings it to UTF-8, where it needs to be."""
+        file = raw
         if self._codec == "gzip":
-            return gzip.GzipFile(fileobj=raw)
-        return pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
+            file = gzip.GzipFile(fileobj=raw)
+        elif self._codec is not None:
+            file = pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._codec)
+        return file if self._encoding is None else _AsUtf8(file, self._encoding)
 
     def _read(self, file: Any, size: int) -> bytes:
         try:
@@ -127,6 +158,9 @@ class TextFile:
         except EOFError as error:
             problem = "gzip, but cut off before its end"
             raise UserError(f"{self.path}: {problem}") from error
+        except UnicodeError as error:
+            name = str(self._encoding).upper()
+            raise UserError(f"{self.path}: damaged {name}: {error}") from error
         except (OSError, zlib.error) as error:
             problem = f"damaged {self._codec}" if self._codec else "cannot be read"
             raise UserError(f"{self.path}: {problem}: {error}") from error
@@ -140,6 +174,22 @@ class TextFile:
         """Counts and hashes bytes as they lie in the file."""
         self._digest.update(data)
         self.bytes_read += len(data)
+
+
+class _AsUtf8:
+    """A file of wider characters, read as UTF-8."""
+
+    def __init__(self, file: Any, encoding: str) -> None:
+        self._file, self._decoder = file, codecs.getincrementaldecoder(encoding)()
+
+    def read(self, size: int) -> bytes:
+        text = ""
+        while not text:
+            data = self._file.read(size)
+            text = self._decoder.decode(data, final=not data)
+            if not data:
+                break
+        return text.encode("utf-8")
 
 
 class _ObservedFile(io.FileIO):

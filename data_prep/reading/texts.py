@@ -1,5 +1,6 @@
 """Numbers and times that a log spells as text."""
 
+import contextlib
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -7,9 +8,9 @@ import pyarrow.compute as pc
 
 from data_prep.reading.checked import NULLS, compute, empty_texts, matches
 
-# What text that is a time may be: numbers, or times with or without a zone.
-TIME_TYPES = (pa.float64(), pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))
+MOMENT_TYPES = (pa.timestamp("ns", tz="UTC"), pa.timestamp("ns"))  # zone or none
 
+_FEW = 64  # texts that are tried before all are
 _CHUNK = 1024  # texts that are tried together, before they are tried one by one
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _YEAR = r"(1[7-9][0-9]{2}|2[01][0-9]{2})"  # of those that nanoseconds reach
@@ -18,6 +19,10 @@ _DAY = (  # but for 29 February, which not every year has
 )
 _CLOCK = r"([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?"
 _ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
+_APART = (  # zones as BigQuery and Snowflake write them, with a blank before
+    ("replace_substring", " UTC", "Z"),
+    ("replace_substring_regex", r"(:[0-9.]+) (Z|[+-][0-9]{2}(:?[0-9]{2})?)$", r"\1\2"),
+)
 
 
 def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.DataType:
@@ -26,9 +31,22 @@ def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.Dat
     Those of ``NULLS`` do not count, nor do those that are no Unicode.
     """
     texts = [text for text in texts if text not in NULLS and is_unicode(text)]
-    values = [pa.scalar(text.strip()) for text in texts]
-    counts = [sum(_parses(value, one) for value in values) for one in types]
+    values = pa.array([text.strip() for text in texts], pa.string())
+    for one in types:
+        if _at_once(values, one)[1] is not None:
+            return one
+    counts = [len(values) - parse(values, one).null_count for one in types]
     return types[counts.index(max(counts))]
+
+
+def read_as(texts: Sequence[str], kind: pa.DataType) -> pa.DataType:
+    """Returns the type as which pyarrow's reader of CSV reads what is ``kind``.
+
+    That is the kind itself, or string where each text needs ``parse``.
+    """
+    some = (pa.scalar(text.strip()) for text in texts if is_unicode(text))
+    fits = not texts or any(_parses(value, kind) for value in some)
+    return kind if fits else pa.string()
 
 
 def is_unicode(text: str) -> bool:
@@ -73,10 +91,9 @@ def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
     A text that looks unlike the type is tried by itself once, however often it is
     there, so that what is malformed costs little more than what is not.
     """
-    try:
-        return texts.cast(to)
-    except pa.ArrowInvalid:
-        pass
+    texts, values = _at_once(texts, to)
+    if values is not None:
+        return values
     like = matches(texts, _looks(to))
     likely = compute("if_else", like, texts, pa.scalar(None, texts.type))
     parsed = pa.chunked_array(
@@ -92,6 +109,20 @@ def parse(texts: pa.Array, to: pa.DataType) -> pa.Array:
         return parsed
     at = compute("index_in", texts, options=pc.SetLookupOptions(good))
     return compute("coalesce", parsed, good.cast(to).take(at))
+
+
+def _at_once(texts: pa.Array, to: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
+    """Casts all strings; returns them, zones joined to times, and None if some fail."""
+    zones = _APART if pa.types.is_timestamp(to) and to.tz else ()
+    for joining in (None, *zones):
+        if joining is not None:
+            function, apart, joined = joining
+            options = pc.ReplaceSubstringOptions(apart, joined)
+            texts = compute(function, texts, options=options)
+        with contextlib.suppress(pa.ArrowInvalid):
+            texts.slice(0, _FEW).cast(to)  # as to fail takes a hundred times longer
+            return texts, texts.cast(to)
+    return texts, None
 
 
 def _looks(to: pa.DataType) -> str:

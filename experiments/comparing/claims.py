@@ -59,7 +59,7 @@ def read(named: str) -> Published:
     Raises:
       UserError: whatever is wrong with the file.
     """
-    file = python_file.run("--claims", named, "one of experiments/sweeps/")
+    file = python_file.run("--claims", named, "sweeps")
     figures = python_file.call(file, "published")
     if not _are_figures(figures):
         raise UserError(

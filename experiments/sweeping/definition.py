@@ -124,7 +124,7 @@ def read_file(named: str, seeds: int | None) -> list[Setting]:
     Raises:
       UserError: whatever is wrong with the file.
     """
-    file = python_file.run("--sweep", named, "one of experiments/sweeps/")
+    file = python_file.run("--sweep", named, "sweeps")
     found = python_file.call(file, "sweep")
     try:
         settings = [
