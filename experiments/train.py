@@ -29,7 +29,7 @@ from experiments import (
     provenance,
     workdirs,
 )
-from experiments.assembly import evaluating, program, run_parts
+from experiments.assembly import evaluating, program, run_parts, settings
 from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
@@ -80,6 +80,11 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     devices.check()
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
+    if config.train.mesh > 1 and config.loss.name == settings.FULL_SOFTMAX:
+        raise UserError(
+            f"train.mesh is {config.train.mesh} with loss.name={config.loss.name}, "
+            "which needs the whole item table; expected train.mesh=1"
+        )
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     splits = run_parts.splits(config, data)
     if len(splits) == 1 and config.train.stop_after:
@@ -132,8 +137,9 @@ def _train(
     Returns:
       The signal that stopped it, None where the run is complete.
     """
-    shapes = jax.eval_shape(parts.init)
-    restored = checkpoints.restore_newest(shapes)
+    placement = parts.placement
+    shapes = placement.shapes(jax.eval_shape(parts.init))
+    restored = checkpoints.restore_newest(placement.saved(shapes))
     start, state, info = restored or (0, None, {})
     truncate_after(metrics, start)
     plan = TrainingPlan(
@@ -182,8 +188,9 @@ def _train(
             Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
             patience,
+            placement,
         )
-        state = jax.jit(parts.init)() if state is None else state
+        state = jax.jit(parts.init)() if state is None else placement.restored(state)
         _, step = loop.run(state, start, stop)
     stopped = step < plan.last and not patience.ended
     if stopped:
@@ -234,8 +241,8 @@ def _compile(
     checkpoints: Checkpoints,
 ) -> tuple[StepPrograms, preflight.Needs]:
     """The compiled step, and what a run by it needs; warns where nothing is learnt."""
-    constants = jax.device_put(parts.constants)
-    num_items = shapes.items.table.shape[0] - 1
+    constants = parts.placement.send(parts.constants)
+    num_items = parts.evaluator.num_items
     left = negatives_left.warning(config, parts.batches, constants, num_items)
     if left is not None:
         warn(left)
