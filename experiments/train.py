@@ -80,6 +80,8 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     devices.check()
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
+    if config.train.mesh > 1:
+        say(f"the item table is divided among {config.train.mesh} devices")
     if config.train.mesh > 1 and config.loss.name == settings.FULL_SOFTMAX:
         raise UserError(
             f"train.mesh is {config.train.mesh} with loss.name={config.loss.name}, "
@@ -157,11 +159,18 @@ def _train(
         say(_early(config, start))
         return None
     begins = f"resuming at step {start:,}" if restored else "starting"
+    before = info.get("mesh", 1)
+    if restored and before != config.train.mesh:
+        say(
+            f"train.mesh was {before} and is {config.train.mesh}: the state is the "
+            "same, what follows rounds differently"
+        )
     lengths = len(parts.batches.shapes)
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
     saves = plan.saves_after(start, checkpoints.keep_last + 2)
-    _check_room(config, needs, checkpoints, saves, bool(restored))
+    saved = memory.size(placement.saved(shapes))
+    _check_room(config, needs, saved, checkpoints, saves, bool(restored))
     with (
         MetricsWriter(metrics, _sinks(config, splits, metrics)) as writer,
         Progress(
@@ -184,7 +193,7 @@ def _train(
                 config.model.position,
             ),
             checkpoints,
-            {"fingerprint": fingerprint},
+            {"fingerprint": fingerprint, "mesh": config.train.mesh},
             Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
             patience,
@@ -259,6 +268,7 @@ def _compile(
         train_step.temporaries(),
         parts.evaluator if evaluated else None,
         copies=checkpoints.copies(shapes),
+        devices=config.train.mesh,
     )
     return train_step, needs
 
@@ -266,6 +276,7 @@ def _compile(
 def _check_room(
     config: ConfigDict,
     needs: preflight.Needs,
+    saved: int,
     checkpoints: Checkpoints,
     saves: int,
     resumed: bool,
@@ -278,7 +289,7 @@ def _check_room(
     say(preflight.check_memory(needs, free, dense=dense))
     staging.clear(checkpoints.folder)  # what a killed run left must not count
     line = preflight.check_disk(
-        needs.state,
+        saved,
         saves=saves,
         there=len(checkpoints.steps()),
         keep_last=checkpoints.keep_last,

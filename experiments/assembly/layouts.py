@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.evaluation.spread import Spread
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.initializers import Part
+from tron_jax.objectives.objective import Select, on_one_device
 from tron_jax.optimizers.item_table import RowOptimizer
-from tron_jax.sharding import rows
+from tron_jax.sharding import columns, rows
 from tron_jax.sharding.placement import OneDevice, OnMesh, Placement
 from tron_jax.sharding.shards import Shards, over_devices
 from tron_jax.steps import TrainState
@@ -35,6 +37,7 @@ class Layout(NamedTuple):
       on_all: from (state, dispatch, constants) -> (state, totals) of one device to that
         of all.
       spread: what an evaluation reads the table by; None = as it lies.
+      select: how the hardest candidates of a batch are found.
       placement: where states lie.
     """
 
@@ -44,6 +47,7 @@ class Layout(NamedTuple):
     whole_table: bool | None
     on_all: Callable[[Callable[..., Any]], Callable[..., Any]]
     spread: Spread | None
+    select: Select
     placement: Placement
 
 
@@ -64,6 +68,7 @@ def make_layout(
             dense or config.loss.name == settings.FULL_SOFTMAX,
             lambda step: step,
             None,
+            on_one_device,
             OneDevice(),
         )
     shards = over_devices(config.train.mesh, num_items + 1)
@@ -78,6 +83,7 @@ def make_layout(
         None,
         lambda step: shards.over(step, [specs, P(), P()], (specs, P())),
         rows.spread(reads(item_tx), shards, specs.items),
+        functools.partial(columns.hardest, shards=shards),
         OnMesh(shards, specs),
     )
 

@@ -27,7 +27,7 @@ from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
-from tron_jax.objectives.objective import Objective, make_objective
+from tron_jax.objectives.objective import Objective, Select, make_objective
 from tron_jax.recommending.recommender import Recommender, make_recommender
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
@@ -138,7 +138,7 @@ def build(
     train_step = make_train_step(
         encoder,
         sampler_of(config, num_items),
-        _objective(config, num_items, log_q, ways),
+        _objective(config, num_items, log_q, ways, layout.select),
         tx,
         layout.item_tx,
         num_items=layout.num_items,
@@ -198,7 +198,11 @@ def sampler_of(config: ConfigDict, num_items: int) -> Sampler:
 
 
 def _objective(
-    config: ConfigDict, num_items: int, log_q: LogQ | None, ways: Ways
+    config: ConfigDict,
+    num_items: int,
+    log_q: LogQ | None,
+    ways: Ways,
+    select: Select,
 ) -> Objective:
     loss, batch_size = config.loss, config.train.batch_size
     if loss.name == settings.FULL_SOFTMAX:
@@ -211,6 +215,7 @@ def _objective(
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
         by_matmul=ways.by_matmul,
+        select=select,
         mean_over=loss.mean_over,
         batch_size=batch_size,
     )
