@@ -363,6 +363,8 @@ FULL_SOFTMAX = {
     "loss__topk": 0,
     "negatives__num_uniform": 0,
     "negatives__num_in_batch": 0,
+    "negatives__mask_hits": False,
+    "negatives__exclude": "none",
 }
 
 
