@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from experiments.assembly.architectures import MODELS
 from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
-from experiments.assembly.update_rules import ITEM_TABLES, OPTIMIZERS
+from experiments.assembly.update_rules import ITEM_TABLES, MOMENTS, OPTIMIZERS
 from tron_jax.data.packing import Order, Position
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import METRICS, OTHER_NAMES, canonical_name
@@ -25,6 +25,8 @@ from tron_jax.sampling.exclusion import EXCLUDES
 from tron_jax.sampling.in_batch import IN_BATCH_FROM
 from tron_jax.sampling.sampler import DRAWN_PER, FITTING_EXCLUDES
 from tron_jax.sampling.sources import IN_BATCH, SOURCES
+
+NEW_ITEMS = ("initializer", "neighbours")  # what the rows of new items begin as
 
 # The mappings themselves: a loss that is added to LOSSES is a choice at once.
 CHOICES: dict[str, Collection[str]] = {
@@ -41,10 +43,13 @@ CHOICES: dict[str, Collection[str]] = {
     "optimizer.name": OPTIMIZERS,
     "optimizer.item_table": ITEM_TABLES,
     "train.order": typing.get_args(Order),
+    "init.new_items": NEW_ITEMS,
+    "init.moments": MOMENTS,
 }
 # field: (lowest, highest or None). Sizes are limited where XLA's own would overflow.
 RANGES = {
     "data.validation": (0, 0.99),
+    "data.last_days": (0, 100_000),
     "model.hidden_size": (1, 10**6),
     "model.num_layers": (1, 1000),
     "model.num_heads": (1, None),
@@ -101,6 +106,7 @@ def check(config: ConfigDict) -> None:
         _check_optimizer,
         _check_evaluate_every,
         _check_eval,
+        _check_init,
     ):
         part(config)
 
@@ -313,6 +319,20 @@ def _check_eval(config: ConfigDict) -> None:
         f"eval.cutoffs is {tuple(cutoffs)}",
         "a tuple of whole numbers of at least 1",
     )
+
+
+def _check_init(config: ConfigDict) -> None:
+    init = config.init
+    for field, default in {
+        "step": None,
+        "new_items": NEW_ITEMS[0],
+        "moments": MOMENTS[0],
+    }.items():
+        _refuse(
+            not init.workdir and init[field] != default,
+            f"init.{field} is {init[field]} without init.workdir",
+            "the workdir of a run to start warm from",
+        )
 
 
 def _get(config: ConfigDict, field: str):

@@ -149,7 +149,10 @@ def _check_same_result(place: Path, kept: Path) -> None:
 def _entry(name: str, run: dict[str, Any]) -> dict[str, Any]:
     """What the list says of a run, which lies in the kept sweep itself."""
     entry = {key: value for key, value in run.items() if key not in ("reused", "key")}
-    return entry | {"folder": name, "fields": run["fields"] | {"data.path": ""}}
+    fields = run["fields"] | {"data.path": ""}
+    if fields.get("init.workdir"):
+        fields["init.workdir"] = Path(fields["init.workdir"]).name
+    return entry | {"folder": name, "fields": fields}
 
 
 def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:

@@ -27,9 +27,11 @@ from experiments import (
     negatives_left,
     preflight,
     provenance,
+    run_files,
     workdirs,
 )
-from experiments.assembly import evaluating, program, run_parts, settings
+from experiments.assembly import evaluating, program, run_parts, settings, warm_start
+from experiments.assembly.warm_start import WarmStart
 from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
 from tron_jax.console.progress import Progress
@@ -81,13 +83,10 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
     if config.train.mesh > 1:
-        say(f"the item table is divided among {config.train.mesh} devices")
-    if config.train.mesh > 1 and config.loss.name == settings.FULL_SOFTMAX:
-        raise UserError(
-            f"train.mesh is {config.train.mesh} with loss.name={config.loss.name}, "
-            "which needs the whole item table; expected train.mesh=1"
-        )
+        _check_mesh(config)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
+    if config.init.workdir:
+        config.init.workdir = str(local_path(config.init.workdir).absolute())
     splits = run_parts.splits(config, data)
     if len(splits) == 1 and config.train.stop_after:
         raise UserError(
@@ -97,8 +96,14 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     parts = run_parts.build(config, data.num_items, splits["train"])
     described = program.describe(config, data.num_items, splits["train"], parts)
     made_with = provenance.describe(data, described, command)
+    place = local_path(flag_values.workdir)
+    warm = None
+    if config.init.workdir and run_files.newest_step(place) is None:
+        fresh = parts.placement.saved(jax.jit(parts.init)())
+        warm = warm_start.prepare(config, data, splits["train"], fresh)
+        made_with |= {"init": warm.origin}
     with workdirs.open_workdir(
-        local_path(flag_values.workdir),
+        place,
         config,
         data,
         made_with,
@@ -113,10 +118,20 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
             workdir / workdirs.CHECKPOINTS, keep_last=keep_last
         ) as checkpoints:
             stopped_by = _train(
-                config, parts, splits, data.fingerprint, metrics, checkpoints
+                config, parts, splits, data.fingerprint, metrics, checkpoints, warm
             )
         _plot(metrics, workdir / "plot.png")
     return 0 if stopped_by is None else 128 + stopped_by
+
+
+def _check_mesh(config: ConfigDict) -> None:
+    """Says that devices share the table; raises UserError where they cannot."""
+    if config.loss.name == settings.FULL_SOFTMAX:
+        raise UserError(
+            f"train.mesh is {config.train.mesh} with loss.name={config.loss.name}, "
+            "which needs the whole item table; expected train.mesh=1"
+        )
+    say(f"the item table is divided among {config.train.mesh} devices")
 
 
 def _keep_items(source: Path, kept: Path) -> None:
@@ -133,16 +148,20 @@ def _train(
     fingerprint: str,
     metrics: Path,
     checkpoints: Checkpoints,
+    warm: WarmStart | None,
 ) -> int | None:
     """Resumes or starts, and trains until it ends, by itself or when asked to.
+
+    A warm start is saved at once, as step 0, to be resumed without its source.
 
     Returns:
       The signal that stopped it, None where the run is complete.
     """
     placement = parts.placement
     shapes = placement.shapes(jax.eval_shape(parts.init))
+    about = {"fingerprint": fingerprint, "mesh": config.train.mesh}
     restored = checkpoints.restore_newest(placement.saved(shapes))
-    start, state, info = restored or (0, None, {})
+    start, state, info = restored or (0, warm.state if warm else None, {})
     truncate_after(metrics, start)
     plan = TrainingPlan(
         parts.batches.steps_per_epoch,
@@ -169,8 +188,12 @@ def _train(
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
     saves = plan.saves_after(start, checkpoints.keep_last + 2)
+    saves = plan.saves_after(start, checkpoints.keep_last + 2) + bool(warm)
     saved = memory.size(placement.saved(shapes))
-    _check_room(config, needs, saved, checkpoints, saves, bool(restored))
+    _check_room(config, needs, saved, checkpoints, saves, state is not None)
+    if warm is not None and restored is None:
+        say(warm.summary)
+        checkpoints.save(0, state, about, wait=True)
     with (
         MetricsWriter(metrics, _sinks(config, splits, metrics)) as writer,
         Progress(
@@ -193,7 +216,7 @@ def _train(
                 config.model.position,
             ),
             checkpoints,
-            {"fingerprint": fingerprint, "mesh": config.train.mesh},
+            about,
             Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
             patience,
@@ -279,11 +302,11 @@ def _check_room(
     saved: int,
     checkpoints: Checkpoints,
     saves: int,
-    resumed: bool,
+    there: bool,
 ) -> None:
     """Prints what the run needs of memory and disk, or raises if that is not free."""
     free = memory.free_memory()
-    if free is not None and resumed:
+    if free is not None and there:
         free += needs.state  # already allocated
     dense = config.optimizer.item_table == "dense"
     say(preflight.check_memory(needs, free, dense=dense))

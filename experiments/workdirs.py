@@ -64,6 +64,11 @@ ADDED = {
     "train.stop_after": 0,
     "eval.cutoffs": (5, 10, 20),
     "eval.metrics": ("recall", "mrr", "ndcg"),
+    "data.last_days": 0,
+    "init.workdir": None,
+    "init.step": None,
+    "init.new_items": "initializer",
+    "init.moments": "reset",
 }
 # Fields that have another name now, with the new names of values that were renamed.
 RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
@@ -166,6 +171,8 @@ def write_published(path: Path, config: ConfigDict, made_with: dict[str, Any]) -
     """
     content = config.to_dict()
     content["data"]["path"] = ""
+    if config.init.workdir:
+        content["init"]["workdir"] = Path(config.init.workdir).name
     write_json(path, content | {"provenance": provenance.without_paths(made_with)})
 
 

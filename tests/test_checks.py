@@ -21,8 +21,9 @@ def test_every_field_is_checked():
         "train.deterministic",
     }
     tuples = {"eval.metrics", "eval.cutoffs"}
+    paths = {"data.path", "init.workdir", "init.step"}
     counts = {f"negatives.num_{source}" for source in SOURCES}
-    known = {*checks.CHOICES, *checks.RANGES, *counts, "data.path", *switches, *tuples}
+    known = {*checks.CHOICES, *checks.RANGES, *counts, *paths, *switches, *tuples}
     config = defaults.default_config()
     assert known == {f"{group}.{name}" for group in config for name in config[group]}
 

@@ -307,6 +307,20 @@ def test_it_resumes_bit_for_bit_on_as_many(tiny_data, tmp_path, compilations, ca
 
 
 @many
+@pytest.mark.parametrize("mode", ["rows", "dense"])
+def test_a_warm_start_is_that_of_one_device(mode, tiny_data, tmp_path, compilations):
+    with tiny.compiled_once(compilations):
+        old = run_of(tmp_path / "old", tiny_data, "tron", 3, train__epochs=1)
+        init = {"init__workdir": old, "init__moments": "keep", "mode": mode}
+        losses = []
+        for mesh in (1, 8):
+            folder = run_of(tmp_path / str(mesh), tiny_data, "tron", mesh, **init)
+            log = tiny.lines(folder)
+            losses.append([line["loss"] for line in log if "loss" in line])
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+@many
 def test_a_state_is_the_same_after_a_checkpoint(tiny_data, tmp_path):
     config = run_parts.resolve(tiny.config(tiny_data, train__mesh=8), tiny.NUM_ITEMS)
     parts = run_parts.build(config, tiny.NUM_ITEMS, open_prepared(tiny_data).train)

@@ -61,7 +61,12 @@ CLOCKED = {"time", "sessions_per_s", "events_per_s", "epochs_per_hour", "save_s"
 
 
 def write_data(
-    folder, *, seed=0, test_sessions=TEST_SESSIONS, train_sessions=TRAIN_SESSIONS
+    folder,
+    *,
+    seed=0,
+    test_sessions=TEST_SESSIONS,
+    train_sessions=TRAIN_SESSIONS,
+    raw_ids=range(1, NUM_ITEMS + 1),
 ):
     """Prepares sessions of 2 to 5 clicks, each item followed by one of three others."""
     draw = np.random.default_rng(seed)
@@ -87,8 +92,7 @@ def write_data(
     ):
         split(train, 0, train_sessions)
         split(test, train_sessions, test_sessions)
-        raw_ids = pa.array(np.arange(1, NUM_ITEMS + 1))
-        write_prepared(partial, train, test, raw_ids, about)
+        write_prepared(partial, train, test, pa.array(list(raw_ids)), about)
     return Path(folder)
 
 

@@ -12,7 +12,11 @@ from tron_jax.storage.checkpoints import Checkpoints
 
 
 def choose(
-    asked: str | None, config: ConfigDict, checkpoints: Checkpoints
+    asked: str | None,
+    config: ConfigDict,
+    checkpoints: Checkpoints,
+    *,
+    named: str = "--step",
 ) -> dict[str, tuple[int, str]]:
     """The checkpoint of each protocol, and in a few words why that one.
 
@@ -20,6 +24,7 @@ def choose(
       asked: ``best``, ``latest`` or a step, as a user types it; None = by protocol.
       config: of the run.
       checkpoints: of the run.
+      named: the flag by which it is asked for.
 
     Raises:
       UserError: if there is none, or not the one that was asked for.
@@ -50,5 +55,5 @@ def choose(
             PROTOCOLS, best_choice if asked == "best" else latest_choice
         )
     if not asked.isdecimal():
-        raise UserError(f"--step={asked}: expected best, latest or a step's number")
-    return dict.fromkeys(PROTOCOLS, (int(asked), "asked for by --step"))
+        raise UserError(f"{named}={asked}: expected best, latest or a step's number")
+    return dict.fromkeys(PROTOCOLS, (int(asked), f"asked for by {named}"))

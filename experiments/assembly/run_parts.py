@@ -17,6 +17,7 @@ from experiments.assembly.layouts import make_init, make_layout, reads
 from experiments.assembly.update_rules import make_optimizers
 from experiments.assembly.ways import Ways, best
 from tron_jax.data.batches import Batches
+from tron_jax.data.recent import last_days
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.evaluation.evaluator import Evaluator
@@ -83,11 +84,12 @@ def open_data(config: ConfigDict) -> PreparedData:
 
 def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
     """Train, validation (where a share is held out) and test (where there is one)."""
-    named = {"train": data.train}
+    train = data.train
+    if config.data.last_days:
+        train = last_days(train, config.data.last_days)
+    named = {"train": train}
     if config.data.validation:
-        named["train"], named["validation"] = hold_out(
-            data.train, config.data.validation
-        )
+        named["train"], named["validation"] = hold_out(train, config.data.validation)
     if data.test.num_sessions:
         named["test"] = data.test
     return named
@@ -131,7 +133,7 @@ def build(
     ways = ways or best()
     model = MODELS[config.model.name](config)
     encoder, fed = model.encoder, model.feed(train, ways)
-    tx, item_tx = make_optimizers(config.optimizer)
+    tx, item_tx = make_optimizers(config)
     negatives = settings.negative_sampling(config)
     log_q = make_log_q(config.loss.logq, negatives, num_items)
     layout = make_layout(config, encoder, tx, item_tx, num_items)
@@ -168,7 +170,7 @@ def build_model(config: ConfigDict, num_items: int) -> ModelParts:
       num_items: the largest item id.
     """
     model = MODELS[config.model.name](config)
-    tx, item_tx = make_optimizers(config.optimizer)
+    tx, item_tx = make_optimizers(config)
     read_rows = reads(item_tx)
     return ModelParts(
         make_init(config, model.encoder, tx, item_tx, num_items),

@@ -16,6 +16,7 @@ from tron_jax.errors import UserError
 from tron_jax.files import local_path
 from tron_jax.recommending.recommender import Model
 from tron_jax.serving import folder, tables
+from tron_jax.steps import TrainState
 from tron_jax.storage.checkpoints import Checkpoints
 
 
@@ -31,6 +32,28 @@ class Trained(NamedTuple):
     """
 
     model: Model
+    items: Catalogue
+    config: ConfigDict
+    made_with: dict[str, Any]
+    chosen_by: str
+
+
+class Restored(NamedTuple):
+    """A checkpoint of a run, whole.
+
+    Attributes:
+      state: the train state.
+      step: of the run.
+      parts: what takes the state.
+      items: its catalogue; item i is row i - 1.
+      config: of the run.
+      made_with: its provenance.
+      chosen_by: which checkpoint it is, in a few words.
+    """
+
+    state: TrainState
+    step: int
+    parts: run_parts.ModelParts
     items: Catalogue
     config: ConfigDict
     made_with: dict[str, Any]
@@ -53,15 +76,35 @@ def load(place: Path, step: str | None = None, data: str | None = None) -> Train
         if step is not None or data is not None:
             raise UserError(f"{place} is an exported model: no --step, no --data")
         return _of_export(place)
-    config, made_with = workdirs.read_config(place)
-    items = _catalogue(place, made_with, data)
-    checkpoints = Checkpoints(place / workdirs.CHECKPOINTS)
-    chosen, rule = checkpoint_choice.choose(step, config, checkpoints)["exact"]
+    found = restore(place, step, data)
+    state, recommender = found.state, found.parts.recommender
+    model = Model(recommender, state.params, state.items, found.step)
+    return Trained(model, found.items, found.config, found.made_with, found.chosen_by)
+
+
+def restore(
+    workdir: Path, step: str | None, data: str | None = None, *, named: str = "--step"
+) -> Restored:
+    """Reads a checkpoint of a run, which may still be training.
+
+    Args:
+      workdir: of the run.
+      step: as for ``load``.
+      data: as for ``load``.
+      named: the flag that names the step.
+
+    Raises:
+      UserError: where there is no such run, checkpoint or catalogue.
+    """
+    config, made_with = workdirs.read_config(workdir)
+    items = _catalogue(workdir, made_with, data)
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
+    choice = checkpoint_choice.choose(step, config, checkpoints, named=named)
+    chosen, rule = choice["exact"]
     run_parts.use_compilation_cache()
     parts = run_parts.build_model(config, len(items.raw_ids))
     state, _ = checkpoints.restore(chosen, jax.eval_shape(parts.init))
-    model = Model(parts.recommender, state.params, state.items, chosen)
-    return Trained(model, items, config, made_with, rule)
+    return Restored(state, chosen, parts, items, config, made_with, rule)
 
 
 def _of_export(place: Path) -> Trained:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from tron_jax.optimizers import adagrad, item_table
+from tron_jax.optimizers import adagrad, carried_over, item_table
 from tron_jax.optimizers.item_table import RowOptimizer
 
 Optimizers = tuple[optax.GradientTransformation, RowOptimizer]
@@ -51,11 +51,24 @@ def _adagrad(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
 
 OPTIMIZERS = {"adam": _adam, "adagrad": _adagrad}
 ITEM_TABLES = ("auto", "dense", "rows")  # "auto" is resolved before anything is built
+MOMENTS = ("reset", "keep")  # of a warm start
 
 
-def make_optimizers(optimizer: ConfigDict) -> Optimizers:
-    """The encoder's optimizer and that of the item table."""
+def make_optimizers(config: ConfigDict) -> Optimizers:
+    """The encoder's optimizer and that of the item table.
+
+    Where a warm start keeps the moments, both count their updates by themselves.
+    """
+    optimizer = config.optimizer
     rate = functools.partial(
         warmup, peak=optimizer.learning_rate, steps=optimizer.warmup_steps
     )
-    return OPTIMIZERS[optimizer.name](optimizer, rate)
+    tx, item_tx = OPTIMIZERS[optimizer.name](optimizer, rate)
+    if keeps_moments(config):
+        item_tx = carried_over.continued(item_tx)
+    return tx, item_tx
+
+
+def keeps_moments(config: ConfigDict) -> bool:
+    """Whether a run starts from another with the moments that it has left."""
+    return bool(config.init.workdir) and config.init.moments == "keep"

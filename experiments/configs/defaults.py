@@ -19,6 +19,7 @@ def default_config() -> ConfigDict:
     config.train = _train()
     config.eval = _eval()
     config.checkpoint = _checkpoint()
+    config.init = _init()
     return config.lock()  # a misspelt field in a config file is refused
 
 
@@ -26,6 +27,7 @@ def _data() -> ConfigDict:
     data = ConfigDict()
     data.path = config_dict.placeholder(str)  # folder of a prepared data set
     data.validation = 0.0  # share of train sessions, the latest, held out for tuning
+    data.last_days = 0  # of the train sessions only those of the last days; 0 = all
     return data
 
 
@@ -125,6 +127,19 @@ def _checkpoint() -> ConfigDict:
     checkpoint.every_steps = 1000  # steps, besides one at the end of each epoch
     checkpoint.keep_last = 3  # checkpoints, besides the best
     return checkpoint
+
+
+def _init() -> ConfigDict:
+    init = ConfigDict()
+    init.workdir = config_dict.placeholder(str)  # of a run to start warm from; items
+    #   are matched by their raw ids
+    init.step = config_dict.placeholder(str)  # its checkpoint: best, latest or a step;
+    #   by default the latest, or the best on validation where it held some out
+    init.new_items = "initializer"  # initializer | neighbours: what rows that it lacks
+    #   begin as; the mean of the rows clicked in the same sessions
+    init.moments = "reset"  # reset | keep: of the optimizer; kept, its count of updates
+    #   goes on, and so a warm-up that is over stays over
+    return init
 
 
 def check_dataset(dataset: str) -> None:

@@ -12,7 +12,6 @@ from experiments.assembly import run_parts
 from experiments.runs import finding, status
 from experiments.sweeping.definition import Run, folder_name
 from experiments.sweeping.folder import Folder
-from tron_jax.data.sessions import hold_out
 from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY, title
 
@@ -104,6 +103,6 @@ def runs_of(chosen: Chosen, runs: Sequence[Run]) -> list[Run]:
 
 def _growth(config: ConfigDict) -> float:
     """Train sessions with those held out, per session without."""
-    train = run_parts.open_data(config).train
-    kept, _ = hold_out(train, config.data.validation)
-    return train.num_sessions / kept.num_sessions
+    splits = run_parts.splits(config, run_parts.open_data(config))
+    kept, held_out = (splits[name].num_sessions for name in ("train", "validation"))
+    return (kept + held_out) / kept

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from tron_jax.evaluation.ranking import Own, ReadRows
 from tron_jax.evaluation.spread import Spread
+from tron_jax.optimizers.carried_over import ContinuedState
 from tron_jax.optimizers.item_table import DenseState, RowOptimizer, Rows
 from tron_jax.sharding.shards import AXIS, Shards
 
@@ -41,7 +42,8 @@ def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
 
     def update(state: Any, ids, rows: Rows, gradients, step) -> Any:
         own = shards.own(ids)
-        if not isinstance(state, DenseState):
+        one = state.state if isinstance(state, ContinuedState) else state
+        if not isinstance(one, DenseState):
             return item_tx.update(state, own, rows, gradients, step)
         of_all = jnp.zeros_like(state.table).at[own].set(gradients, mode="drop")
         return item_tx.update(state, None, Rows(state.table, ()), of_all, step)
