@@ -75,6 +75,7 @@ RANGES = {
     "train.steps_per_call": (1, 100_000),
     "train.steps_per_group": (0, 1000),
     "train.seed": (0, 2**32 - 1),
+    "train.mesh": (0, None),
     "train.evaluate_every": (0, None),
     "train.stop_after": (0, None),
     "train.log_every_steps": (1, None),

@@ -86,6 +86,9 @@ def main(argv: Sequence[str]) -> int:
         "Folder for the files, instead of the run's.",
         flag_values=flag_values,
     )
+    flags.DEFINE_integer(
+        "mesh", 1, "Devices that share the item table; 0 = all.", 0, None, flag_values
+    )
     return entry.run(run, flag_values, argv)
 
 
@@ -110,14 +113,22 @@ def run(flag_values: flags.FlagValues) -> None:
     )  # or nothing is worth compiling
     devices.check()
     run_parts.use_compilation_cache()
+    config.train.mesh = flag_values.mesh
+    config = run_parts.resolve(config, data.num_items)
     parts = run_parts.build(config, data.num_items, splits["train"])
-    shapes = jax.eval_shape(parts.init)
+    placement = parts.placement
+    shapes = placement.saved(placement.shapes(jax.eval_shape(parts.init)))
     metrics = evaluating.reported_metrics(config)
 
     def evaluate(step: int) -> evaluating.Evaluation:
         state, _ = checkpoints.restore(step, shapes)
         return evaluating.evaluate(
-            parts.evaluator, state, step, splits[split], split=split, metrics=metrics
+            parts.evaluator,
+            placement.restored(state),
+            step,
+            splits[split],
+            split=split,
+            metrics=metrics,
         )
 
     lines = _lines(*_of_chosen(flag_values.step, config, checkpoints, evaluate))

@@ -10,7 +10,7 @@ from tron_jax.console.messages import readable
 from tron_jax.data.batches import Batches
 from tron_jax.errors import UserError
 from tron_jax.evaluation.evaluator import Evaluator
-from tron_jax.memory import size, temporaries
+from tron_jax.memory import held, in_one_memory, size, temporaries
 from tron_jax.steps import TrainState
 
 
@@ -54,6 +54,7 @@ def measure(
     evaluator: Evaluator | None,
     *,
     copies: bool,
+    devices: int = 1,
 ) -> Needs:
     """Adds up what a run will hold, before any of it is allocated.
 
@@ -64,6 +65,7 @@ def measure(
       evaluator: of the run; its programs are compiled here and used later. None if
         nothing is evaluated.
       copies: whether a checkpoint under way holds a copy of the state.
+      devices: that compute.
 
     Returns:
       The bytes of each part.
@@ -74,15 +76,16 @@ def measure(
         programs = [program.lower().compile() for program in traced.values()]
         # One chunk of hidden states is ranked while the next is encoded.
         evaluation = temporaries(programs) + 2 * size(traced["encode"].out_info)
-    table, whole = size(state.items.table), size(state)
+    table, whole = held(state.items.table), held(state)
+    shared = in_one_memory(devices)
     return Needs(
         table=table,
-        moments=size(state.items) - table,
-        encoder=whole - size(state.items),
-        clicks=max(map(size, batches.shapes)),
-        step=step,
-        evaluation=evaluation,
-        saving=whole if copies and jax.default_backend() == "cpu" else 0,
+        moments=held(state.items) - table,
+        encoder=whole - held(state.items),
+        clicks=shared * max(map(size, batches.shapes)),
+        step=shared * step,
+        evaluation=shared * evaluation,
+        saving=size(state) if copies and jax.default_backend() == "cpu" else 0,
     )
 
 

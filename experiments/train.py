@@ -30,7 +30,7 @@ from experiments import (
     run_files,
     workdirs,
 )
-from experiments.assembly import evaluating, program, run_parts, warm_start
+from experiments.assembly import evaluating, program, run_parts, settings, warm_start
 from experiments.assembly.warm_start import WarmStart
 from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
@@ -82,6 +82,8 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     devices.check()
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
+    if config.train.mesh > 1:
+        _check_mesh(config)
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     if config.init.workdir:
         config.init.workdir = str(local_path(config.init.workdir).absolute())
@@ -97,7 +99,8 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     place = local_path(flag_values.workdir)
     warm = None
     if config.init.workdir and run_files.newest_step(place) is None:
-        warm = warm_start.prepare(config, data, splits["train"], parts.init)
+        fresh = parts.placement.saved(jax.jit(parts.init)())
+        warm = warm_start.prepare(config, data, splits["train"], fresh)
         made_with |= {"init": warm.origin}
     with workdirs.open_workdir(
         place,
@@ -119,6 +122,16 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
             )
         _plot(metrics, workdir / "plot.png")
     return 0 if stopped_by is None else 128 + stopped_by
+
+
+def _check_mesh(config: ConfigDict) -> None:
+    """Says that devices share the table; raises UserError where they cannot."""
+    if config.loss.name == settings.FULL_SOFTMAX:
+        raise UserError(
+            f"train.mesh is {config.train.mesh} with loss.name={config.loss.name}, "
+            "which needs the whole item table; expected train.mesh=1"
+        )
+    say(f"the item table is divided among {config.train.mesh} devices")
 
 
 def _keep_items(source: Path, kept: Path) -> None:
@@ -144,9 +157,10 @@ def _train(
     Returns:
       The signal that stopped it, None where the run is complete.
     """
-    shapes = jax.eval_shape(parts.init)
-    about = {"fingerprint": fingerprint}
-    restored = checkpoints.restore_newest(shapes)
+    placement = parts.placement
+    shapes = placement.shapes(jax.eval_shape(parts.init))
+    about = {"fingerprint": fingerprint, "mesh": config.train.mesh}
+    restored = checkpoints.restore_newest(placement.saved(shapes))
     start, state, info = restored or (0, warm.state if warm else None, {})
     truncate_after(metrics, start)
     plan = TrainingPlan(
@@ -164,11 +178,19 @@ def _train(
         say(_early(config, start))
         return None
     begins = f"resuming at step {start:,}" if restored else "starting"
+    before = info.get("mesh", 1)
+    if restored and before != config.train.mesh:
+        say(
+            f"train.mesh was {before} and is {config.train.mesh}: the state is the "
+            "same, what follows rounds differently"
+        )
     lengths = len(parts.batches.shapes)
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
     saves = plan.saves_after(start, checkpoints.keep_last + 2)
-    _check_room(config, needs, checkpoints, saves + bool(warm), state is not None)
+    saves = plan.saves_after(start, checkpoints.keep_last + 2) + bool(warm)
+    saved = memory.size(placement.saved(shapes))
+    _check_room(config, needs, saved, checkpoints, saves, state is not None)
     if warm is not None and restored is None:
         say(warm.summary)
         checkpoints.save(0, state, about, wait=True)
@@ -198,8 +220,9 @@ def _train(
             Recorder(writer, plan, parts.batches.sessions_before, info),
             progress,
             patience,
+            placement,
         )
-        state = jax.jit(parts.init)() if state is None else state
+        state = jax.jit(parts.init)() if state is None else placement.restored(state)
         _, step = loop.run(state, start, stop)
     stopped = step < plan.last and not patience.ended
     if stopped:
@@ -250,8 +273,8 @@ def _compile(
     checkpoints: Checkpoints,
 ) -> tuple[StepPrograms, preflight.Needs]:
     """The compiled step, and what a run by it needs; warns where nothing is learnt."""
-    constants = jax.device_put(parts.constants)
-    num_items = shapes.items.table.shape[0] - 1
+    constants = parts.placement.send(parts.constants)
+    num_items = parts.evaluator.num_items
     left = negatives_left.warning(config, parts.batches, constants, num_items)
     if left is not None:
         warn(left)
@@ -268,6 +291,7 @@ def _compile(
         train_step.temporaries(),
         parts.evaluator if evaluated else None,
         copies=checkpoints.copies(shapes),
+        devices=config.train.mesh,
     )
     return train_step, needs
 
@@ -275,6 +299,7 @@ def _compile(
 def _check_room(
     config: ConfigDict,
     needs: preflight.Needs,
+    saved: int,
     checkpoints: Checkpoints,
     saves: int,
     there: bool,
@@ -287,7 +312,7 @@ def _check_room(
     say(preflight.check_memory(needs, free, dense=dense))
     staging.clear(checkpoints.folder)  # what a killed run left must not count
     line = preflight.check_disk(
-        needs.state,
+        saved,
         saves=saves,
         there=len(checkpoints.steps()),
         keep_last=checkpoints.keep_last,

@@ -31,6 +31,7 @@ MAY_CHANGE = (
     "eval.metrics",
     "train.epochs",
     "train.log_every_steps",
+    "train.mesh",
     "train.stop_after",  # and only to a higher value, or to 0
 )
 # Of these, what the end of a run follows from.
@@ -58,6 +59,7 @@ ADDED = {
     "train.steps_per_call": 100,
     "train.steps_per_group": 1,
     "train.deterministic": False,
+    "train.mesh": 1,
     "train.evaluate_every": 1.0,
     "train.stop_after": 0,
     "eval.cutoffs": (5, 10, 20),

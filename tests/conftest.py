@@ -22,6 +22,9 @@ if PLATFORM == "cpu":
         "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
         "--xla_cpu_parallel_codegen_split_count=1"
     )
+    # For tests of many devices, which run in a process of their own.
+    if played := os.environ.get("TRON_TESTS_DEVICES"):
+        os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={played}"
 else:
     # Room for the processes that tests start, and for the one that may have started us.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

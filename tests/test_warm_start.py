@@ -35,7 +35,9 @@ def prepared(old, data, mode, **fields):
     checks.check(config)
     opened = run_parts.open_data(config)
     parts = run_parts.build(config, opened.num_items, opened.train)
-    return warm_start.prepare(config, opened, opened.train, parts.init), parts
+    return warm_start.prepare(
+        config, opened, opened.train, jax.jit(parts.init)()
+    ), parts
 
 
 def rows_of(old):

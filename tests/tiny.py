@@ -122,6 +122,7 @@ def config(data, mode="rows", **fields):
 def saved(workdir, step=None):
     """The state of a checkpoint, the newest where no step is given, and its info."""
     config, _ = workdirs.read_config(Path(workdir))
+    config.train.mesh = 1  # it is saved as one device has it
     data = run_parts.open_data(config)
     parts = run_parts.build(
         config, data.num_items, run_parts.splits(config, data)["train"]

@@ -89,6 +89,27 @@ def host_memory() -> HostMemory:
     return HostMemory(*(min(values, default=None) for values in known))
 
 
+def held(tree: Any) -> int:
+    """Bytes that arrays, or the shapes of them, take of one device's memory.
+
+    Those of a mesh that a CPU plays are all in one memory.
+    """
+    return sum(_held(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _held(array: Any) -> int:
+    place = getattr(array, "sharding", None)
+    if place is None:
+        return size(array)
+    part = jax.ShapeDtypeStruct(place.shard_shape(array.shape), array.dtype)
+    return size(part) * in_one_memory(len(place.device_set))
+
+
+def in_one_memory(devices: int) -> int:
+    """How many of some devices share a memory."""
+    return devices if jax.default_backend() == "cpu" else 1
+
+
 def temporaries(compiled: Iterable[jax.stages.Compiled]) -> int:
     """Returns the most bytes that any of some programs needs besides its arguments.
 

@@ -57,7 +57,7 @@ def make_train_step(
     item_tx: RowOptimizer,
     *,
     num_items: int,
-    whole_table: bool,
+    whole_table: bool | None,
     seed: int,
 ) -> TrainStep:
     """Composes the update; the caller jits it.
@@ -69,7 +69,8 @@ def make_train_step(
       tx: optimizer of the encoder.
       item_tx: optimizer of the item table.
       num_items: the largest item id.
-      whole_table: update the item table as a whole, whatever a step needs.
+      whole_table: update the item table as a whole, whatever a step needs; None =
+        by rows in any case.
       seed: of the dropout.
 
     Returns:

@@ -19,6 +19,7 @@ from tron_jax.data.sessions import Sessions
 from tron_jax.data.slots import SlotBatches
 from tron_jax.evaluation.evaluator import Evaluator, make_evaluator, make_slot_evaluator
 from tron_jax.evaluation.ranking import ReadRows
+from tron_jax.evaluation.spread import Spread
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
@@ -46,13 +47,13 @@ class Model(NamedTuple):
     Attributes:
       encoder: the encoder.
       feed: ``(train, ways) -> Fed``.
-      make_evaluator: ``(read_rows, num_items) -> evaluator``.
+      make_evaluator: ``(read_rows, num_items, spread=None) -> evaluator``.
       max_clicks: of a session that it sees, the last ones; None = all.
     """
 
     encoder: Encoder
     feed: Callable[[Sessions, Ways], Fed]
-    make_evaluator: Callable[[ReadRows, int], Evaluator]
+    make_evaluator: Callable[..., Evaluator]
     max_clicks: int | None
 
 
@@ -79,13 +80,16 @@ def _sasrec(config: ConfigDict) -> Model:
         repeated = functools.partial(repeat, fixed=ways.fixed)
         return Fed(resident if fits else batches, repeated)
 
-    def evaluator(read_rows: ReadRows, num_items: int) -> Evaluator:
+    def evaluator(
+        read_rows: ReadRows, num_items: int, spread: Spread | None = None
+    ) -> Evaluator:
         return make_evaluator(
             encoder,
             read_rows,
             num_items=num_items,
             max_session_length=model.max_session_length,
             position=model.position,
+            spread=spread,
         )
 
     return Model(encoder, feed, evaluator, model.max_session_length)
@@ -104,13 +108,16 @@ def _gru4rec(config: ConfigDict) -> Model:
         )
         return Fed(batches, functools.partial(repeat, fixed=ways.fixed))
 
-    def evaluator(read_rows: ReadRows, num_items: int) -> Evaluator:
+    def evaluator(
+        read_rows: ReadRows, num_items: int, spread: Spread | None = None
+    ) -> Evaluator:
         return make_slot_evaluator(
             encoder,
             read_rows,
             num_items=num_items,
             max_session_length=min(model.max_session_length, PAPER_INPUTS),
             paper_slots=config.train.batch_size,
+            spread=spread,
         )
 
     return Model(encoder, feed, evaluator, None)

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
 from experiments.assembly import settings
 from experiments.assembly.architectures import MODELS
+from experiments.assembly.layouts import make_init, make_layout, reads
 from experiments.assembly.update_rules import make_optimizers
 from experiments.assembly.ways import Ways, best
-from tron_jax import rng
 from tron_jax.data.batches import Batches
 from tron_jax.data.recent import last_days
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
@@ -30,11 +28,11 @@ from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
-from tron_jax.objectives.objective import Objective, make_objective
-from tron_jax.optimizers.item_table import RowOptimizer
+from tron_jax.objectives.objective import Objective, Select, make_objective
 from tron_jax.recommending.recommender import Recommender, make_recommender
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
+from tron_jax.sharding.placement import Placement
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
@@ -50,6 +48,7 @@ class RunParts(NamedTuple):
       batches: the training batches.
       constants: what the sources of negatives are given of the training clicks.
       evaluator: of any split.
+      placement: where states lie.
     """
 
     init: Callable[[], TrainState]
@@ -57,6 +56,7 @@ class RunParts(NamedTuple):
     batches: Batches
     constants: Constants
     evaluator: Evaluator
+    placement: Placement
 
 
 class ModelParts(NamedTuple):
@@ -98,12 +98,22 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
 def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
     """Replaces ``auto`` by what suits the number of items, and the device."""
     config = config.copy_and_resolve_references()
+    config.train.mesh = _devices(config)
     if config.train.steps_per_group == 0:
         alone = config.model.name == "gru4rec" or jax.default_backend() == "cpu"
         config.train.steps_per_group = 1 if alone else STEPS_PER_GROUP
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"
     return config
+
+
+def _devices(config: ConfigDict) -> int:
+    """How many share the item table; raises UserError where that cannot be."""
+    there = jax.device_count()
+    count = config.train.mesh or there
+    if count > there:
+        raise UserError(f"train.mesh is {count}; expected at most the {there} devices")
+    return count
 
 
 def build(
@@ -126,14 +136,15 @@ def build(
     tx, item_tx = make_optimizers(config)
     negatives = settings.negative_sampling(config)
     log_q = make_log_q(config.loss.logq, negatives, num_items)
+    layout = make_layout(config, encoder, tx, item_tx, num_items)
     train_step = make_train_step(
         encoder,
         sampler_of(config, num_items),
-        _objective(config, num_items, log_q, ways),
+        _objective(config, num_items, log_q, ways, layout.select),
         tx,
-        item_tx,
-        num_items=num_items,
-        whole_table=_whole_table(config),
+        layout.item_tx,
+        num_items=layout.num_items,
+        whole_table=layout.whole_table,
         seed=config.train.seed,
     )
     # Of the clicks that the run trains on, which may be fewer than the data set's.
@@ -142,11 +153,12 @@ def build(
         negatives, clicks, num_items, also_of=log_q.sources if log_q else ()
     )
     return RunParts(
-        _make_init(config, encoder, tx, item_tx, num_items),
-        fed.dispatched(train_step),
+        layout.init,
+        layout.on_all(fed.dispatched(train_step)),
         fed.batches,
         constants,
-        model.make_evaluator(_read_rows(item_tx), num_items),
+        model.make_evaluator(reads(item_tx), num_items, layout.spread),
+        layout.placement,
     )
 
 
@@ -159,9 +171,9 @@ def build_model(config: ConfigDict, num_items: int) -> ModelParts:
     """
     model = MODELS[config.model.name](config)
     tx, item_tx = make_optimizers(config)
-    read_rows = _read_rows(item_tx)
+    read_rows = reads(item_tx)
     return ModelParts(
-        _make_init(config, model.encoder, tx, item_tx, num_items),
+        make_init(config, model.encoder, tx, item_tx, num_items),
         model.encoder,
         read_rows,
         recommender_of(config, read_rows, num_items),
@@ -176,10 +188,6 @@ def recommender_of(
     return make_recommender(model.make_evaluator(read_rows, num_items), read_rows)
 
 
-def _read_rows(item_tx: RowOptimizer) -> ReadRows:
-    return lambda table, ids, step: item_tx.read(table, ids, step).values
-
-
 def sampler_of(config: ConfigDict, num_items: int) -> Sampler:
     """The sampler of a run's negatives."""
     return make_sampler(
@@ -191,32 +199,12 @@ def sampler_of(config: ConfigDict, num_items: int) -> Sampler:
     )
 
 
-def _make_init(
-    config: ConfigDict,
-    encoder: Encoder,
-    tx: optax.GradientTransformation,
-    item_tx: RowOptimizer,
-    num_items: int,
-) -> Callable[[], TrainState]:
-    def init() -> TrainState:
-        step = jnp.zeros((), jnp.int32)
-        key = rng.step_key(config.train.seed, step, rng.INIT)
-        encoder_key, table_key = jax.random.split(key)
-        params = encoder.init(encoder_key)
-        table = encoder.init_table(table_key, num_items + 1)
-        carry = encoder.init_carry(config.train.batch_size)
-        return TrainState(step, params, tx.init(params), item_tx.init(table), carry)
-
-    return init
-
-
-def _whole_table(config: ConfigDict) -> bool:
-    dense = config.optimizer.item_table == "dense"
-    return dense or config.loss.name == settings.FULL_SOFTMAX
-
-
 def _objective(
-    config: ConfigDict, num_items: int, log_q: LogQ | None, ways: Ways
+    config: ConfigDict,
+    num_items: int,
+    log_q: LogQ | None,
+    ways: Ways,
+    select: Select,
 ) -> Objective:
     loss, batch_size = config.loss, config.train.batch_size
     if loss.name == settings.FULL_SOFTMAX:
@@ -229,6 +217,7 @@ def _objective(
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
         by_matmul=ways.by_matmul,
+        select=select,
         mean_over=loss.mean_over,
         batch_size=batch_size,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +67,7 @@ def prepare(
     config: ConfigDict,
     data: PreparedData,
     train: Sessions,
-    init: Callable[[], TrainState],
+    fresh: TrainState,
 ) -> WarmStart:
     """Makes the first state of a run from a checkpoint of another.
 
@@ -79,7 +78,7 @@ def prepare(
       config: of the new run, checked and resolved, with ``init.workdir``.
       data: that it trains on.
       train: the sessions of it that the run trains on.
-      init: () -> the state of a run that starts from scratch.
+      fresh: the state of a run that starts from scratch, as it is saved.
 
     Raises:
       UserError: where the source is missing, or does not fit.
@@ -88,7 +87,6 @@ def prepare(
     source = _open(config, named)
     origin = _origin(source.items.raw_ids, catalogue_of(data).raw_ids, named)
     is_new = origin < 0
-    fresh = jax.jit(init)()
     _, source_tx = update_rules.make_optimizers(source.config)
     whole = carried_over.take(source_tx, source.state.items, source.step)
     table = carried_over.choose_rows(whole, origin, np.asarray(fresh.items.table))

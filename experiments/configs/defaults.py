@@ -107,6 +107,7 @@ def _train() -> ConfigDict:
     train.stop_after = 0  # evaluations without a higher recall@20, that on validation
     #   or else on test, after which training ends before its last epoch; 0 = never
     train.log_every_steps = 100  # steps a line of metrics.jsonl covers, at most
+    train.mesh = 1  # devices that share the item table; 0 = all there are
     train.deterministic = False  # on a GPU: the same bits each time, for some speed
     return train
 

@@ -19,6 +19,7 @@ from tron_jax.evaluation.protocols import PAPER_BATCH_SIZE
 from tron_jax.evaluation.rank_file import Ranks
 from tron_jax.evaluation.ranking import ReadRows, make_rank_step
 from tron_jax.evaluation.slot_pass import SlotPass, make_encode_steps
+from tron_jax.evaluation.spread import Spread, on_one_device
 from tron_jax.models.encoder import Encoder
 
 # (predictions ranked, predictions in all)
@@ -144,6 +145,7 @@ def make_evaluator(
     stream_size: int = 4096,
     chunk_size: int | None = None,
     block: int | None = None,
+    spread: Spread | None = None,
 ) -> Evaluator:
     """Builds the evaluator of an encoder that sees a session at once.
 
@@ -158,15 +160,17 @@ def make_evaluator(
       chunk_size: events for which the item table is read once; as many hidden states
         are held on the device. Rounded up to whole blocks; None = by the backend.
       block: items and events per matmul; None = by the backend.
+      spread: of the table over devices; None = all on one.
 
     Returns:
       The evaluator; keep it, for a second one compiles again.
     """
     tiling = _tiling(block, chunk_size)
+    spread = spread or on_one_device(read_rows)
     attention = block_size(max_session_length)
     stream_size = -(-stream_size // attention) * attention
     encoding = PackedPass(
-        encode=jax.jit(make_encode_stream(encoder, read_rows), donate_argnums=0),
+        encode=spread.compiled(make_encode_stream(encoder, spread.read), 2, 5, (0,)),
         read_rows=read_rows,
         max_session_length=max_session_length,
         position=position,
@@ -174,7 +178,7 @@ def make_evaluator(
         stream_size=stream_size,
         chunk_size=-(-max(tiling.chunk, stream_size) // tiling.block) * tiling.block,
     )
-    return _evaluator(encoding, read_rows, num_items, tiling)
+    return _evaluator(encoding, spread, num_items, tiling)
 
 
 def make_slot_evaluator(
@@ -187,6 +191,7 @@ def make_slot_evaluator(
     num_slots: int = 256,
     chunk_size: int | None = None,
     block: int | None = None,
+    spread: Spread | None = None,
 ) -> Evaluator:
     """Builds the evaluator of an encoder that carries a state from input to input.
 
@@ -203,15 +208,17 @@ def make_slot_evaluator(
         are held on the device. Rounded up to whole steps and blocks; None = by the
         backend.
       block: items and events per matmul; None = by the backend.
+      spread: of the table over devices; None = all on one.
 
     Returns:
       The evaluator; keep it, for a second one compiles again.
     """
     tiling = _tiling(block, chunk_size)
+    spread = spread or on_one_device(read_rows)
     num_steps = -(-tiling.chunk // num_slots)
     init_carry = jax.jit(functools.partial(encoder.init_carry, num_slots))
     encoding = SlotPass(
-        encode=jax.jit(make_encode_steps(encoder, read_rows), donate_argnums=0),
+        encode=spread.compiled(make_encode_steps(encoder, spread.read), 2, 5, (0,)),
         init_carry=init_carry,
         max_session_length=max_session_length,
         paper_slots=paper_slots,
@@ -219,7 +226,7 @@ def make_slot_evaluator(
         num_steps=num_steps,
         chunk_size=-(-num_steps * num_slots // tiling.block) * tiling.block,
     )
-    return _evaluator(encoding, read_rows, num_items, tiling)
+    return _evaluator(encoding, spread, num_items, tiling)
 
 
 def _tiling(block: int | None, chunk: int | None) -> Tiling:
@@ -229,11 +236,14 @@ def _tiling(block: int | None, chunk: int | None) -> Tiling:
 
 
 def _evaluator(
-    encoding: EncodingPass, read_rows: ReadRows, num_items: int, tiling: Tiling
+    encoding: EncodingPass, spread: Spread, num_items: int, tiling: Tiling
 ) -> Evaluator:
     rank_step = make_rank_step(
-        read_rows, num_items=num_items, block=tiling.block, fixed=tiling.fixed
+        spread.read,
+        num_items=num_items,
+        block=tiling.block,
+        fixed=tiling.fixed,
+        own=spread.own,
     )
-    return Evaluator(
-        encoding, jax.jit(rank_step), num_items, tiling.block, tiling.fixed
-    )
+    compiled = spread.compiled(rank_step, 0, 5, ())
+    return Evaluator(encoding, compiled, num_items, tiling.block, tiling.fixed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +68,29 @@ def count_block(
     return total % EQUAL, total // EQUAL
 
 
+class Own(NamedTuple):
+    """The items that a device ranks among, where several share them.
+
+    Attributes:
+      first: () -> the id of the first, which may be 0.
+      count: how many ids, some perhaps beyond the last item.
+      read: reads rows of these items.
+      total: adds up counts over the devices.
+    """
+
+    first: Callable[[], jax.Array | int]
+    count: int
+    read: ReadRows
+    total: Callable[[Any], Any]
+
+
 def make_rank_step(
-    read_rows: ReadRows, *, num_items: int, block: int, fixed: bool = False
+    read_rows: ReadRows,
+    *,
+    num_items: int,
+    block: int,
+    fixed: bool = False,
+    own: Own | None = None,
 ) -> RankStep:
     """Counts, for each event, the items that score higher than its label and as high.
 
@@ -91,6 +112,7 @@ def make_rank_step(
       fixed: go through all blocks of a chunk, also those that hold no event. On an
         accelerator the host would otherwise have to read, before each block, whether
         there is one more.
+      own: the items of the device that computes; None = all.
 
     Returns:
       The pure rank step.
@@ -102,6 +124,7 @@ def make_rank_step(
 
     read_block = functools.partial(blocks.read_block, block=block)
     write_block = functools.partial(blocks.write_block, block=block)
+    own = own or Own(lambda: 1, num_items, read_rows, lambda counts: counts)
 
     def rank_step(
         table_state: Any,
@@ -123,9 +146,9 @@ def make_rank_step(
         )
 
         def count_items(b: jax.Array, counts):
-            ids = 1 + b * block + jnp.arange(block)
-            rows = read_rows(table_state, jnp.minimum(ids, num_items), step)
-            ids = jnp.where(ids <= num_items, ids, 0)
+            ids = first + b * block + jnp.arange(block)
+            rows = own.read(table_state, jnp.minimum(ids, last), step)
+            ids = jnp.where(ids <= last, ids, 0)
 
             def count_events(i: jax.Array, counts):
                 scores = score_block(rows, read_block(hidden, i))
@@ -140,7 +163,10 @@ def make_rank_step(
             return lax.fori_loop(0, event_blocks, count_events, counts)
 
         none = jnp.zeros(len(labels), jnp.int32)
-        item_blocks = -(-num_items // block)
-        return lax.fori_loop(0, item_blocks, count_items, (none, none))
+        item_blocks = -(-own.count // block)
+        first = own.first()
+        last = jnp.minimum(first + own.count - 1, num_items)
+        counts = lax.fori_loop(0, item_blocks, count_items, (none, none))
+        return own.total(counts)
 
     return rank_step

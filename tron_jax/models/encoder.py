@@ -13,8 +13,9 @@ class Encoder(NamedTuple):
 
     Attributes:
       init: ``key -> params``.
-      init_table: ``(key, num_rows) -> [num_rows, width]``, the first item table; an
-        input is a row of it, and a score the product of a hidden state with a row.
+      init_table: ``(key, num_rows, part=None) -> [num_rows, width]``, the first item
+        table, or a part of its rows (``initializers.Part``); an input is a row of it,
+        and a score the product of a hidden state with a row.
       init_carry: ``num_sessions -> carry``, the carried state before the first step;
         ``()`` for an encoder that sees whole sessions.
       encode: ``(params, carry, inputs, session, position, dropout_key=None) -> (hidden,
@@ -30,7 +31,7 @@ class Encoder(NamedTuple):
     """
 
     init: Callable[[jax.Array], Any]
-    init_table: Callable[[jax.Array, int], jax.Array]
+    init_table: Callable[..., jax.Array]
     init_carry: Callable[[int], Any]
     encode: Callable[..., tuple[jax.Array, Any]]
     encode_rows: Callable[[Any, jax.Array, jax.Array], jax.Array]

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
-from tron_jax.models.initializers import draw_in_blocks, uniform
+from tron_jax.models.initializers import Part, draw_in_blocks, uniform
 from tron_jax.models.precision import Dense, compute_dtype_of
 
 
@@ -136,7 +136,9 @@ def make_gru4rec(settings: GRU4RecSettings) -> Encoder:
         row = jnp.zeros((1, size))
         return module.init(key, row, row, False)
 
-    def init_table(key: jax.Array, num_rows: int) -> jax.Array:
+    def init_table(
+        key: jax.Array, num_rows: int, part: Part | None = None
+    ) -> jax.Array:
         bound = bounds.table(num_rows, size)
         width = size + bounds.output_bias
 
@@ -144,7 +146,7 @@ def make_gru4rec(settings: GRU4RecSettings) -> Encoder:
             values = uniform(bound)(key, (rows, width))
             return jnp.pad(values, ((0, 0), (0, size + 1 - width)))
 
-        return draw_in_blocks(draw, key, num_rows)
+        return draw_in_blocks(draw, key, num_rows, part=part)
 
     def init_carry(num_slots: int) -> jax.Array:
         return jnp.zeros((num_slots, size))

@@ -13,7 +13,7 @@ from flax import linen as nn
 from tron_jax.data.packing import block_size
 from tron_jax.models.dropout import Dropout
 from tron_jax.models.encoder import Encoder
-from tron_jax.models.initializers import draw_in_blocks, uniform
+from tron_jax.models.initializers import Part, draw_in_blocks, uniform
 from tron_jax.models.precision import Dense, compute_dtype_of, divide
 
 LAYER_NORM_EPSILON = 1e-5
@@ -214,14 +214,16 @@ def make_sasrec(settings: SASRecSettings) -> Encoder:
         stream = jnp.zeros(size, jnp.int32)
         return module.init(key, jnp.zeros((size, hidden_size)), stream, stream, False)
 
-    def init_table(key: jax.Array, num_rows: int) -> jax.Array:
+    def init_table(
+        key: jax.Array, num_rows: int, part: Part | None = None
+    ) -> jax.Array:
         # Xavier-uniform: the bound is that of the whole table, whatever is drawn.
         bound = jnp.sqrt(3 * jnp.float32(2 / (num_rows + hidden_size)))
 
         def draw(key: jax.Array, rows: int) -> jax.Array:
             return jax.random.uniform(key, (rows, hidden_size), minval=-1) * bound
 
-        return draw_in_blocks(draw, key, num_rows)
+        return draw_in_blocks(draw, key, num_rows, part=part)
 
     def encode(
         params: Any,

@@ -79,6 +79,21 @@ class Gradients(NamedTuple):
     rows: list[RowGradient]
 
 
+# (candidates, touched, topk) -> scores, see ``candidate_scores.masked_scores``
+ScoreCandidates = Callable[[Candidates, Touched, int], jax.Array]
+# what ``selection.hardest`` returns
+Hardest = tuple[jax.Array, jax.Array, jax.Array]
+# (score, candidates, touched, topk) -> the hardest of all candidates
+Select = Callable[[ScoreCandidates, Candidates, Touched, int], Hardest]
+
+
+def on_one_device(
+    score: ScoreCandidates, candidates: Candidates, touched: Touched, topk: int
+) -> Hardest:
+    """Scores all candidates and selects the hardest."""
+    return selection.hardest(score(candidates, touched, topk), topk)
+
+
 # (data, hidden [N, d], rows [R, d]) -> gradients and totals
 Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, LossTotals]]
 
@@ -92,6 +107,7 @@ def make_objective(
     batch_size: int | None = None,
     dtype: Any = jnp.float32,
     by_matmul: bool = False,
+    select: Select = on_one_device,
 ) -> Objective:
     """Composes selection, scores, loss and gradient.
 
@@ -107,6 +123,7 @@ def make_objective(
       by_matmul: take the gradient of what is selected by a matmul with all candidates
         of a batch that shares its draws, which costs an accelerator less than to gather
         and scatter a row for each that is selected.
+      select: how the hardest of what a batch shares are found.
 
     Returns:
       The pure objective.
@@ -128,6 +145,7 @@ def make_objective(
                 settings,
                 score_dtype,
                 by_matmul=by_matmul and shared,
+                select=select if shared else on_one_device,
             )
         else:
             score_dtype = hidden.dtype
@@ -182,6 +200,7 @@ def hardest_candidates(
     dtype: Any,
     *,
     by_matmul: bool = False,
+    select: Select = on_one_device,
 ) -> Selected:
     """Selects the candidates of highest score; only these have a gradient.
 
@@ -192,6 +211,7 @@ def hardest_candidates(
       settings: how many, and whether one that equals the label counts.
       dtype: of the matmul that selects.
       by_matmul: see ``make_objective``; only where the batch shares what is drawn.
+      select: see ``make_objective``.
 
     Returns:
       The ``topk`` hardest, in descending order.
@@ -201,16 +221,20 @@ def hardest_candidates(
     """
     _, batch, candidates, touched, _ = data
     topk = max(settings.topk, settings.topk_start)
-    scores = candidate_scores.masked_scores(
-        hidden.astype(dtype),
-        rows,
-        candidates,
-        touched,
-        batch,
-        mask_hits=settings.mask_hits,
-        topk=topk,
-    )
-    scores, columns, keep = selection.hardest(scores, topk)
+    rounded = hidden.astype(dtype)
+
+    def score(candidates: Candidates, touched: Touched, topk: int) -> jax.Array:
+        return candidate_scores.masked_scores(
+            rounded,
+            rows,
+            candidates,
+            touched,
+            batch,
+            mask_hits=settings.mask_hits,
+            topk=topk,
+        )
+
+    scores, columns, keep = select(score, candidates, touched, topk)
     if settings.topk_start:  # they descend, so the first columns are the hardest
         keep &= jnp.arange(topk) < topk_at(data.step, settings)
     numbers = candidate_scores.rows_of(columns, candidates, touched, batch)

@@ -52,7 +52,11 @@ class RowGradient(NamedTuple):
 
 
 def touch(
-    inputs: jax.Array, labels: jax.Array, drawn: jax.Array, num_rows: int, whole: bool
+    inputs: jax.Array,
+    labels: jax.Array,
+    drawn: jax.Array,
+    num_rows: int,
+    whole: bool | None,
 ) -> Touched:
     """Finds the distinct rows of a step.
 
@@ -61,14 +65,15 @@ def touch(
       labels: [N] item ids.
       drawn: [G, k] item ids of the drawn negatives.
       num_rows: of the table, the row of padding included.
-      whole: read and update the whole table in any case.
+      whole: read and update the whole table in any case; None = in none, as where no
+        device has the whole.
 
     Returns:
       The rows: as many as ids were given, or the whole table where those are no fewer
       than its rows.
     """
     all_ids = jnp.concatenate([inputs, labels, drawn.reshape(-1)])
-    if whole or all_ids.size >= num_rows:
+    if whole or (whole is not None and all_ids.size >= num_rows):
         return Touched(None, inputs, labels, drawn)
     # Sorting ids alone and searching them is four times as fast as ``jnp.unique``,
     # which sorts them together with their indices.

@@ -16,8 +16,8 @@ from tron_jax.data.batches import Batches
 from tron_jax.errors import UserError
 from tron_jax.memory import size
 from tron_jax.objectives.objective import LossTotals
+from tron_jax.sharding.placement import OneDevice, Placement
 from tron_jax.steps import TrainState
-from tron_jax.storage.array_files import all_finite
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Record, Recorder, TrainingPlan
 from tron_jax.training.patience import Patience
@@ -68,6 +68,7 @@ class Loop:
       recorder: of the log.
       progress: bar over the sessions of all epochs.
       patience: ends the run before its last step; that of the default never does.
+      placement: where states lie.
     """
 
     plan: TrainingPlan
@@ -79,6 +80,7 @@ class Loop:
     recorder: Recorder
     progress: Progress
     patience: Patience = dataclasses.field(default_factory=Patience)
+    placement: Placement = dataclasses.field(default_factory=OneDevice)
 
     def run(
         self, state: TrainState, start: int, stop: Callable[[], object]
@@ -140,13 +142,13 @@ class Loop:
         """Sends what a dispatch needs to the device; returns it and its steps."""
         until = self.plan.next_save(step)
         dispatch, steps = self.batches.dispatch_at(step, until)
-        return jax.device_put(dispatch), steps
+        return self.placement.send(dispatch), steps
 
     def _complete(self, state: TrainState, step: int) -> None:
         """Logs, evaluates (where that is due) and saves a step."""
         self.recorder.write_due()
         self.recorder.write_line(step)
-        _refuse_not_finite(state, step)
+        self._refuse_not_finite(state, step)
         score = None
         if self.plan.evaluates(step):
             self.progress.clear()
@@ -163,7 +165,7 @@ class Loop:
         """Saves between two lines of the log, with the sums of the unfinished one."""
         self.recorder.write_due()
         self.recorder.settle(step)
-        _refuse_not_finite(state, step)
+        self._refuse_not_finite(state, step)
         self._save(state, step, None, wait=True)
 
     def _save(
@@ -171,17 +173,16 @@ class Loop:
     ) -> None:
         self.recorder.sync()
         content = self.info | self.recorder.info() | self.patience.info()
-        spent = self.checkpoints.save(step, state, content, score=score, wait=wait)
+        saved = self.placement.saved(state)
+        spent = self.checkpoints.save(step, saved, content, score=score, wait=wait)
         self.recorder.add_saving(spent, size(state))
 
-
-_all_finite = jax.jit(all_finite)
-
-
-def _refuse_not_finite(state: TrainState, step: int) -> None:
-    """Raises if the state is not finite; the loss was that before the last update."""
-    if not _all_finite(state):
-        raise UserError(f"the state of step {step} is not finite, so it is not saved")
+    def _refuse_not_finite(self, state: TrainState, step: int) -> None:
+        """Raises if the state is not; the loss was that before the last update."""
+        if not self.placement.all_finite(state):
+            raise UserError(
+                f"the state of step {step} is not finite, so it is not saved"
+            )
 
 
 def _last_good(checkpoints: Checkpoints) -> str:

@@ -1,0 +1,398 @@
+"""Many devices do what one does: here eight that the CPU plays.
+
+Those are there in a process of their own alone, which the last test starts.
+"""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from conftest import said
+from jax.sharding import PartitionSpec as P
+
+from experiments import evaluate, train
+from experiments.assembly import run_parts
+from tron_jax.data.sessions import open_prepared
+from tron_jax.models.initializers import Part, draw_in_blocks
+from tron_jax.objectives import selection
+from tron_jax.optimizers.item_table import deferred_adam, row_adagrad
+from tron_jax.optimizers.touched import Touched
+from tron_jax.sampling.candidates import Candidates
+from tron_jax.sharding import columns, rows
+from tron_jax.sharding.shards import over_devices
+from tron_jax.storage.checkpoints import Checkpoints
+
+DEVICES = 8
+many = pytest.mark.skipif(
+    jax.device_count() < DEVICES, reason="in a process with eight devices"
+)
+COUNTS = (2, 3, 8)
+
+
+@pytest.mark.skipif(jax.device_count() >= DEVICES, reason="it is that process")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="devices of a CPU")
+def test_on_eight_devices():
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, str(Path(__file__))],
+        cwd=tiny.ROOT,
+        env=os.environ | {"TRON_TESTS_DEVICES": str(DEVICES)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout or "..." in done.stdout
+
+
+@pytest.mark.parametrize("num_rows", [5, 16, 40, 47, 48])
+def test_a_part_of_a_table_is_drawn_as_in_the_whole(num_rows):
+    def draw(key, rows):
+        return jax.random.uniform(key, (rows, 3))
+
+    key = jax.random.key(3)
+    whole = np.asarray(draw_in_blocks(draw, key, num_rows, block=16))
+    for first, count in ((0, 4), (3, 20), (15, 1), (16, 16), (44, 9), (60, 5)):
+        part = draw_in_blocks(draw, key, num_rows, 16, Part(jnp.int32(first), count))
+        wanted = np.zeros((count, 3), np.float32)
+        there = whole[first : first + count]
+        wanted[: len(there)] = there
+        np.testing.assert_array_equal(part, wanted)
+
+
+def on_all(shards, function, *arguments, divided=()):
+    takes = [P("items") if i in divided else P() for i in range(len(arguments))]
+    return jax.jit(shards.over(function, takes, P()))(*arguments)
+
+
+@many
+@pytest.mark.parametrize("count", COUNTS)
+def test_ids_ascend_on_every_device(count):
+    shards = over_devices(count, 22)
+    ids = jnp.arange(22)
+    gathered = jax.jit(shards.over(shards.own, [P()], P("items")))(ids)
+    for device, own in enumerate(np.asarray(gathered).reshape(count, -1)):
+        first = device * shards.rows
+        held = (ids >= first) & (ids < first + shards.rows)
+        np.testing.assert_array_equal(own[held], np.arange(22)[held] - first)
+        outside = own[~held]
+        assert ((outside < -shards.rows) | (outside >= shards.rows)).all()
+        assert (np.diff(own) > 0).all()
+
+
+OPTIMIZERS = {
+    "rows": deferred_adam(lambda step: 0.1 + 0 * step, epsilon=1e-8),
+    "adagrad": row_adagrad(lambda step: 0.1 + 0 * step, epsilon=1e-6, momentum=0.5),
+}
+
+
+@many
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("count", COUNTS)
+def test_rows_are_read_and_updated_as_on_one_device(name, count):
+    """To the bit, also those that slept and those that nobody holds."""
+    item_tx, num_rows = OPTIMIZERS[name], 22
+    shards = over_devices(count, num_rows)
+    draw = np.random.default_rng(0)
+    table = draw.normal(size=(num_rows, 4)).astype(np.float32)
+    state = item_tx.init(jnp.asarray(table))
+    specs = shards.specs(state)
+    padded = np.pad(table, ((0, shards.all_rows - num_rows), (0, 0)))
+    make = jax.jit(shards.over(item_tx.init, [P("items")], specs))
+    many_states = make(padded)
+    divided = rows.divided(item_tx, shards)
+
+    def one_step(tx, state, ids, gradients, step):
+        read = tx.read(state, ids, step)
+        return read.values, tx.update(state, ids, read, gradients, step)
+
+    alone = jax.jit(functools.partial(one_step, item_tx))
+    together = jax.jit(
+        shards.over(
+            functools.partial(one_step, divided),
+            [specs, P(), P(), P()],
+            (P(), specs),
+        )
+    )
+    for step in range(6):
+        ids = np.sort(draw.choice(num_rows, 5, replace=False)).astype(np.int32)
+        # As ``touch`` fills them up.
+        beyond = shards.all_rows + np.arange(3, dtype=np.int32)
+        ids = np.concatenate([ids, beyond])
+        gradients = draw.normal(size=(8, 4)).astype(np.float32)
+        gradients[5:] = 0
+        values, state = alone(state, ids, gradients, np.int32(step))
+        found, many_states = together(many_states, ids, gradients, np.int32(step))
+        np.testing.assert_array_equal(found[:5], values[:5])
+    for one, other in zip(
+        jax.tree.leaves(state), jax.tree.leaves(many_states), strict=True
+    ):
+        np.testing.assert_array_equal(np.asarray(other)[:num_rows], one)
+
+
+@many
+@pytest.mark.parametrize("topk", [1, 5, 12, 23])
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("kept", ["all", "some", "few"])
+def test_the_hardest_of_all_are_found_together(topk, count, kept):
+    """Of 17 drawn and 6 in-batch candidates, which no number of devices divides."""
+    draw = np.random.default_rng(topk)
+    num_drawn, num_in_batch, sessions, events = 17, 6, 3, 7
+    share = {"all": 1.1, "some": 0.6, "few": 0.1}[kept]
+    keep = jnp.asarray(draw.random((1, num_drawn)) < share)
+    candidates = Candidates(
+        jnp.asarray(draw.permutation(40)[None, :num_drawn].astype(np.int32)),
+        jnp.array(True) if kept == "all" else keep,
+        jnp.asarray(draw.integers(0, events, (sessions, num_in_batch))),
+        jnp.asarray(draw.random((sessions, num_in_batch)) < share),
+    )
+    touched = Touched(None, jnp.arange(events), jnp.arange(events), candidates.drawn)
+    of_item = jnp.asarray(draw.permutation(events * 100).reshape(events, 100) * 1.0)
+    session = jnp.asarray(draw.integers(0, sessions, events))
+
+    def score(candidates, touched, topk):
+        del topk
+        drawn = jnp.where(
+            candidates.drawn_keep, of_item[:, touched.drawn[0]], selection.LOWEST
+        )
+        positions = candidates.in_batch[session]
+        in_batch = jnp.take_along_axis(of_item, 50 + positions, axis=1)
+        kept = candidates.in_batch_keep[session]
+        in_batch = jnp.where(kept, in_batch, selection.LOWEST)
+        return jnp.concatenate([drawn, in_batch], axis=1)
+
+    whole = score(candidates, touched, topk)
+    wanted = selection.hardest(whole, topk)
+    shards = over_devices(count, 100)
+
+    def together():
+        return columns.hardest(score, candidates, touched, topk, shards)
+
+    found = on_all(shards, together)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[2], wanted[2])
+    by_column = np.where(found[2], np.take_along_axis(whole, found[1] % 23, 1), 0)
+    np.testing.assert_array_equal(by_column, wanted[0])  # in-batch ones may tie
+    assert (np.asarray(found[1])[found[2]] < num_drawn + num_in_batch).all()
+
+
+RUNS = {
+    "tron": {},
+    "dense": {"mode": "dense"},
+    "masked": {"negatives__mask_hits": True, "loss__topk": 3},
+    "sessions": {
+        "negatives__drawn_per": "session",
+        "negatives__exclude": "session",
+        "loss__name": "bce",
+        "loss__topk": 0,
+    },
+    "events": {
+        "mode": "dense",  # one device would touch all rows anyway, and none would sleep
+        "negatives__drawn_per": "event",
+        "negatives__exclude": "none",
+        "negatives__num_popularity": 7,
+        "negatives__deduplicate": True,  # or of equals with other log q any is chosen
+        "loss__logq": "by_source",
+        "loss__topk": 4,
+    },
+    "gru4rec": {
+        "model__name": "gru4rec",
+        "model__position": "from_start",
+        "negatives__exclude": "none",
+        "loss__name": "bpr_max",
+        "loss__topk": 0,
+        "optimizer__name": "adagrad",
+        "train__order": "chronological",
+        "train__steps_per_group": 0,
+        "train__steps_per_call": 4,
+    },
+    "wide": {"model__hidden_size": 32, "loss__name": "gbce"},
+}
+
+
+def run_of(folder, data, name, mesh, **fields):
+    fields = {"mode": "rows", **RUNS[name], **fields}
+    argv = tiny.command(folder, data, train__mesh=mesh, **fields)
+    assert train.main(argv) == 0
+    return folder
+
+
+def assert_close(state, wanted, share):
+    """Each array within a share of its largest number."""
+    leaves = jax.tree.leaves_with_path(wanted)
+    for one, (path, other) in zip(jax.tree.leaves(state), leaves, strict=True):
+        # A softmax does not see the bias of the keys, whose gradient is rounding alone.
+        if "['qkv']['bias']" in jax.tree_util.keystr(path):
+            continue
+        one, other = np.asarray(one, float), np.asarray(other, float)
+        atol = share * np.abs(other).max(initial=0)
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+@many
+@pytest.mark.parametrize("name", RUNS)
+def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
+    found = []
+    data = open_prepared(tiny_data)
+    for mesh in (1, 2, 3, 8):
+        fields = {"mode": "rows", **RUNS[name], "train__mesh": mesh}
+        config = run_parts.resolve(tiny.config(tiny_data, **fields), data.num_items)
+        parts = run_parts.build(config, data.num_items, data.train)
+        placement = parts.placement
+        dispatch, _ = parts.batches.dispatch_at(3, 4)
+        arguments = placement.send((dispatch, parts.constants))
+        state = jax.jit(parts.init)()
+        state, totals = jax.jit(parts.train_step)(state, *arguments)
+        found.append((placement.saved(state), np.asarray(totals.loss).sum()))
+    for state, loss in found[1:]:
+        assert loss == pytest.approx(found[0][1], rel=1e-6)
+        # Of a first step optimizers keep its gradients and their squares.
+        moments = [(s.opt, s.items[1:]) for s in (state, found[0][0])]
+        assert_close(*moments, 1e-5)
+
+
+@many
+@pytest.mark.parametrize("name", RUNS)
+def test_fifty_steps_are_those_of_one_device(name, tiny_data, tmp_path, compilations):
+    with tiny.compiled_once(compilations):
+        logs, states, ranks = [], [], []
+        for mesh in (1, 2, 8):
+            folder = run_of(tmp_path / str(mesh), tiny_data, name, mesh)
+            argv = ["evaluate", f"--workdir={folder}", "--step=latest"]
+            # Each by other devices than those that trained it.
+            assert evaluate.main([*argv, f"--mesh={ {1: 8, 2: 3, 8: 1}[mesh] }"]) == 0
+            logs.append([line for line in tiny.lines(folder) if "loss" in line])
+            states.append(tiny.saved(folder)[0])
+            ranks.append((folder / "evaluation.json").read_text())
+    for log, state in zip(logs[1:], states[1:], strict=True):
+        losses = [[line["loss"] for line in one] for one in (log, logs[0])]
+        np.testing.assert_allclose(*losses, rtol=1e-6)
+        assert_close(state, states[0], 1e-4)
+
+
+@many
+@pytest.mark.parametrize("name", ["tron", "gru4rec"])
+def test_a_checkpoint_has_the_same_ranks_on_any_devices(
+    name, tiny_data, tmp_path, compilations
+):
+    found = []
+    with tiny.compiled_once(compilations):
+        folder = run_of(tmp_path / "run", tiny_data, name, 2, train__epochs=1)
+        for mesh in (1, 2, 3, 8):
+            out = tmp_path / str(mesh)
+            argv = [f"--workdir={folder}", f"--out={out}", f"--mesh={mesh}"]
+            assert evaluate.main(["evaluate", *argv]) == 0
+            found.append((out / "ranks.parquet").read_bytes())
+    assert len(set(found)) == 1
+
+
+@many
+def test_it_resumes_bit_for_bit_on_as_many(tiny_data, tmp_path, compilations, capfd):
+    with tiny.compiled_once(compilations):
+        whole = run_of(tmp_path / "whole", tiny_data, "tron", 8)
+        part = run_of(tmp_path / "part", tiny_data, "tron", 8, train__epochs=1)
+        run_of(part, tiny_data, "tron", 8)
+        tiny.assert_same_run(part, whole)
+        assert "rounds differently" not in capfd.readouterr().out
+        part = run_of(tmp_path / "other", tiny_data, "tron", 8, train__epochs=1)
+        run_of(part, tiny_data, "tron", 2)
+        assert "train.mesh was 8 and is 2" in capfd.readouterr().out
+
+
+@many
+@pytest.mark.parametrize("mode", ["rows", "dense"])
+def test_a_warm_start_is_that_of_one_device(mode, tiny_data, tmp_path, compilations):
+    with tiny.compiled_once(compilations):
+        old = run_of(tmp_path / "old", tiny_data, "tron", 3, train__epochs=1)
+        init = {"init__workdir": old, "init__moments": "keep", "mode": mode}
+        losses = []
+        for mesh in (1, 8):
+            folder = run_of(tmp_path / str(mesh), tiny_data, "tron", mesh, **init)
+            log = tiny.lines(folder)
+            losses.append([line["loss"] for line in log if "loss" in line])
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+@many
+def test_a_state_is_the_same_after_a_checkpoint(tiny_data, tmp_path):
+    config = run_parts.resolve(tiny.config(tiny_data, train__mesh=8), tiny.NUM_ITEMS)
+    parts = run_parts.build(config, tiny.NUM_ITEMS, open_prepared(tiny_data).train)
+    state, placement = jax.jit(parts.init)(), parts.placement
+    alone = run_parts.resolve(tiny.config(tiny_data), tiny.NUM_ITEMS)
+    one = run_parts.build(alone, tiny.NUM_ITEMS, open_prepared(tiny_data).train)
+    tiny.assert_same_bits(placement.saved(state), jax.jit(one.init)())
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(0, placement.saved(state), {}, wait=True)
+        shapes = placement.shapes(jax.eval_shape(parts.init))
+        restored, _ = checkpoints.restore(0, placement.saved(shapes))
+    again = placement.restored(restored)
+    tiny.assert_same_bits(again, state)
+    for left, right in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
+        assert left.sharding.is_equivalent_to(right.sharding, left.ndim)
+    fewer = run_parts.resolve(tiny.config(tiny_data, train__mesh=3), tiny.NUM_ITEMS)
+    three = run_parts.build(fewer, tiny.NUM_ITEMS, open_prepared(tiny_data).train)
+    on_three = three.placement.restored(restored)
+    assert on_three.items.table.sharding.num_devices == 3
+    tiny.assert_same_bits(three.placement.saved(on_three), placement.saved(state))
+    assert placement.all_finite(state)
+    broken = state.items.table.at[tiny.NUM_ITEMS].set(np.nan)  # of the last device
+    assert not placement.all_finite(
+        state._replace(items=state.items._replace(table=broken))
+    )
+
+
+COLLECTIVE = re.compile(r"= (\S+) (all-reduce|all-gather|all-to-all|reduce-scatter)")
+
+
+@many
+def test_what_travels_and_what_is_held_beside_the_table_are_flat_in_items(tiny_data):
+    train_sessions = open_prepared(tiny_data).train
+    found = []
+    for num_items in (40_000, 1_000_000, 10_000_000):
+        fields = {"train__mesh": DEVICES, "model__hidden_size": 200}
+        config = run_parts.resolve(tiny.config(tiny_data, **fields), num_items)
+        parts = run_parts.build(config, num_items, train_sessions)
+        state = parts.placement.shapes(jax.eval_shape(parts.init))
+        jitted = jax.jit(parts.train_step, donate_argnums=0)
+        compiled = jitted.lower(state, *parts.batches.shapes, parts.constants).compile()
+        memory = compiled.memory_analysis()
+        held = memory.argument_size_in_bytes / (4 * num_items * (3 * 200 + 1))
+        assert held < 1.05 / DEVICES + 1e7 / num_items / 2400
+        found.append(
+            (COLLECTIVE.findall(compiled.as_text()), memory.temp_size_in_bytes)
+        )
+    assert found[0][0]
+    assert found[0] == found[1] == found[2]
+
+
+FULL_SOFTMAX = {
+    "loss__name": "full_softmax",
+    "loss__topk": 0,
+    "negatives__num_uniform": 0,
+    "negatives__num_in_batch": 0,
+    "negatives__mask_hits": False,
+    "negatives__exclude": "none",
+}
+
+
+@many
+def test_what_makes_no_sense_is_one_line(tiny_data, tmp_path, capfd):
+    for fields, words in (
+        ({"train__mesh": 9}, ("train.mesh is 9", "at most the 8 devices")),
+        ({"train__mesh": -1}, ("train.mesh is -1",)),
+        (
+            {"train__mesh": 2, **FULL_SOFTMAX},
+            ("train.mesh is 2", "expected train.mesh=1"),
+        ),
+    ):
+        capfd.readouterr()
+        status = train.main(tiny.command(tmp_path / "run", tiny_data, **fields))
+        tiny.assert_refused((status, *said(capfd)), *words)
+    assert not (tmp_path / "run").exists()

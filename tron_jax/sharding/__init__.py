@@ -1,0 +1,1 @@
+"""Many devices: the rows of the item table divided among them."""

@@ -1,0 +1,118 @@
+"""Where the state of a run lies: on one device, or on the devices of a mesh."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from tron_jax.sharding.shards import AXIS, Shards
+from tron_jax.steps import TrainState
+from tron_jax.storage.array_files import all_finite
+
+
+class OneDevice:
+    """All on the device that jax takes unasked: nothing is moved."""
+
+    def shapes(self, state: TrainState) -> TrainState:
+        """The shapes of the arrays that the train step is compiled for."""
+        return state
+
+    def send(self, tree: Any) -> Any:
+        """Puts what the host has made where a step takes it from."""
+        return jax.device_put(tree)
+
+    def saved(self, state: TrainState) -> TrainState:
+        """The arrays, or the shapes, of a state as a checkpoint has them."""
+        return state
+
+    def restored(self, state: TrainState) -> TrainState:
+        """Puts what a checkpoint had where training takes it from."""
+        return state
+
+    def all_finite(self, state: TrainState) -> jax.Array:
+        """Whether all floats of a state are finite, a scalar."""
+        return _all_finite(state)
+
+
+_all_finite = jax.jit(all_finite)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnMesh:
+    """The item table divided over the devices of a mesh, all else on each of them.
+
+    A checkpoint has the table whole, as of one device, so that it can be restored to
+    any number of them. It passes through the memory of the host.
+
+    Attributes:
+      shards: the division.
+      specs: the partition of each array of a state.
+    """
+
+    shards: Shards
+    specs: TrainState
+
+    def shapes(self, state: TrainState) -> TrainState:
+        """See ``OneDevice.shapes``."""
+
+        def of(x: Any, place: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+
+        return jax.tree.map(of, state, self.shards.placed(self.specs))
+
+    def send(self, tree: Any) -> Any:
+        """See ``OneDevice.send``."""
+        return jax.device_put(tree, self.shards.placed(P()))
+
+    def saved(self, state: TrainState) -> TrainState:
+        """See ``OneDevice.saved``; arrays of the host, which nothing else holds."""
+        return jax.tree.map(self._whole, state, self.specs)
+
+    def restored(self, state: TrainState) -> TrainState:
+        """See ``OneDevice.restored``."""
+
+        def divided(x: Any, spec: P, place: Any) -> jax.Array:
+            if spec == P():
+                return jax.device_put(x, place)
+            rows = np.asarray(x)
+            shape = (self.shards.all_rows, *rows.shape[1:])
+
+            def part(index: Any) -> np.ndarray:
+                own = rows[index[0]]
+                room = [(0, self.shards.rows - len(own))] + [(0, 0)] * (rows.ndim - 1)
+                return np.pad(own, room)
+
+            return jax.make_array_from_callback(shape, place, part)
+
+        return jax.tree.map(divided, state, self.specs, self.shards.placed(self.specs))
+
+    def all_finite(self, state: TrainState) -> jax.Array:
+        """See ``OneDevice.all_finite``."""
+
+        def own(state: TrainState) -> jax.Array:
+            return lax.pmin(all_finite(state).astype(jnp.int32), AXIS) > 0
+
+        return jax.jit(self.shards.over(own, [self.specs], P()))(state)
+
+    def _whole(self, x: Any, spec: P) -> Any:
+        divided = spec != P()
+        shape = (self.shards.num_rows, *x.shape[1:]) if divided else x.shape
+        if isinstance(x, jax.ShapeDtypeStruct):
+            host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=host)
+        if not divided:
+            return np.array(x)
+        whole = np.empty(shape, x.dtype)
+        for shard in x.addressable_shards:
+            rows = shard.index[0]
+            whole[rows] = np.asarray(shard.data)[: len(whole[rows])]
+        return whole
+
+
+Placement = OneDevice | OnMesh

@@ -1,0 +1,97 @@
+"""The rows of a divided item table: read by all devices, updated by their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from tron_jax.evaluation.ranking import Own, ReadRows
+from tron_jax.evaluation.spread import Spread
+from tron_jax.optimizers.carried_over import ContinuedState
+from tron_jax.optimizers.item_table import DenseState, RowOptimizer, Rows
+from tron_jax.sharding.shards import AXIS, Shards
+
+
+def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
+    """Makes of a table's optimizer that of a device's part, within ``Shards.over``.
+
+    Rows are read where they lie and added up over the devices, all but one of which
+    have zeros: each has then, to the bit, what one device alone would have read. Every
+    device computes the gradient of all rows of a step, and updates its own.
+
+    Args:
+      item_tx: of a whole table.
+      shards: the division.
+
+    Returns:
+      The optimizer, whose state is the device's part, and whose ids are never None.
+    """
+
+    def read(state: Any, ids: jax.Array | None, step: jax.Array) -> Rows:
+        assert ids is not None, "a divided table is read by rows"
+        own = shards.own(ids)
+        rows = item_tx.read(state, own, step)
+        mine = (own >= 0) & (own < shards.rows)
+        values = lax.psum(jnp.where(mine[:, None], rows.values, 0), AXIS)
+        return Rows(values, rows.statistics)
+
+    def update(state: Any, ids, rows: Rows, gradients, step) -> Any:
+        own = shards.own(ids)
+        one = state.state if isinstance(state, ContinuedState) else state
+        if not isinstance(one, DenseState):
+            return item_tx.update(state, own, rows, gradients, step)
+        of_all = jnp.zeros_like(state.table).at[own].set(gradients, mode="drop")
+        return item_tx.update(state, None, Rows(state.table, ()), of_all, step)
+
+    return RowOptimizer(item_tx.init, read, update)
+
+
+def spread(read_rows: ReadRows, shards: Shards, specs: Any) -> Spread:
+    """How an evaluation reads a divided table.
+
+    Args:
+      read_rows: of a whole table.
+      shards: the division.
+      specs: the partitions of the table's state.
+    """
+
+    def compiled(
+        function: Callable[..., Any], table: int, arguments: int, donated: tuple
+    ) -> jax.stages.Wrapped:
+        takes = [specs if i == table else P() for i in range(arguments)]
+        return jax.jit(shards.over(function, takes, P()), donate_argnums=donated)
+
+    read = reader(read_rows, shards)
+    return Spread(read, own_items(read_rows, shards), compiled)
+
+
+def reader(read_rows: ReadRows, shards: Shards) -> ReadRows:
+    """Reads any rows of a divided table on every device, within ``Shards.over``.
+
+    Args:
+      read_rows: of a whole table.
+      shards: the division.
+    """
+
+    def read(state: Any, ids: jax.Array, step: jax.Array) -> jax.Array:
+        own = ids - shards.first()
+        mine = (own >= 0) & (own < shards.rows)
+        rows = read_rows(state, jnp.clip(own, 0, shards.rows - 1), step)
+        return lax.psum(jnp.where(mine[..., None], rows, 0), AXIS)
+
+    return read
+
+
+def own_items(read_rows: ReadRows, shards: Shards) -> Own:
+    """The items that a device ranks among, within ``Shards.over``."""
+
+    def read(state: Any, ids: jax.Array, step: jax.Array) -> jax.Array:
+        own = jnp.clip(ids - shards.first(), 0, shards.rows - 1)
+        return read_rows(state, own, step)
+
+    return Own(shards.first, shards.rows, read, lambda counts: lax.psum(counts, AXIS))
