@@ -11,14 +11,15 @@ import importlib
 import os
 import sys
 
-WITHOUT_JAX = ("compare", "show")  # which need none of its memory settings
+# Without the memory settings of the others: they need none, or (serve) free memory.
+AS_THEY_ARE = ("compare", "show", "serve")
 
 
 def run(name: str) -> None:
     """Runs a program of this package and ends the process with its exit status."""
     os.environ["PYTHONSAFEPATH"] = "1"  # for the processes that it starts by -m
     program = importlib.import_module(f"experiments.{name}")
-    if name in WITHOUT_JAX:
+    if name in AS_THEY_ARE:
         sys.exit(program.main(sys.argv))
     from experiments import entry
 
@@ -29,6 +30,7 @@ train = functools.partial(run, "train")
 evaluate = functools.partial(run, "evaluate")
 recommend = functools.partial(run, "recommend")
 export = functools.partial(run, "export")
+serve = functools.partial(run, "serve")
 sweep = functools.partial(run, "sweep")
 compare = functools.partial(run, "compare")
 show = functools.partial(run, "show")
