@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tron_jax.sampling import exclusion
+from tron_jax.sampling import even, exclusion
 from tron_jax.sampling import popularity as popularities
 from tron_jax.sampling.exclusion import Excluded
 from tron_jax.sampling.popularity import ClickCounts, Popularity
@@ -89,9 +89,9 @@ def uniform(
     Source: paper §2.1, uniform sampling.
     """
     if excluded is None:
-        return jax.random.randint(key, shape, 1, num_items + 1), True
+        return even.between(key, shape, 1, num_items + 1, num_items), True
     left = num_items - excluded.count[:, None]
-    draws = jax.random.randint(key, shape, 0, jnp.maximum(left, 1))
+    draws = even.between(key, shape, 0, jnp.maximum(left, 1), num_items)
     # Fewer inputs than items always leave some, so that no mask need be computed.
     always = excluded.items.shape[1] < num_items
     ids = jnp.minimum(exclusion.skip(excluded, draws), num_items).astype(jnp.int32)
