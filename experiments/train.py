@@ -7,6 +7,9 @@ Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU stop it once the state is 
 unless they were ignored when it started. The exit status is 0 where training is
 complete, by its last epoch or by train.stop_after, 1 after a mistake, and 128 + n where
 signal n stopped it: 130 after Ctrl-C.
+
+--dry_run says what the run would take of each device, for any train.mesh, and with
+--items=N as if the data had so many items; it trains nothing.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ from experiments import (
     negatives_left,
     preflight,
     provenance,
+    rehearsal,
     run_files,
     workdirs,
 )
-from experiments.assembly import evaluating, program, run_parts, settings, warm_start
+from experiments.assembly import evaluating, program, run_parts, warm_start
 from experiments.assembly.warm_start import WarmStart
 from tron_jax import devices, files, memory
 from tron_jax.console.messages import readable, say, warn
@@ -55,8 +59,12 @@ from tron_jax.training.step_programs import StepPrograms, compile_steps
 def main(argv: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     entry.define_config(flag_values, argv)
-    flags.DEFINE_string(
-        "workdir", None, "Folder of the run.", required=True, flag_values=flag_values
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=flag_values)
+    flags.DEFINE_bool(
+        "dry_run", False, "Say what each device would hold.", flag_values=flag_values
+    )
+    flags.DEFINE_integer(
+        "items", None, "Of a dry run: as if there were so many.", 1, None, flag_values
     )
     flags.mark_flag_as_required("config", flag_values)
 
@@ -77,13 +85,21 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
       The exit status: 0, or 128 + the signal that stopped it.
     """
     config = flag_values.config
+    if flag_values.dry_run:
+        rehearsal.run(config, flag_values["items"].value)
+        return 0
+    if flag_values.workdir is None:
+        raise UserError("--workdir is not given; expected the folder of the run")
+    if flag_values["items"].value is not None:
+        raise UserError("--items is given without --dry_run")
     checks.check(config)
     data = run_parts.open_data(config)
     devices.check()
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
+    checks.check_mesh(config)
     if config.train.mesh > 1:
-        _check_mesh(config)
+        say(f"the item table is divided among {config.train.mesh} devices")
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     if config.init.workdir:
         config.init.workdir = str(local_path(config.init.workdir).absolute())
@@ -122,16 +138,6 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
             )
         _plot(metrics, workdir / "plot.png")
     return 0 if stopped_by is None else 128 + stopped_by
-
-
-def _check_mesh(config: ConfigDict) -> None:
-    """Says that devices share the table; raises UserError where they cannot."""
-    if config.loss.name == settings.FULL_SOFTMAX:
-        raise UserError(
-            f"train.mesh is {config.train.mesh} with loss.name={config.loss.name}, "
-            "which needs the whole item table; expected train.mesh=1"
-        )
-    say(f"the item table is divided among {config.train.mesh} devices")
 
 
 def _keep_items(source: Path, kept: Path) -> None:
