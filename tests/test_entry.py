@@ -35,8 +35,8 @@ def test_a_field_that_may_not_change(stopped, train, field, value, words):
     before = content(stopped)
     outcome = train(stopped, **{field: value})
     others = "checkpoint.every_steps, checkpoint.keep_last, data.path, eval.cutoffs, "
-    others += "eval.metrics, train.epochs, train.log_every_steps, train.stop_after "
-    others += "may change"
+    others += "eval.metrics, train.epochs, train.log_every_steps, train.mesh, "
+    others += "train.stop_after may change"
     tiny.assert_refused(outcome, str(stopped), *words, others)
     assert content(stopped) == before
 
