@@ -141,6 +141,7 @@ def test_patterns(tmp_path, monkeypatch):
         "a/b/2.csv",
         "a/b/_no.csv",
         "a/.c/3.csv",
+        "a/_temporary/0/6.csv",
         "a/x=1/4.csv",
         "5.csv",
     ]
