@@ -11,14 +11,14 @@ import importlib
 import os
 import sys
 
-WITHOUT_JAX = ("compare", "show")  # which need none of its memory settings
+PLAIN = ("compare", "serve", "show")  # without the memory settings of a program
 
 
 def run(name: str) -> None:
     """Runs a program of this package and ends the process with its exit status."""
     os.environ["PYTHONSAFEPATH"] = "1"  # for the processes that it starts by -m
     program = importlib.import_module(f"experiments.{name}")
-    if name in WITHOUT_JAX:
+    if name in PLAIN:
         sys.exit(program.main(sys.argv))
     from experiments import entry
 
@@ -31,5 +31,6 @@ recommend = functools.partial(run, "recommend")
 export = functools.partial(run, "export")
 sweep = functools.partial(run, "sweep")
 compare = functools.partial(run, "compare")
+serve = functools.partial(run, "serve")
 show = functools.partial(run, "show")
 keep = functools.partial(run, "keep")

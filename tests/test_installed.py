@@ -91,7 +91,7 @@ def test_each_command_is_there(command):
 
 
 @pytest.mark.parametrize(
-    "command", ["tron-recommend", "tron-compare", "tron-synthetic"]
+    "command", ["tron-recommend", "tron-serve", "tron-compare", "tron-synthetic"]
 )
 def test_a_command_has_its_help(run, command):
     done = run(command, "--help")
