@@ -111,6 +111,12 @@ def test_blanks_around_names_mean_nothing_around_ids(tmp_path):
     assert sessions_of(log, tmp_path / "plain", "--time=t") == WHOLE
 
 
+def test_quotes_behind_blanks_are_no_part_of_ids(tmp_path):
+    text = csv_text(", ").replace("1, 1,", '1, "1",').replace("2, 2,", '"2", "2" ,')
+    log = write(tmp_path / "log.csv", text)
+    assert sessions_of(log, tmp_path / "out", "--time=t") == WHOLE
+
+
 def test_blanks_around_ids_alone_are_theirs(tmp_path):
     log = write(tmp_path / "log.csv", csv_text().replace("\n1,", "\n 1,"))
     found = sessions_of(log, tmp_path / "out", "--time=t")
