@@ -233,6 +233,18 @@ def test_parts_of_other_shapes_are_one_log(tmp_path):
     assert open_prepared(tmp_path / "out").train.num_sessions == 3
 
 
+def test_lists_that_are_empty_at_first(tmp_path, capsys):
+    empty = [{"s": 9, "e": []}] * 1200
+    rows = [{"s": 1, "e": [{"of": {"id": 5}}, {"of": {"id": 6}}]}]
+    log = write(tmp_path / "d" / "1.jsonl", rows)
+    write(tmp_path / "d" / "0.jsonl", empty)
+    write(tmp_path / "d" / "2.jsonl", [*empty, rows[0] | {"s": 2}])
+    found = sessions_of(log.parent, tmp_path / "out", "--item=e.of.id")
+    assert found == [(1, [5, 6]), (2, [5, 6])]
+    line = refused(log.parent, capsys, "--item=e[].id")
+    assert "0.jsonl: no column 'e[].id' (--item); it has s, e, e[]" in line
+
+
 def test_of_long_lists_few_are_read_at_once(tmp_path):
     rows = [{"s": n, "e": list(range(100))} for n in range(200)]
     log = write(tmp_path / "log.parquet", rows)

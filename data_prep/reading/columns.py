@@ -52,6 +52,10 @@ class LogColumns(NamedTuple):
         others = zip(self._fields[1:4], self[1:4], strict=True)
         return needed + [(flag, name) for flag, name in others if name is not None]
 
+    def wanted(self, present: Container[str]) -> list[str]:
+        """Returns the columns that there must be."""
+        return [name for _, name in self._needed(present)]
+
     def are_in(self, present: Sequence[str]) -> bool:
         """Whether each needed column is there, once."""
         return all(present.count(name) == 1 for _, name in self._needed(present))
