@@ -72,6 +72,12 @@ def test_a_missing_column_is_named_by_the_likeliest_delimiter(
     assert line == "no column 'i' (--item); it has s, item, t"
 
 
+def test_a_header_of_bytes_is_no_trouble_for_a_terminal(tmp_path, capsys):
+    log = write(tmp_path / "log.csv", b"PK\x03\x04,\x1b[2J\n1,2\n")
+    line = refused(log, capsys)
+    assert line == r"no column 's' (--session); it has 'PK\x03\x04', '\x1b[2J'"
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;"])
 def test_the_line_that_excel_begins_with(tmp_path, capsys, line, end):

@@ -66,7 +66,7 @@ class LogColumns(NamedTuple):
         for flag, name in needed:
             if present.count(name) != 1:
                 what = "more than one" if name in present else "no"
-                names = ", ".join(present)
+                names = ", ".join(n if n.isprintable() else repr(n) for n in present)
                 raise UserError(
                     f"{path}: {what} column {name!r} (--{flag}); it has {names}"
                 )
