@@ -182,6 +182,13 @@ def test_places_without_a_log(tmp_path, capsys):
     assert refused(capsys, tmp_path / "d").endswith("a.csv: the file is empty")
 
 
+def test_text_without_an_ending_is_no_parquet(tmp_path, capsys):
+    write_log(tmp_path / "d" / "0.csv", ROWS).rename(tmp_path / "d" / "000000")
+    line = refused(capsys, tmp_path / "d")
+    assert "000000: not readable as Parquet: magic bytes not found; a name of" in line
+    assert "\n" not in line
+
+
 def test_a_file_that_is_given_twice(tmp_path, capsys):
     first, second = write_parts(tmp_path / "d", "csv", parts=2)
     os.symlink(first, tmp_path / "d" / "part-09.csv")

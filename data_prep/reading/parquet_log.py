@@ -284,6 +284,11 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         return UserError(f"{path}: cannot be read: {os.strerror(error.errno)}")
     why = (str(error) or type(error).__name__).splitlines()[0]
     why = why.rpartition("Is this a 'parquet' file?: ")[2]
+    if "magic bytes not found" in why and path.suffix.lower() not in (
+        ".parquet",
+        ".pq",
+    ):
+        why = "magic bytes not found; a name of text ends in .csv, .jsonl or the like"
     return UserError(f"{path}: not readable as Parquet: {why}")
 
 
