@@ -24,7 +24,7 @@ def find(named: str, folder: str) -> str:
       The same with the path of the file that is meant; as it was where there is none.
     """
     path, colon, argument = named.partition(":")
-    if Path(path).is_file():
+    if _is_file(path):
         return named
     parts = path.removesuffix(".py").replace("/", ".").split(".")
     if parts[0] == _PACKAGE.name:
@@ -32,8 +32,15 @@ def find(named: str, folder: str) -> str:
     elif len(parts) == 1:
         parts = [folder, *parts]
     ours = _PACKAGE.joinpath(*parts).with_suffix(".py")
-    known = parts[0] == folder and ours.is_file()
+    known = parts[:1] == [folder] and _is_file(ours)
     return f"{ours}{colon}{argument}" if known else named
+
+
+def _is_file(path: Path | str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # of a name that no file can have
+        return False
 
 
 class PythonFile(NamedTuple):
@@ -63,7 +70,7 @@ def run(flag: str, named: str, folder: str) -> PythonFile:
     """
     shown = f"{flag}={named}"
     path, colon, argument = find(named, folder).partition(":")
-    if not Path(path).is_file():
+    if not _is_file(path):
         expected = f"one of experiments/{folder}/"
         raise UserError(f"{flag}: no file {path!r}; expected {expected}")
     spec = importlib.util.spec_from_file_location("named_file", path)

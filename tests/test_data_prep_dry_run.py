@@ -64,6 +64,16 @@ def test_of_a_large_log_the_beginning_is_read(tmp_path, capsys, few, name):
     )
 
 
+def test_the_beginning_may_be_shorter_than_what_is_split_off(tmp_path, capsys, few):
+    log = write_log(tmp_path / "log.csv", ROWS)  # of 9 days, 3 of which are read
+    assert status_of(log, "--test_days=5") == 0
+    said = capsys.readouterr().out
+    assert "too few days to split off --test_days=5" in said
+    assert "first test sessions" not in said
+    assert status_of(log, "--test_days=1") == 0
+    assert "too few days" not in capsys.readouterr().out
+
+
 def test_what_would_be_refused_is(tmp_path, capsys):
     for rows, args, what in (
         ([*ROWS, (1, None, T)], (), "row 1202, column 'i': empty"),

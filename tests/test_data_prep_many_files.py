@@ -141,6 +141,7 @@ def test_patterns(tmp_path, monkeypatch):
         "a/b/2.csv",
         "a/b/_no.csv",
         "a/.c/3.csv",
+        "a/_temporary/0/6.csv",
         "a/x=1/4.csv",
         "5.csv",
     ]
@@ -179,6 +180,13 @@ def test_places_without_a_log(tmp_path, capsys):
     (tmp_path / "d" / "README.md").unlink()
     (tmp_path / "d" / "a.csv").write_text("")
     assert refused(capsys, tmp_path / "d").endswith("a.csv: the file is empty")
+
+
+def test_text_without_an_ending_is_no_parquet(tmp_path, capsys):
+    write_log(tmp_path / "d" / "0.csv", ROWS).rename(tmp_path / "d" / "000000")
+    line = refused(capsys, tmp_path / "d")
+    assert "000000: not readable as Parquet: magic bytes not found; a name of" in line
+    assert "\n" not in line
 
 
 def test_a_file_that_is_given_twice(tmp_path, capsys):

@@ -9,6 +9,8 @@ from any_format import sessions_of, status_of
 from log_sizes import small_sizes
 
 from data_prep.programs.log_program import LOG_SIZES
+from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.click_log import ReadSizes
 from data_prep.reading.columns import LogColumns
 from data_prep.reading.formats import LogForm, open_log
 from tron_jax.data.sessions import open_prepared
@@ -229,3 +231,26 @@ def test_parts_of_other_shapes_are_one_log(tmp_path):
     found = sessions_of(tmp_path / "d", tmp_path / "out", "--item=e.i")
     assert found == [(1, [1, 2]), (2, [1, 3]), (3, [1, 1])]
     assert open_prepared(tmp_path / "out").train.num_sessions == 3
+
+
+def test_lists_that_are_empty_at_first(tmp_path, capsys):
+    empty = [{"s": 9, "e": []}] * 1200
+    rows = [{"s": 1, "e": [{"of": {"id": 5}}, {"of": {"id": 6}}]}]
+    log = write(tmp_path / "d" / "1.jsonl", rows)
+    write(tmp_path / "d" / "0.jsonl", empty)
+    write(tmp_path / "d" / "2.jsonl", [*empty, rows[0] | {"s": 2}])
+    found = sessions_of(log.parent, tmp_path / "out", "--item=e.of.id")
+    assert found == [(1, [5, 6]), (2, [5, 6])]
+    line = refused(log.parent, capsys, "--item=e[].id")
+    assert "0.jsonl: no column 'e[].id' (--item); it has s, e, e[]" in line
+
+
+def test_of_long_lists_few_are_read_at_once(tmp_path):
+    rows = [{"s": n, "e": list(range(100))} for n in range(200)]
+    log = write(tmp_path / "log.parquet", rows)
+    form = LogForm(LogColumns("s", "e[]"))
+    opened = open_log([log], form, ReadSizes(parquet_rows=1000))
+    batches = opened.batches(opened.kinds, BadRows(skip=False))
+    sizes = [len(batch.session) for batch in batches]
+    assert sum(sizes) == 20_000
+    assert max(sizes) <= 1000

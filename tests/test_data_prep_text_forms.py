@@ -72,6 +72,12 @@ def test_a_missing_column_is_named_by_the_likeliest_delimiter(
     assert line == "no column 'i' (--item); it has s, item, t"
 
 
+def test_a_header_of_bytes_is_no_trouble_for_a_terminal(tmp_path, capsys):
+    log = write(tmp_path / "log.csv", b"PK\x03\x04,\x1b[2J\n1,2\n")
+    line = refused(log, capsys)
+    assert line == r"no column 's' (--session); it has 'PK\x03\x04', '\x1b[2J'"
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;"])
 def test_the_line_that_excel_begins_with(tmp_path, capsys, line, end):
@@ -109,6 +115,12 @@ def test_blanks_around_names_mean_nothing_around_ids(tmp_path):
     assert found == [(1, [1, 2, 2]), (2, [1, 2])]
     write(log, csv_text(",").replace("s,i", "s, i"))
     assert sessions_of(log, tmp_path / "plain", "--time=t") == WHOLE
+
+
+def test_quotes_behind_blanks_are_no_part_of_ids(tmp_path):
+    text = csv_text(", ").replace("1, 1,", '1, "1",').replace("2, 2,", '"2", "2" ,')
+    log = write(tmp_path / "log.csv", text)
+    assert sessions_of(log, tmp_path / "out", "--time=t") == WHOLE
 
 
 def test_blanks_around_ids_alone_are_theirs(tmp_path):

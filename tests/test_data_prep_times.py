@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -224,6 +225,27 @@ def test_all_times_far_ahead(tmp_path, capsys):
     log = write_log(tmp_path / "log.csv", daily(20_231_114_000))
     said = warned(log, tmp_path / "out", capsys)
     assert "all times lie far ahead (2611-0" in said
+
+
+@pytest.mark.parametrize(("form", "unit"), [
+    ("%Y%m%d%H%M", "s"), ("%Y%m%d%H%M%S", "ms"),
+])  # fmt: skip
+def test_numbers_of_a_calendar_split_nothing(tmp_path, capsys, form, unit):
+    rows = [
+        (s, i, int(time.strftime(form, time.gmtime(t)))) for s, i, t in daily(T, 120)
+    ]
+    log = write_log(tmp_path / "log.csv", rows)
+    line = refused(log, capsys, "--test_days=1", f"--time_unit={unit}")
+    assert f"--time_format={form}" in line
+    assert "(--allow_odd_times lets it)" in line
+
+
+def test_times_that_begin_at_0_can_be_split(tmp_path, capsys):
+    log = write_log(tmp_path / "log.csv", daily(0))
+    assert "all times lie in 1970" in warned(
+        log, tmp_path / "out", capsys, "--test_days=1.5"
+    )
+    assert open_prepared(tmp_path / "out").test.num_sessions == 2
 
 
 def test_an_open_end_marked_9999(tmp_path, capsys):

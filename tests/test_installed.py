@@ -91,7 +91,7 @@ def test_each_command_is_there(command):
 
 
 @pytest.mark.parametrize(
-    "command", ["tron-recommend", "tron-compare", "tron-synthetic"]
+    "command", ["tron-recommend", "tron-serve", "tron-compare", "tron-synthetic"]
 )
 def test_a_command_has_its_help(run, command):
     done = run(command, "--help")
@@ -108,7 +108,8 @@ def test_a_file_that_is_there_is_the_users(tmp_path, monkeypatch):
     assert python_file.find("smoke.py", "configs") == "smoke.py"
 
 
-NO_FILES = ["none", "", "../sweeps/table2", "experiments/train", "a/smoke.py"]
+NO_FILES = ["none", "", "../sweeps/table2", "experiments/train", "a/smoke.py",
+            "experiments", "experiments.py", "n" * 300, "a\0b"]  # fmt: skip
 
 
 @pytest.mark.parametrize("named", [*NO_FILES, "experiments/sweeps/table2"])

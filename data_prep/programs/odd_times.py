@@ -37,7 +37,8 @@ def find_odd_times(counts: DayCounts, form: TimeForm) -> OddTimes | None:
         number = counts.first * UNITS[form.unit][0] / 10**6
         hint = likely_form(number) if form.format is None else None
         more = f"; is {number:.15g} of another kind: {hint}" if hint else ""
-        spread = float(days[-1] - days[0])
+        # Times that begin at 0 can be split; those of another kind never rightly.
+        spread = 0 if hint else float(days[-1] - days[0])
         return OddTimes(f"all times lie {where} ({_range(days)}){more}", spread)
     empty = np.diff(days)
     at = int(empty.argmax()) + 1 if len(empty) else 0

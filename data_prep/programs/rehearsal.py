@@ -105,6 +105,9 @@ def rehearse(
             stages.close()
             _say_how(values, first["train"].types, log.train.days)
             check(log, bad)
+            if not _reach_beyond_test(first, recipe, log.train.days):
+                say(f"too few days to split off --test_days={values.test_days:g}")
+                recipe = recipe._replace(rule=None)
             prepared = prepare_set(folder, log, recipe, [], stages)
             stages.close()
             data = open_prepared(folder)
@@ -118,6 +121,16 @@ def rehearse(
         bad.warn()
     _say_cost(first, read, time.monotonic() - begun)
     return prepared
+
+
+def _reach_beyond_test(
+    logs: Mapping[str, FirstRows], recipe: Recipe, days: DayCounts
+) -> bool:
+    """Whether the rows that were read can be split, which is sure of whole logs."""
+    if recipe.rule is None or all(log.whole for log in logs.values()):
+        return True
+    found, _ = days.occupied()
+    return bool(found[-1] - found[0] > recipe.rule.days)
 
 
 def _say_how(

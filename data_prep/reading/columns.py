@@ -52,6 +52,10 @@ class LogColumns(NamedTuple):
         others = zip(self._fields[1:4], self[1:4], strict=True)
         return needed + [(flag, name) for flag, name in others if name is not None]
 
+    def wanted(self, present: Container[str]) -> list[str]:
+        """Returns the columns that there must be."""
+        return [name for _, name in self._needed(present)]
+
     def are_in(self, present: Sequence[str]) -> bool:
         """Whether each needed column is there, once."""
         return all(present.count(name) == 1 for _, name in self._needed(present))
@@ -62,7 +66,7 @@ class LogColumns(NamedTuple):
         for flag, name in needed:
             if present.count(name) != 1:
                 what = "more than one" if name in present else "no"
-                names = ", ".join(present)
+                names = ", ".join(n if n.isprintable() else repr(n) for n in present)
                 raise UserError(
                     f"{path}: {what} column {name!r} (--{flag}); it has {names}"
                 )

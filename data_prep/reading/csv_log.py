@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from data_prep.reading import text_log
@@ -83,9 +84,11 @@ class CsvLog(text_log.TableLog):
         return rows._replace(table=self._unpadded(rows.table)) if self._padded else rows
 
     def _unpadded(self, table: pa.Table) -> pa.Table:
-        """Takes the blanks from around ids."""
+        """Takes the blanks from around ids, and quotes that stood behind a blank."""
+        quotes = pc.ReplaceSubstringOptions('^"(.*)"$', r"\1")
         for name in self._ids:
             bare = compute("ascii_trim_whitespace", table[name].cast(pa.string()))
+            bare = compute("replace_substring_regex", bare, options=quotes)
             at = table.column_names.index(name)
             table = table.set_column(at, name, bare.dictionary_encode())
         return table

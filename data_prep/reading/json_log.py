@@ -18,6 +18,7 @@ from data_prep.reading.nested import (
     Field,
     as_read,
     element_type,
+    fields_in_empty_lists,
     fields_of_objects,
     pick,
     refuse_holders,
@@ -49,6 +50,7 @@ class JsonLog(text_log.TableLog):
         super().__init__(file, text, head, columns)
         rows = _sample(file.path, head)
         fields = fields_of_objects(rows)
+        fields |= fields_in_empty_lists(columns.wanted(fields), rows, fields)
         present = [*fields, *(name for name in self._folders if name not in fields)]
         self._needed = columns.find(file.path, present)
         self._fields = {name: fields[name] for name in self._needed if name in fields}

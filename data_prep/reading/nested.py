@@ -5,7 +5,7 @@ are the fields of its elements, ``events[]`` those themselves, and a row is as m
 events.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +77,22 @@ def fields_of_objects(rows: Sequence[dict[str, Any]]) -> dict[str, Field]:
             for name, where in _fields_of_value(key, Field((key,)), value):
                 found.setdefault(name, where)
     return found
+
+
+def fields_in_empty_lists(
+    names: Iterable[str], rows: Sequence[dict[str, Any]], found: Mapping[str, Field]
+) -> dict[str, Field]:
+    """Returns those of some columns that lie in a list which is empty in all rows."""
+    fields = {}
+    for name in names:
+        for at in (at for at, sign in enumerate(name) if sign == "."):
+            where = found.get(f"{name[:at]}[]")
+            if name in found or where is None:
+                continue
+            if not any(value_at(row, where) for row in rows):
+                inner = tuple(name[at + 1 :].split("."))
+                fields[name] = where._replace(in_list=inner)
+    return fields
 
 
 def _fields_of_value(

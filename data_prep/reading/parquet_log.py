@@ -38,7 +38,7 @@ from data_prep.reading.times import is_moment
 from tron_jax.errors import UserError
 
 _HEAD = 1000  # rows by which text is judged
-_LIST = 16  # so many times fewer rows are read at once where some hold lists
+_LIST = 16  # so many times fewer rows, or more, are read at once where some are lists
 
 
 class Part(NamedTuple):
@@ -118,12 +118,13 @@ class ParquetLog:
     def _tables(self, part: Part) -> Iterator[pa.Table]:
         # A row of lists is many events.
         lists = any(where.in_list is not None for where in part.fields.values())
+        fewer = max(_LIST, round(_events_of(part))) if lists else 1
         # One row group at a time and no more of it than is asked for: several would be
         # read ahead otherwise, however large they are.
         try:
             batches = _open(part.path).to_batches(
                 columns=_projection(part.fields),
-                batch_size=self._batch_rows // _LIST if lists else self._batch_rows,
+                batch_size=max(1, self._batch_rows // fewer),
                 batch_readahead=1,
                 fragment_readahead=1,
                 use_threads=False,
@@ -283,6 +284,11 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         return UserError(f"{path}: cannot be read: {os.strerror(error.errno)}")
     why = (str(error) or type(error).__name__).splitlines()[0]
     why = why.rpartition("Is this a 'parquet' file?: ")[2]
+    if "magic bytes not found" in why and path.suffix.lower() not in (
+        ".parquet",
+        ".pq",
+    ):
+        why = "magic bytes not found; a name of text ends in .csv, .jsonl or the like"
     return UserError(f"{path}: not readable as Parquet: {why}")
 
 

@@ -63,11 +63,14 @@ def _literal(pattern: Path) -> Path:
 def _matching(pattern: Path) -> Iterator[str]:
     # Normalised, as of a folder; each once, as ** matches files and what they lie in.
     files: set[str] = set()
+    named = frozenset(pattern.parts)
     for match in glob.iglob(str(pattern), recursive=True):
         path = Path(match)
+        if any(_is_hidden(part) for part in path.parts if part not in named):
+            continue
         if path.is_dir():
             files.update(_walk(path, frozenset()))
-        elif not _is_hidden(path.name):
+        else:
             files.add(str(path))
     yield from files
 
