@@ -62,12 +62,14 @@ def main(argv: Sequence[str]) -> int:
     def text(name: str, default: str | None, meaning: str) -> None:
         flags.DEFINE_string(name, default, meaning, values, required=name == "model")
 
-    def number(name: str, default: int, least: int, meaning: str) -> None:
-        flags.DEFINE_integer(name, default, meaning, least, flag_values=values)
+    def number(
+        name: str, default: int, least: int, meaning: str, most: int | None = None
+    ) -> None:
+        flags.DEFINE_integer(name, default, meaning, least, most, flag_values=values)
 
     text("model", None, "Folder of the exported model.")
     text("host", "127.0.0.1", "Address to listen at.")
-    number("port", 8000, 0, "Port to listen at; 0 = any that is free.")
+    number("port", 8000, 0, "Port to listen at; 0 = any that is free.", 65535)
     flags.DEFINE_list("allow_host", [], "More names to be called by.", values)
     text("only", None, "File of the items that may be recommended.")
     text("item", "item", "Column of that file, if it is CSV or Parquet.")
@@ -132,7 +134,7 @@ def _token(values: flags.FlagValues) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{where}: cannot be read ({error})") from error
     if token is not None and (len(token) < SHORTEST or not token.isascii()):
-        raise UserError(f"{where}: expected a token of {SHORTEST} ASCII characters")
+        raise UserError(f"{where}: expected {SHORTEST} ASCII characters at least")
     return token
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from served import JSON, serving
 
 from experiments.serving import limits, service
+from experiments.serving.connections import BoundedProtocol
 
 pytestmark = pytest.mark.usefixtures("compiled")
 BODY = json.dumps({"items": [1]}).encode()
@@ -208,6 +210,34 @@ def test_connections_are_bounded(server, monkeypatch):
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b" 200 " in connection.recv(1000)
         assert server.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
+    assert is_served(server)
+
+
+def test_who_does_not_read_is_hung_up_on(server, monkeypatch):
+    """Or he would keep for ever a place among the requests."""
+    monkeypatch.setattr(limits, "WRITE_SECONDS", 0.3)
+    lost, small = threading.Event(), (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    made, ended = BoundedProtocol.connection_made, BoundedProtocol.connection_lost
+
+    def narrow(self, transport):
+        transport.get_extra_info("socket").setsockopt(*small)
+        transport.set_write_buffer_limits(high=0)
+        made(self, transport)
+
+    def gone(self, exc):
+        ended(self, exc)
+        lost.set()
+
+    monkeypatch.setattr(BoundedProtocol, "connection_made", narrow)
+    monkeypatch.setattr(BoundedProtocol, "connection_lost", gone)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(
+            b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 99
+        )
+        assert lost.wait(30)
     assert is_served(server)
 
 

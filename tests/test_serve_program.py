@@ -183,6 +183,7 @@ def test_wrong_flags(tiny_export, tmp_path, capfd):
         (("--host=no.such.host.invalid",), "--host=no.such.host.invalid"),
         (("--max_k=0",), "max_k"),
         (("--queue=0",), "queue"),
+        (("--port=70000",), "port"),  # which a socket would take for 4464
     ):
         model = () if "--model" in flags[0] else (f"--model={tiny_export}",)
         assert words in refused(capfd, "--port=0", *model, *flags)
@@ -191,7 +192,7 @@ def test_wrong_flags(tiny_export, tmp_path, capfd):
 def test_the_token_of_the_environment(tiny_export, monkeypatch, capfd):
     monkeypatch.setenv("TRON_JAX_RELOAD_TOKEN", "short")
     error = refused(capfd, f"--model={tiny_export}", "--port=0")
-    assert "TRON_JAX_RELOAD_TOKEN: expected a token" in error
+    assert "TRON_JAX_RELOAD_TOKEN: expected 16 ASCII" in error
     monkeypatch.setenv("TRON_JAX_RELOAD_TOKEN", "long enough to be one")
     with started(f"--model={tiny_export}") as process:
         headers = JSON | {"Authorization": "Bearer long enough to be one"}

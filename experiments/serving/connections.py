@@ -1,6 +1,7 @@
-"""Connections of uvicorn, bounded in number, and in the time that a head may take.
+"""Connections of uvicorn, bounded in number, and in the time that a client may take.
 
-uvicorn itself waits for ever for a client that connects and says nothing, or half.
+uvicorn itself waits for ever for a client that connects and says nothing, or half, or
+that does not read what it is answered.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class BoundedProtocol(H11Protocol):
     """An HTTP/1.1 connection."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Ends one that is too many, and starts the clock of the others."""
@@ -54,7 +56,24 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clock."""
         self._forget()
+        self._is_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Starts the clock of a client that does not read."""
+        super().pause_writing()
+        late = self.transport.abort
+        self._unread = self.loop.call_later(limits.WRITE_SECONDS, late)
+
+    def resume_writing(self) -> None:
+        """Stops it."""
+        self._is_read()
+        super().resume_writing()
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _watch(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
