@@ -41,7 +41,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import entry
-from experiments.serving import loading
+from experiments.serving import limits, loading
 from experiments.serving.loading import Source
 from tron_jax import devices
 from tron_jax.console.messages import say, warn
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     text("item", "item", "Column of that file, if it is CSV or Parquet.")
     number("max_k", 100, 1, "Items of a list at most.")
     number("max_clicks", 256, 1, "Of a session that a recurrent model sees.")
-    number("queue", 256, 1, "Sessions that may wait.")
+    number("queue", 256, limits.BATCH, "Sessions that may wait.")
     flags.DEFINE_float(
         "gather_ms", 2.0, "How long one waits for others.", 0, 1000, flag_values=values
     )
@@ -109,7 +109,8 @@ def run(values: flags.FlagValues) -> None:
             room=values.queue,
             gather=values.gather_ms / 1000,
         )
-        hosts = LOOPBACK | {name.lower() for name in (*values.allow_host, values.host)}
+        named = {name.lower() for name in (*values.allow_host, values.host)}
+        hosts = LOOPBACK | {f"[{name}]" if ":" in name else name for name in named}
         server = make_server(make_app(live, hosts=hosts, token=token))
         say(_greeting(live.service, listener))
         try:

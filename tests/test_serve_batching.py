@@ -110,6 +110,18 @@ def test_the_first_waits_for_others(worker):
     assert worker.batches == [[1, 2, 3], [4]]
 
 
+def test_a_thread_that_hangs_or_has_ended_is_seen(worker):
+    batcher = Batcher(worker, most=3, room=9, wait=0.0)
+    assert not batcher.stuck(0)
+    first = held(batcher, worker)
+    assert batcher.stuck(0)
+    assert not batcher.stuck(60)
+    worker.may.set()
+    results(first)
+    batcher.close()
+    assert batcher.stuck(60)
+
+
 def test_nothing_is_taken_once_closed(worker):
     batcher = Batcher(worker, most=3, room=9, wait=0.001)
     assert results(batcher.submit([1], 99)) == [2]
@@ -120,7 +132,7 @@ def test_nothing_is_taken_once_closed(worker):
 
 def test_clocks_say_how_long_the_first_has_waited(worker):
     now = time.monotonic()
-    ticks = iter([now, now + 61, now + 61])
+    ticks = iter([now, now + 61, now + 61, now + 61])
     batcher = Batcher(worker, most=3, room=9, wait=60.0, clock=lambda: next(ticks))
     assert results(batcher.submit([1], 99)) == [2]
     batcher.close()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from served import JSON, serving
 
-from experiments.serving import limits, service
+from experiments.serving import limits, schemas, service
 from experiments.serving.connections import BoundedProtocol
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -284,6 +284,14 @@ def test_what_waited_too_long_is_not_worked_on(server, monkeypatch):
     assert "waited too long" in busy(server.recommend(items=[1]))
 
 
+def test_a_server_that_hangs_says_so(server, monkeypatch):
+    assert server.ask("GET", "/health").status == 200
+    monkeypatch.setattr(server.live.batcher, "stuck", lambda longest: longest > 0)
+    assert server.ask("GET", "/health").status == 503
+    monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.0)
+    assert "waited too long" in busy(server.recommend(items=[1]))
+
+
 def test_scores_that_are_no_numbers_are_not_answered(server, monkeypatch, capfd):
     engine = type(server.live.service.engine)
 
@@ -291,10 +299,19 @@ def test_scores_that_are_no_numbers_are_not_answered(server, monkeypatch, capfd)
         return [engine_found(query) for query in queries]
 
     def engine_found(query):
-        return service.Found(np.array([3], np.int32), np.array([np.nan], np.float32))
+        score = np.nan if query.items[0] == 1 else 2.0
+        return service.Found(np.array([3], np.int32), np.array([score], np.float32))
 
     monkeypatch.setattr(engine, "__call__", diverged)
     answer = server.recommend(items=[1])
     assert answer.status == 500
     assert "no finite numbers" in answer.json["detail"]
     assert capfd.readouterr().err.count("\n") == 1
+    others = service.find([prepared(server, [2]), prepared(server, [1])])
+    assert others[0].scores == [2.0]  # who was worked on with it is answered
+    assert server.recommend(items=[2]).status == 200
+
+
+def prepared(server, items):
+    asked = schemas.Asked(items=items)
+    return service.prepare(server.live.service, asked, ("body",))

@@ -84,8 +84,15 @@ def _add_answers(api: FastAPI, live: Live) -> None:
 
 
 def _add_views(api: FastAPI, live: Live) -> None:
-    @api.get("/health", response_model=schemas.Health, summary="Whether it serves")
+    @api.get(
+        "/health",
+        response_model=schemas.Health,
+        responses={503: PROBLEM | {"description": "It hangs: restart it."}},
+        summary="Whether it serves",
+    )
     async def health() -> Any:
+        if live.hangs():
+            return JSONResponse({"detail": "the model does not answer"}, 503)
         return JSONResponse({"status": "ok", "step": live.service.about["step"]})
 
     @api.get("/model", response_model=schemas.About, summary="The model, and its card")
@@ -162,10 +169,11 @@ def _add_errors(api: FastAPI) -> None:
 
     async def busy(request: Request, error: Exception) -> Response:
         headers = {name.decode(): value.decode() for name, value in BUSY}
-        why = "waited too long" if isinstance(error, Late) else "the queue is full"
+        full = isinstance(error, Full)
+        why = "the queue is full" if full else "waited too long"
         return JSONResponse({"detail": f"{why}; ask again later"}, 503, headers)
 
-    for kind in (Full, Late):
+    for kind in (Full, Late, TimeoutError):
         api.add_exception_handler(kind, busy)
 
     @api.exception_handler(FloatingPointError)

@@ -68,6 +68,7 @@ class Live:
           service.Refused: if one asks for what the model cannot do.
           batching.Full: if the queue has no room.
           batching.Late: if they waited too long in it.
+          TimeoutError: if they were not answered in time.
         """
         now = self.service  # which may be another one while these wait
         prepared = [
@@ -76,11 +77,16 @@ class Live:
         ]
         by_model = [one for one in prepared if len(one.query.items)]
         futures = self.batcher.submit(by_model, limits.WAIT_SECONDS)
-        found = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+        async with asyncio.timeout(limits.ANSWER_SECONDS):
+            found = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
         return [
             service.answer(one, next(found) if len(one.query.items) else None)
             for one in prepared
         ]
+
+    def hangs(self) -> bool:
+        """Whether nothing is answered any more."""
+        return self.batcher.stuck(limits.ANSWER_SECONDS)
 
     async def reload(self) -> Service:
         """Loads the model anew in a thread, while the one that serves does.

@@ -104,11 +104,7 @@ def _numbers(
 
 
 def find(prepared: Sequence[Prepared]) -> list[Found]:
-    """Finds the best items of requests, which may be of two services in turn.
-
-    Raises:
-      FloatingPointError: if scores are no numbers.
-    """
+    """Finds the best items of requests, which may be of two services in turn."""
     answers: list[Found] = []
     while len(answers) < len(prepared):
         rest = prepared[len(answers) :]
@@ -118,8 +114,6 @@ def find(prepared: Sequence[Prepared]) -> list[Found]:
         )
         queries = [one.query for one in rest[:count]]
         answers += service.engine(queries, service.mask)
-    if not all(np.isfinite(found.scores).all() for found in answers):
-        raise FloatingPointError("the model's scores are no finite numbers")
     return answers
 
 
@@ -132,8 +126,11 @@ def answer(prepared: Prepared, found: Found | None) -> dict[str, Any]:
 
     Raises:
       Refused: if no item is left to recommend.
+      FloatingPointError: if scores are no numbers.
     """
     service = prepared.service
+    if found is not None and not np.isfinite(found.scores).all():
+        raise FloatingPointError("the model's scores are no finite numbers")
     items = _most_popular(prepared) if found is None else found.items
     if not len(items):
         raise Refused((*prepared.where, "exclude"), "no item is left to recommend")

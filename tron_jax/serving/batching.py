@@ -54,12 +54,23 @@ class Batcher:
         self._jobs: collections.deque[_Job] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._begun: float | None = None
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
         """How many values wait."""
         return len(self._jobs)
+
+    def stuck(self, longest: float) -> bool:
+        """Whether the thread has ended, or has been on one batch for too long.
+
+        Args:
+          longest: seconds.
+        """
+        begun = self._begun
+        late = begun is not None and self._clock() - begun > longest
+        return late or not self._thread.is_alive()
 
     def submit(self, values: Sequence[Any], patience: float) -> list[Future]:
         """Adds values, all of them or none.
@@ -102,6 +113,7 @@ class Batcher:
         jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
         if not jobs:
             return True
+        self._begun = self._clock()
         try:
             results = self._work([job.value for job in jobs])
         except Exception as error:
@@ -110,6 +122,8 @@ class Batcher:
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.future.set_result(result)
+        finally:
+            self._begun = None
         return True
 
     def _next(self) -> list[_Job] | None:

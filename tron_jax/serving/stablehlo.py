@@ -14,7 +14,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def serialize(score: Score, weights: Weights) -> bytes:
-    """Exports a scorer with any number of sessions, of any length.
+    """Exports a scorer with any number of sessions, of any length that it takes.
 
     Its arguments are the leaves of the weights, in the order of ``names``, then items
     [sessions, T] and lengths [sessions] int32; its results scores and items. The
