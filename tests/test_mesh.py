@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import evaluate, train
 from experiments.assembly import run_parts
+from experiments.assembly.ways import Ways
 from tron_jax.data.sessions import open_prepared
 from tron_jax.models.initializers import Part, draw_in_blocks
 from tron_jax.objectives import selection
@@ -256,6 +257,29 @@ def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
         # Of a first step optimizers keep its gradients and their squares.
         moments = [(s.opt, s.items[1:]) for s in (state, found[0][0])]
         assert_close(*moments, 1e-5)
+
+
+@many
+@pytest.mark.parametrize("name", ["tron", "dense", "gru4rec"])
+def test_steps_that_are_computed_in_vain_change_nothing(name, tiny_data):
+    """As on an accelerator, where a dispatch always computes as many."""
+    data = open_prepared(tiny_data)
+    fields = {"mode": "rows", **RUNS[name]}
+    group = "train__steps_per_call" if name == "gru4rec" else "train__steps_per_group"
+    found = []
+    for mesh in (1, 3):
+        fields |= {"train__mesh": mesh, group: 8}
+        config = run_parts.resolve(tiny.config(tiny_data, **fields), data.num_items)
+        ways = Ways(by_matmul=True, fixed=True)
+        parts = run_parts.build(config, data.num_items, data.train, ways)
+        dispatch, steps = parts.batches.dispatch_at(0, 3)
+        assert steps == 3
+        arguments = parts.placement.send((dispatch, parts.constants))
+        state = jax.jit(parts.init)()
+        state, totals = jax.jit(parts.train_step)(state, *arguments)
+        found.append((parts.placement.saved(state), totals.loss))
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-5)
+    assert_close(found[1][0], found[0][0], 1e-4)
 
 
 @many
