@@ -187,10 +187,11 @@ def _train(
     lengths = len(parts.batches.shapes)
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
-    saves = plan.saves_after(start, checkpoints.keep_last + 2)
     saves = plan.saves_after(start, checkpoints.keep_last + 2) + bool(warm)
     saved = memory.size(placement.saved(shapes))
-    _check_room(config, needs, saved, checkpoints, saves, state is not None)
+    # What a mesh resumes from lies on the host, beside what is yet to be allocated.
+    there = state is not None and config.train.mesh == 1
+    _check_room(config, needs, saved, checkpoints, saves, there)
     if warm is not None and restored is None:
         say(warm.summary)
         checkpoints.save(0, state, about, wait=True)
