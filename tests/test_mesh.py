@@ -304,7 +304,7 @@ def test_fifty_steps_are_those_of_one_device(name, tiny_data, tmp_path, compilat
 @many
 @pytest.mark.parametrize("name", ["tron", "gru4rec"])
 def test_a_checkpoint_has_the_same_ranks_on_any_devices(
-    name, tiny_data, tmp_path, compilations
+    name, tiny_data, tmp_path, compilations, capfd
 ):
     found = []
     with tiny.compiled_once(compilations):
@@ -314,7 +314,10 @@ def test_a_checkpoint_has_the_same_ranks_on_any_devices(
             argv = [f"--workdir={folder}", f"--out={out}", f"--mesh={mesh}"]
             assert evaluate.main(["evaluate", *argv]) == 0
             found.append((out / "ranks.parquet").read_bytes())
+    capfd.readouterr()
     assert len(set(found)) == 1
+    status = evaluate.main(["evaluate", f"--workdir={folder}", "--mesh=9"])
+    tiny.assert_refused((status, *said(capfd)), "--mesh=9", "at most the 8 devices")
 
 
 @many
@@ -419,4 +422,21 @@ def test_what_makes_no_sense_is_one_line(tiny_data, tmp_path, capfd):
         capfd.readouterr()
         status = train.main(tiny.command(tmp_path / "run", tiny_data, **fields))
         tiny.assert_refused((status, *said(capfd)), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@many
+def test_a_mesh_needs_the_host(tiny_data, tmp_path, capfd, monkeypatch):
+    """As with JAX_PLATFORMS=cuda, under which jax does not know the host."""
+    there = jax.devices
+
+    def devices(platform=None):
+        if platform == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return there()
+
+    monkeypatch.setattr(jax, "devices", devices)
+    argv = tiny.command(tmp_path / "run", tiny_data, train__mesh=2)
+    status = train.main(argv)
+    tiny.assert_refused((status, *said(capfd)), "train.mesh is 2", "JAX_PLATFORMS=")
     assert not (tmp_path / "run").exists()
