@@ -112,6 +112,7 @@ def run(flag_values: flags.FlagValues) -> None:
         flag_values.step, config, checkpoints
     )  # or nothing is worth compiling
     devices.check()
+    _check_mesh(flag_values.mesh)
     run_parts.use_compilation_cache()
     config.train.mesh = flag_values.mesh
     config = run_parts.resolve(config, data.num_items)
@@ -147,6 +148,12 @@ def run(flag_values: flags.FlagValues) -> None:
             f"the figures, which are in {summary}, cannot be printed: "
             f"{unprinted.strerror}"
         )
+
+
+def _check_mesh(devices_asked: int) -> None:
+    there = jax.device_count()
+    if devices_asked > there:
+        raise UserError(f"--mesh={devices_asked}; expected at most the {there} devices")
 
 
 def _of_chosen(

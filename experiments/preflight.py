@@ -78,6 +78,7 @@ def measure(
         evaluation = temporaries(programs) + 2 * size(traced["encode"].out_info)
     table, whole = held(state.items.table), held(state)
     shared = in_one_memory(devices)
+    copied = copies or devices > 1  # a mesh saves what it has put together on the host
     return Needs(
         table=table,
         moments=held(state.items) - table,
@@ -85,7 +86,7 @@ def measure(
         clicks=shared * max(map(size, batches.shapes)),
         step=shared * step,
         evaluation=shared * evaluation,
-        saving=size(state) if copies and jax.default_backend() == "cpu" else 0,
+        saving=size(state) if copied and jax.default_backend() == "cpu" else 0,
     )
 
 

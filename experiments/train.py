@@ -168,6 +168,8 @@ def _train(
     about = {"fingerprint": fingerprint, "mesh": config.train.mesh}
     restored = checkpoints.restore_newest(placement.saved(shapes))
     start, state, info = restored or (0, warm.state if warm else None, {})
+    resumed = restored is not None
+    del restored  # of a mesh it is a copy, to be let go once that has its own
     truncate_after(metrics, start)
     plan = TrainingPlan(
         parts.batches.steps_per_epoch,
@@ -183,9 +185,9 @@ def _train(
     if patience.ended:
         say(_early(config, start))
         return None
-    begins = f"resuming at step {start:,}" if restored else "starting"
+    begins = f"resuming at step {start:,}" if resumed else "starting"
     before = info.get("mesh", 1)
-    if restored and before != config.train.mesh:
+    if resumed and before != config.train.mesh:
         say(
             f"train.mesh was {before} and is {config.train.mesh}: the state is the "
             "same, what follows rounds differently"
@@ -193,11 +195,12 @@ def _train(
     lengths = len(parts.batches.shapes)
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
-    saves = plan.saves_after(start, checkpoints.keep_last + 2)
     saves = plan.saves_after(start, checkpoints.keep_last + 2) + bool(warm)
     saved = memory.size(placement.saved(shapes))
-    _check_room(config, needs, saved, checkpoints, saves, state is not None)
-    if warm is not None and restored is None:
+    # What a mesh resumes from lies on the host, beside what is yet to be allocated.
+    there = state is not None and config.train.mesh == 1
+    _check_room(config, needs, saved, checkpoints, saves, there)
+    if warm is not None and not resumed:
         say(warm.summary)
         checkpoints.save(0, state, about, wait=True)
     with (

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import evaluate, train
 from experiments.assembly import run_parts
+from experiments.assembly.ways import Ways
 from tron_jax.data.sessions import open_prepared
 from tron_jax.models.initializers import Part, draw_in_blocks
 from tron_jax.objectives import selection
@@ -259,6 +260,29 @@ def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
 
 
 @many
+@pytest.mark.parametrize("name", ["tron", "dense", "gru4rec"])
+def test_steps_that_are_computed_in_vain_change_nothing(name, tiny_data):
+    """As on an accelerator, where a dispatch always computes as many."""
+    data = open_prepared(tiny_data)
+    fields = {"mode": "rows", **RUNS[name]}
+    group = "train__steps_per_call" if name == "gru4rec" else "train__steps_per_group"
+    found = []
+    for mesh in (1, 3):
+        fields |= {"train__mesh": mesh, group: 8}
+        config = run_parts.resolve(tiny.config(tiny_data, **fields), data.num_items)
+        ways = Ways(by_matmul=True, fixed=True)
+        parts = run_parts.build(config, data.num_items, data.train, ways)
+        dispatch, steps = parts.batches.dispatch_at(0, 3)
+        assert steps == 3
+        arguments = parts.placement.send((dispatch, parts.constants))
+        state = jax.jit(parts.init)()
+        state, totals = jax.jit(parts.train_step)(state, *arguments)
+        found.append((parts.placement.saved(state), totals.loss))
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-5)
+    assert_close(found[1][0], found[0][0], 1e-4)
+
+
+@many
 @pytest.mark.parametrize("name", RUNS)
 def test_fifty_steps_are_those_of_one_device(name, tiny_data, tmp_path, compilations):
     with tiny.compiled_once(compilations):
@@ -280,7 +304,7 @@ def test_fifty_steps_are_those_of_one_device(name, tiny_data, tmp_path, compilat
 @many
 @pytest.mark.parametrize("name", ["tron", "gru4rec"])
 def test_a_checkpoint_has_the_same_ranks_on_any_devices(
-    name, tiny_data, tmp_path, compilations
+    name, tiny_data, tmp_path, compilations, capfd
 ):
     found = []
     with tiny.compiled_once(compilations):
@@ -290,7 +314,10 @@ def test_a_checkpoint_has_the_same_ranks_on_any_devices(
             argv = [f"--workdir={folder}", f"--out={out}", f"--mesh={mesh}"]
             assert evaluate.main(["evaluate", *argv]) == 0
             found.append((out / "ranks.parquet").read_bytes())
+    capfd.readouterr()
     assert len(set(found)) == 1
+    status = evaluate.main(["evaluate", f"--workdir={folder}", "--mesh=9"])
+    tiny.assert_refused((status, *said(capfd)), "--mesh=9", "at most the 8 devices")
 
 
 @many
@@ -395,4 +422,21 @@ def test_what_makes_no_sense_is_one_line(tiny_data, tmp_path, capfd):
         capfd.readouterr()
         status = train.main(tiny.command(tmp_path / "run", tiny_data, **fields))
         tiny.assert_refused((status, *said(capfd)), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@many
+def test_a_mesh_needs_the_host(tiny_data, tmp_path, capfd, monkeypatch):
+    """As with JAX_PLATFORMS=cuda, under which jax does not know the host."""
+    there = jax.devices
+
+    def devices(platform=None):
+        if platform == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return there()
+
+    monkeypatch.setattr(jax, "devices", devices)
+    argv = tiny.command(tmp_path / "run", tiny_data, train__mesh=2)
+    status = train.main(argv)
+    tiny.assert_refused((status, *said(capfd)), "train.mesh is 2", "JAX_PLATFORMS=")
     assert not (tmp_path / "run").exists()

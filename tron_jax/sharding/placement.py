@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -94,11 +95,15 @@ class OnMesh:
 
     def all_finite(self, state: TrainState) -> jax.Array:
         """See ``OneDevice.all_finite``."""
+        return self._all_finite(state)
+
+    @functools.cached_property
+    def _all_finite(self) -> jax.stages.Wrapped:
 
         def own(state: TrainState) -> jax.Array:
             return lax.pmin(all_finite(state).astype(jnp.int32), AXIS) > 0
 
-        return jax.jit(self.shards.over(own, [self.specs], P()))(state)
+        return jax.jit(self.shards.over(own, [self.specs], P()))
 
     def _whole(self, x: Any, spec: P) -> Any:
         divided = spec != P()

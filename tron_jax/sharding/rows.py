@@ -46,7 +46,9 @@ def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
         if not isinstance(one, DenseState):
             return item_tx.update(state, own, rows, gradients, step)
         of_all = jnp.zeros_like(state.table).at[own].set(gradients, mode="drop")
-        return item_tx.update(state, None, Rows(state.table, ()), of_all, step)
+        after = item_tx.update(state, None, Rows(state.table, ()), of_all, step)
+        made = ids[0] < shards.all_rows  # else the step is not, see Touched.if_made
+        return jax.tree.map(lambda new, old: jnp.where(made, new, old), after, state)
 
     return RowOptimizer(item_tx.init, read, update)
 
