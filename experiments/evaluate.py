@@ -1,7 +1,7 @@
 """Evaluates a run from its checkpoint alone, in both protocols side by side.
 
     python -m experiments.evaluate --workdir=RUN [--step=best|latest|N] \
-        [--split=test|validation] [--data=DIR] [--out=DIR]
+        [--split=test|validation] [--mesh=N] [--data=DIR] [--out=DIR]
 
 Without --step each protocol takes its own checkpoint: `paper` the best one, `exact` the
 latest (or the best on validation, where the run held some out). Where the two differ,

@@ -35,22 +35,32 @@ DEVICES = 8
 many = pytest.mark.skipif(
     jax.device_count() < DEVICES, reason="in a process with eight devices"
 )
-COUNTS = (2, 3, 8)
+COUNTS = (3, 8)
 
 
-@pytest.mark.skipif(jax.device_count() >= DEVICES, reason="it is that process")
+ASKED = "TRON_TESTS_DEVICES"  # the variable by which conftest.py has the CPU play them
+
+
+@pytest.mark.skipif(ASKED not in os.environ, reason="only where devices are asked for")
+def test_there_are_as_many_devices_as_were_asked_for():
+    assert jax.device_count() == int(os.environ[ASKED]) >= DEVICES
+
+
+@pytest.mark.skipif(ASKED in os.environ, reason="it is that process")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="devices of a CPU")
 def test_on_eight_devices():
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, str(Path(__file__))],
         cwd=tiny.ROOT,
-        env=os.environ | {"TRON_TESTS_DEVICES": str(DEVICES)},
+        env=os.environ | {ASKED: str(DEVICES)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout[-5000:]
-    assert " passed" in done.stdout or "..." in done.stdout
+    outcomes = "".join(re.findall(r"^([.s]+) *\[", done.stdout, re.M))
+    assert outcomes.count("s") == 1  # this one
+    assert outcomes.count(".") > 50
 
 
 @pytest.mark.parametrize("num_rows", [5, 16, 40, 47, 48])
@@ -139,7 +149,7 @@ def test_rows_are_read_and_updated_as_on_one_device(name, count):
 
 
 @many
-@pytest.mark.parametrize("topk", [1, 5, 12, 23])
+@pytest.mark.parametrize("topk", [1, 12, 23])
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("kept", ["all", "some", "few"])
 def test_the_hardest_of_all_are_found_together(topk, count, kept):
@@ -242,7 +252,7 @@ def assert_close(state, wanted, share):
 def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
     found = []
     data = open_prepared(tiny_data)
-    for mesh in (1, 2, 3, 8):
+    for mesh in (1, 3, 8):
         fields = {"mode": "rows", **RUNS[name], "train__mesh": mesh}
         config = run_parts.resolve(tiny.config(tiny_data, **fields), data.num_items)
         parts = run_parts.build(config, data.num_items, data.train)
@@ -283,22 +293,18 @@ def test_steps_that_are_computed_in_vain_change_nothing(name, tiny_data):
 
 
 @many
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["tron", "dense", "wide", "gru4rec"])
 def test_fifty_steps_are_those_of_one_device(name, tiny_data, tmp_path, compilations):
     with tiny.compiled_once(compilations):
-        logs, states, ranks = [], [], []
-        for mesh in (1, 2, 8):
-            folder = run_of(tmp_path / str(mesh), tiny_data, name, mesh)
-            argv = ["evaluate", f"--workdir={folder}", "--step=latest"]
-            # Each by other devices than those that trained it.
-            assert evaluate.main([*argv, f"--mesh={ {1: 8, 2: 3, 8: 1}[mesh] }"]) == 0
-            logs.append([line for line in tiny.lines(folder) if "loss" in line])
-            states.append(tiny.saved(folder)[0])
-            ranks.append((folder / "evaluation.json").read_text())
-    for log, state in zip(logs[1:], states[1:], strict=True):
-        losses = [[line["loss"] for line in one] for one in (log, logs[0])]
-        np.testing.assert_allclose(*losses, rtol=1e-6)
-        assert_close(state, states[0], 1e-4)
+        one, eight = (
+            run_of(tmp_path / str(mesh), tiny_data, name, mesh) for mesh in (1, 8)
+        )
+    losses = [
+        [line["loss"] for line in tiny.lines(folder) if "loss" in line]
+        for folder in (eight, one)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+    assert_close(tiny.saved(eight)[0], tiny.saved(one)[0], 1e-4)
 
 
 @many
@@ -309,7 +315,7 @@ def test_a_checkpoint_has_the_same_ranks_on_any_devices(
     found = []
     with tiny.compiled_once(compilations):
         folder = run_of(tmp_path / "run", tiny_data, name, 2, train__epochs=1)
-        for mesh in (1, 2, 3, 8):
+        for mesh in (1, 3, 8):
             out = tmp_path / str(mesh)
             argv = [f"--workdir={folder}", f"--out={out}", f"--mesh={mesh}"]
             assert evaluate.main(["evaluate", *argv]) == 0
