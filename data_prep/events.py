@@ -37,10 +37,12 @@ from data_prep.programs.odd_sessions import doubts_about
 from data_prep.programs.odd_times import find_odd_times
 from data_prep.programs.rehearsal import rehearse
 from data_prep.reading.bad_rows import BadRows
+from data_prep.reading.places import list_files
 from data_prep.reading.times import TimeForm
 from tron_jax.console.messages import warn
 from tron_jax.console.program import run
 from tron_jax.errors import UserError
+from tron_jax.files import local_path
 
 _MOST_DAYS = 10_000 * 366  # from 1970 to the year 9999 and more
 
@@ -96,6 +98,7 @@ def main(values: flags.FlagValues, sizes: LogSizes = LOG_SIZES) -> None:
     """Reads, filters, splits, numbers and writes a log."""
     _check(values)
     form = form_of(values)
+    _refuse_in_both(values)
     logs = {
         role: open_places(places, form, sizes)
         for role, places in (("train", values.train), ("test", values.test))
@@ -124,6 +127,20 @@ def _check(values: flags.FlagValues) -> None:
     gap_of(values)
     if days is not None and values.time is None:
         raise UserError("--test_days needs --time, the column of the events' times")
+
+
+def _refuse_in_both(values: flags.FlagValues) -> None:
+    """Refuses a file of train that is one of test."""
+    train, test = (
+        {
+            file.path.resolve(): file.path
+            for place in places or ()
+            for file in list_files(local_path(place, any_name=True))
+        }
+        for places in (values.train, values.test)
+    )
+    for path in train.keys() & test.keys():
+        raise UserError(f"--test: {test[path]} is in --train; expected other clicks")
 
 
 def _check_times(
