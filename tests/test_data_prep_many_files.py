@@ -239,7 +239,7 @@ def test_parts_that_wait_to_be_read_take_little_memory(tmp_path):
 
 
 def test_a_file_of_train_is_none_of_test(tmp_path, capsys):
-    first, second = write_parts(tmp_path / "d", "csv", parts=2)
+    first, _ = write_parts(tmp_path / "d", "csv", parts=2)
     line = refused(capsys, first, f"--test={tmp_path / 'd'}")
     assert line.startswith(f"--test: {first} is in --train")
     assert not (tmp_path / "d" / "refused").exists()
