@@ -238,6 +238,8 @@ def test_the_card_of_an_evaluated_run(tiny_runs, run, evaluate, tmp_path):
     assert found is not None
     assert float(found[1]) < value < float(found[2])
     assert "### Recall@20 by position of the label in the session" in text
+    assert "- train: 300 sessions, begun 1970-01-01 to 1970-01-01" in text
+    assert "- test: 300 sessions, begun 1970-01-01 to 1970-01-01" in text
     assert "python -m" in text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments import provenance
+from experiments.assembly import run_parts
 from experiments.assembly.trained import Trained
 from experiments.comparing import (
     building,
@@ -24,8 +25,10 @@ from experiments.comparing.comparison import Comparison
 from experiments.exporting.rounding import Loss
 from experiments.runs import reading
 from experiments.runs.reading import Run
+from tron_jax.data.sessions import Sessions, open_prepared
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
+from tron_jax.files import local_path
 
 TAGS = ("recommender-system", "session-based-recommendation", "jax")
 SHOWN = ("recall@20", "mrr@20")  # with intervals
@@ -108,7 +111,7 @@ def write(
         "## Intended use",
         INTENDED,
         "## Training data",
-        *_data(model, made_with, compared),
+        *_data(model, made_with, compared, data),
         "## Evaluation",
         *_evaluation(model, run, compared),
         *_table_in_fewer_bytes(table, loss),
@@ -175,7 +178,10 @@ def _head(model: Trained, made_with: dict[str, Any]) -> Iterator[str]:
 
 
 def _data(
-    model: Trained, made_with: dict[str, Any], compared: Comparison | None
+    model: Trained,
+    made_with: dict[str, Any],
+    compared: Comparison | None,
+    data: str | None,
 ) -> Iterator[str]:
     clicks = int(model.items.train_events.sum())
     lines = [
@@ -184,9 +190,26 @@ def _data(
     ]
     if held_out := model.config.data.validation:
         lines.append(f"- the latest {held_out:.0%} of train sessions were held out")
+    place = data or model.config.data.path
+    if place and (data or Path(place).exists()):
+        prepared = open_prepared(local_path(place))
+        if prepared.fingerprint == made_with["fingerprint"]:
+            lines += [
+                _sessions(split, sessions)
+                for split, sessions in run_parts.splits(model.config, prepared).items()
+            ]
     if compared is not None and compared.data:
         lines.append(f"- evaluated on {markdown.escaped(compared.data)}")
     yield "\n".join(lines)
+
+
+def _sessions(split: str, sessions: Sessions) -> str:
+    """How many there are, and when they began."""
+    line = f"- {split}: {sessions.num_sessions:,} sessions"
+    if sessions.start_time.null_count or not sessions.num_sessions:
+        return line
+    ends = (sessions.start_time[i].as_py().date() for i in (0, -1))
+    return f"{line}, begun {' to '.join(map(str, ends))}"
 
 
 def _evaluation(
