@@ -66,7 +66,7 @@ def write_data(
     seed=0,
     test_sessions=TEST_SESSIONS,
     train_sessions=TRAIN_SESSIONS,
-    raw_ids=range(1, NUM_ITEMS + 1),
+    raw_ids=None,
 ):
     """Prepares sessions of 2 to 5 clicks, each item followed by one of three others."""
     draw = np.random.default_rng(seed)
@@ -92,6 +92,7 @@ def write_data(
     ):
         split(train, 0, train_sessions)
         split(test, train_sessions, test_sessions)
+        raw_ids = range(1, NUM_ITEMS + 1) if raw_ids is None else raw_ids
         write_prepared(partial, train, test, pa.array(list(raw_ids)), about)
     return Path(folder)
 
