@@ -35,7 +35,8 @@ def prepare_large(monkeypatch):
     return call
 
 
-@pytest.mark.parametrize("split", [[], ["--test_days=0.5"]])
+# In seconds, what are milliseconds of 1970 would be of 1990.
+@pytest.mark.parametrize("split", [[], ["--test_days=0.5", "--allow_odd_times"]])
 def test_every_format(tmp_path, prepare_large, split):
     rows = random_rows(9, order=True)
     names = write_formats(tmp_path / "logs", rows)

@@ -65,7 +65,7 @@ def test_on_eight_devices():
     assert done.returncode == 0, done.stdout[-5000:]
     outcomes = "".join(re.findall(r"^([.s]+) *\[", done.stdout, re.M))
     assert outcomes.count("s") == 1  # this one
-    assert outcomes.count(".") > 50
+    assert outcomes.count(".") > 30
 
 
 @pytest.mark.parametrize("num_rows", [5, 16, 40, 47, 48])
@@ -154,9 +154,10 @@ def test_rows_are_read_and_updated_as_on_one_device(name, count):
 
 
 @many
-@pytest.mark.parametrize("topk", [1, 12, 23])
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("kept", ["all", "some", "few"])
+@pytest.mark.parametrize(
+    ("topk", "kept"), [(1, "all"), (12, "some"), (23, "all"), (23, "few")]
+)
 def test_the_hardest_of_all_are_found_together(topk, count, kept):
     """Of 17 drawn and 6 in-batch candidates, which no number of devices divides."""
     draw = np.random.default_rng(topk)
@@ -257,7 +258,7 @@ def assert_close(state, wanted, share):
 def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
     found = []
     data = open_prepared(tiny_data)
-    for mesh in (1, 3, 8):
+    for mesh in (1, 8):
         fields = {"mode": "rows", **RUNS[name], "train__mesh": mesh}
         config = run_parts.resolve(tiny.config(tiny_data, **fields), data.num_items)
         parts = run_parts.build(config, data.num_items, data.train)
