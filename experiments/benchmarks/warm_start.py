@@ -150,6 +150,7 @@ def _labels(data: PreparedData, old_items: Path) -> Labels:
 def _points(name: str, place: Path, labels: Labels) -> list[Point]:
     """Evaluates the checkpoints of a run."""
     config, _ = workdirs.read_config(place)
+    config.train.mesh = 1  # as checkpoints are, on however many it was trained
     data = run_parts.open_data(config)
     train = run_parts.splits(config, data)["train"]
     parts = run_parts.build(config, data.num_items, train)

@@ -34,10 +34,8 @@ def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
 
     def read(state: Any, ids: jax.Array | None, step: jax.Array) -> Rows:
         assert ids is not None, "a divided table is read by rows"
-        own = shards.own(ids)
-        rows = item_tx.read(state, own, step)
-        mine = (own >= 0) & (own < shards.rows)
-        values = lax.psum(jnp.where(mine[:, None], rows.values, 0), AXIS)
+        rows = item_tx.read(state, shards.own(ids), step)
+        values = _added_up(rows.values, shards.holds(ids))
         return Rows(values, rows.statistics)
 
     def update(state: Any, ids, rows: Rows, gradients, step) -> Any:
@@ -68,25 +66,27 @@ def spread(read_rows: ReadRows, shards: Shards, specs: Any) -> Spread:
         takes = [specs if i == table else P() for i in range(arguments)]
         return jax.jit(shards.over(function, takes, P()), donate_argnums=donated)
 
-    read = reader(read_rows, shards)
-    return Spread(read, own_items(read_rows, shards), compiled)
+    own = own_items(read_rows, shards)
+    return Spread(reader(own.read, shards), own, compiled)
 
 
-def reader(read_rows: ReadRows, shards: Shards) -> ReadRows:
+def reader(read_own: ReadRows, shards: Shards) -> ReadRows:
     """Reads any rows of a divided table on every device, within ``Shards.over``.
 
     Args:
-      read_rows: of a whole table.
+      read_own: of the rows that a device holds; what it makes of others is not used.
       shards: the division.
     """
 
     def read(state: Any, ids: jax.Array, step: jax.Array) -> jax.Array:
-        own = ids - shards.first()
-        mine = (own >= 0) & (own < shards.rows)
-        rows = read_rows(state, jnp.clip(own, 0, shards.rows - 1), step)
-        return lax.psum(jnp.where(mine[..., None], rows, 0), AXIS)
+        return _added_up(read_own(state, ids, step), shards.holds(ids))
 
     return read
+
+
+def _added_up(rows: jax.Array, held: jax.Array) -> jax.Array:
+    """[n, width] rows, each as the one device has it that holds it."""
+    return lax.psum(jnp.where(held[..., None], rows, 0), AXIS)
 
 
 def own_items(read_rows: ReadRows, shards: Shards) -> Own:

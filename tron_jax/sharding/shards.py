@@ -66,6 +66,11 @@ class Shards:
         own = ids - self.first()
         return jnp.where(own < 0, own - self.rows, own)
 
+    def holds(self, ids: jax.Array) -> jax.Array:
+        """Whether the device that asks holds rows of the table; within ``over``."""
+        own = ids - self.first()
+        return (own >= 0) & (own < self.rows)
+
     def specs(self, items: Any) -> Any:
         """How the state of the item table is divided.
 
