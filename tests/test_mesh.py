@@ -17,17 +17,23 @@ import pytest
 import tiny
 from conftest import said, without_plot
 from jax.sharding import PartitionSpec as P
+from test_objective import ITEMS, example
+from test_steps import assert_trees_close
 
 from experiments import evaluate, train
 from experiments.assembly import run_parts
 from experiments.assembly.ways import Ways
 from tron_jax.data.sessions import open_prepared
+from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.initializers import Part, draw_in_blocks
-from tron_jax.objectives import selection
-from tron_jax.optimizers.item_table import deferred_adam, row_adagrad
-from tron_jax.optimizers.touched import Touched
-from tron_jax.sampling.candidates import Candidates
-from tron_jax.sharding import columns, rows, traffic
+from tron_jax.models.sasrec import SASRecSettings, make_sasrec
+from tron_jax.objectives.losses import LossSettings, make_loss
+from tron_jax.objectives.objective import StepData, make_objective
+from tron_jax.objectives.settings import Selection
+from tron_jax.optimizers.item_table import Rows, deferred_adam, row_adagrad
+from tron_jax.optimizers.touched import sum_rows
+from tron_jax.sharding import columns, events, rows, traffic
+from tron_jax.sharding.events import Events
 from tron_jax.sharding.shards import over_devices
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -125,14 +131,14 @@ def test_rows_are_read_and_updated_as_on_one_device(name, count):
     many_states = make(padded)
     divided = rows.divided(item_tx, shards)
 
-    def one_step(tx, state, ids, gradients, step):
-        read = tx.read(state, ids, step)
+    def one_step(tx, share, state, ids, gradients, step):
+        read = share(tx.read(state, ids, step), None)
         return read.values, tx.update(state, ids, read, gradients, step)
 
-    alone = jax.jit(functools.partial(one_step, item_tx))
+    alone = jax.jit(functools.partial(one_step, item_tx, lambda rows, _: rows))
     together = jax.jit(
         shards.over(
-            functools.partial(one_step, divided),
+            functools.partial(one_step, divided, rows.share_all),
             [specs, P(), P(), P()],
             (P(), specs),
         )
@@ -153,51 +159,119 @@ def test_rows_are_read_and_updated_as_on_one_device(name, count):
         np.testing.assert_array_equal(np.asarray(other)[:num_rows], one)
 
 
+CHOICES = {
+    "one": (1, {}),
+    "some": (6, {"num_uniform": 61, "num_popularity": 7, "exclude": "batch"}),
+    "start": (6, {"topk_start": 12, "topk_steps": 4}),
+    "all": (17, {"num_uniform": 8, "num_popularity": 5, "num_in_batch": 4}),
+    "hits": (5, {"mask_hits": True}),
+    "repeats": (20, {"num_uniform": 60, "deduplicate": True}),
+    "drawn": (9, {"num_in_batch": 0}),
+    "in_batch": (3, {"num_uniform": 0, "num_popularity": 0}),
+}
+
+
+@many
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_hardest_of_all_are_found_together(name, count, even):
+    """Their loss and gradient are those of one device, also where it holds them all."""
+    topk, fields = CHOICES[name]
+    of_selection = fields.keys() & {"topk_start", "topk_steps", "mask_hits"}
+    settings = Selection(topk, **{key: fields[key] for key in of_selection})
+    fields = {key: fields[key] for key in fields.keys() - of_selection}
+    batch, candidates, touched, _, hidden, table = example(drawn_per="batch", **fields)
+    loss = make_loss(LossSettings("ssm", 0.1, 0.5, 0.0, 17, ITEMS))
+    shards = over_devices(count, (ITEMS + 1) * (1 if even else 99))
+    division = Events(count, unit=3)
+
+    def of_one(hidden, table):
+        data = StepData(jnp.int32(2), batch, candidates, touched, None)
+        gradients, totals = make_objective(loss, settings)(data, hidden, table)
+        return totals, gradients.hidden, sum_rows(ITEMS + 1, gradients.rows)
+
+    def of_each(hidden, table):
+        data = StepData(jnp.int32(2), batch, candidates, touched, None)
+        held = shards.holds(jnp.arange(ITEMS + 1))[:, None]
+        own = Rows(jnp.where(held, table, 0), ())
+        find = functools.partial(
+            columns.hardest_candidates, shards=shards, events=division
+        )
+        objective = make_objective(loss, settings, hardest=find)
+        gradients, totals = objective(
+            data, hidden, rows.share_events(own, touched).values
+        )
+        by_rows = jnp.where(held, sum_rows(ITEMS + 1, gradients.rows), 0)
+        by_hidden = division.everywhere(division.own(gradients.hidden), len(hidden))
+        return totals, by_hidden, jax.lax.psum(by_rows, "items")
+
+    wanted = jax.jit(of_one)(hidden, table)
+    assert wanted[0].loss > 0
+    assert_trees_close(on_all(shards, of_each, hidden, table), wanted, atol=1e-5)
+
+
 @many
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize(
-    ("topk", "kept"), [(1, "all"), (12, "some"), (23, "all"), (23, "few")]
-)
-def test_the_hardest_of_all_are_found_together(topk, count, kept):
-    """Of 17 drawn and 6 in-batch candidates, which no number of devices divides."""
-    draw = np.random.default_rng(topk)
-    num_drawn, num_in_batch, sessions, events = 17, 6, 3, 7
-    share = {"all": 1.1, "some": 0.6, "few": 0.1}[kept]
-    keep = jnp.asarray(draw.random((1, num_drawn)) < share)
-    candidates = Candidates(
-        jnp.asarray(draw.permutation(40)[None, :num_drawn].astype(np.int32)),
-        jnp.array(True) if kept == "all" else keep,
-        jnp.asarray(draw.integers(0, events, (sessions, num_in_batch))),
-        jnp.asarray(draw.random((sessions, num_in_batch)) < share),
-    )
-    touched = Touched(None, jnp.arange(events), jnp.arange(events), candidates.drawn)
-    of_item = jnp.asarray(draw.permutation(events * 100).reshape(events, 100) * 1.0)
-    session = jnp.asarray(draw.integers(0, sessions, events))
+@pytest.mark.parametrize(("unit", "length"), [(1, 32), (16, 48), (16, 160), (3, 4)])
+def test_events_are_divided_and_come_together(count, unit, length):
+    shards, division = over_devices(count, 22), Events(count, unit)
+    x = jnp.arange(2.0 * length).reshape(length, 2)
+    assert division.size(length) % unit == 0
 
-    def score(candidates, touched, topk):
-        del topk
-        drawn = jnp.where(
-            candidates.drawn_keep, of_item[:, touched.drawn[0]], selection.LOWEST
+    def together(x):
+        own = division.own(x)
+        assert len(own) == division.size(length)
+        stacked = division.to_owners(x)
+        return (
+            division.everywhere(own, length),
+            jax.lax.psum(division.in_place(own, length), "items"),
+            division.everywhere(division.owners_sum(x), length),
+            division.everywhere(stacked, length),
         )
-        positions = candidates.in_batch[session]
-        in_batch = jnp.take_along_axis(of_item, 50 + positions, axis=1)
-        kept = candidates.in_batch_keep[session]
-        in_batch = jnp.where(kept, in_batch, selection.LOWEST)
-        return jnp.concatenate([drawn, in_batch], axis=1)
 
-    whole = score(candidates, touched, topk)
-    wanted = selection.hardest(whole, topk)
-    shards = over_devices(count, 100)
+    whole, placed, added, stacked = on_all(shards, together, x)
+    np.testing.assert_array_equal(whole, x)
+    np.testing.assert_array_equal(placed, x)
+    np.testing.assert_array_equal(added, count * x)
+    np.testing.assert_array_equal(stacked, jnp.tile(x, count))
 
-    def together():
-        return columns.hardest(score, candidates, touched, topk, shards)
 
-    found = on_all(shards, together)
-    np.testing.assert_array_equal(found[0], wanted[0])
-    np.testing.assert_array_equal(found[2], wanted[2])
-    by_column = np.where(found[2], np.take_along_axis(whole, found[1] % 23, 1), 0)
-    np.testing.assert_array_equal(by_column, wanted[0])  # in-batch ones may tie
-    assert (np.asarray(found[1])[found[2]] < num_drawn + num_in_batch).all()
+@many
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+def test_events_are_encoded_where_they_are(model, count):
+    """Hidden states and gradients are those of one device, what is dropped included."""
+    if model == "sasrec":
+        encoder = make_sasrec(SASRecSettings(8, 2, 2, 8, 16, 0.4))
+        session = jnp.repeat(jnp.arange(9), 7)  # some lie in two blocks
+        session = jnp.pad(session, (0, 1), constant_values=12)
+        position = jnp.concatenate([jnp.tile(jnp.arange(7), 9), jnp.zeros(1, int)])
+    else:
+        encoder = make_gru4rec(GRU4RecSettings(8, 0.4, "published"))
+        session, position = jnp.arange(10), jnp.arange(10) % 3
+    draw = np.random.default_rng(1)
+    width = encoder.init_table(jax.random.key(0), 3).shape[1]
+    inputs = jnp.asarray(draw.normal(size=(len(session), width)), jnp.float32)
+    by_hidden = jnp.asarray(draw.normal(size=inputs.shape), jnp.float32)
+    carry = jax.tree.map(lambda x: x + 0.1, encoder.init_carry(len(session)))
+    params = encoder.init(jax.random.key(1))
+
+    def gradients(encoder, params, inputs):
+        def encode(params, inputs):
+            key = jax.random.key(2)
+            return encoder.encode(params, carry, inputs, session, position, key)
+
+        hidden, back, after = jax.vjp(encode, params, inputs, has_aux=True)
+        return hidden, after, *back(by_hidden)
+
+    shards = over_devices(count, 22)
+    divided = events.divided(encoder, Events(count, encoder.unit))
+    wanted = jax.jit(functools.partial(gradients, encoder))(params, inputs)
+    found = on_all(shards, functools.partial(gradients, divided), params, inputs)
+    np.testing.assert_array_equal(found[0] == 0, wanted[0] == 0)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
 RUNS = {
@@ -402,7 +476,7 @@ def test_what_travels_and_what_is_held_beside_the_table_are_flat_in_items(tiny_d
         assert held < 1.05 / DEVICES + 1e7 / num_items / 2400
         found.append((traffic.received(compiled.as_text()), memory.temp_size_in_bytes))
     travels, temporaries = zip(*found, strict=True)
-    assert set(travels[0]) == {"all-reduce", "all-gather"}
+    assert set(travels[0]) == set(traffic.KINDS)
     assert travels[0] == travels[1] == travels[2]
     assert max(temporaries) < 1.01 * min(temporaries)
 

@@ -15,8 +15,8 @@ from tron_jax.data.batches import ManySteps
 from tron_jax.data.packing import Batch
 from tron_jax.models.encoder import Encoder
 from tron_jax.objectives.objective import LossTotals, Objective, StepData
-from tron_jax.optimizers.item_table import RowOptimizer
-from tron_jax.optimizers.touched import RowGradient, sum_rows, touch
+from tron_jax.optimizers.item_table import RowOptimizer, Rows
+from tron_jax.optimizers.touched import RowGradient, Touched, sum_rows, touch
 from tron_jax.sampling.sampler import Sampler
 from tron_jax.sampling.sources import NO_CONSTANTS, Constants
 
@@ -48,6 +48,9 @@ RepeatedStep = Callable[
     [TrainState, ManySteps, Constants], tuple[TrainState, LossTotals]
 ]
 
+# (rows as a device has read them, where items are found in them) -> rows
+ShareRows = Callable[[Rows, Touched], Rows]
+
 
 def make_train_step(
     encoder: Encoder,
@@ -59,6 +62,7 @@ def make_train_step(
     num_items: int,
     whole_table: bool | None,
     seed: int,
+    share: ShareRows = lambda rows, touched: rows,
 ) -> TrainStep:
     """Composes the update; the caller jits it.
 
@@ -72,6 +76,7 @@ def make_train_step(
       whole_table: update the item table as a whole, whatever a step needs; None =
         by rows in any case.
       seed: of the dropout.
+      share: gives a device of several the rows that others hold.
 
     Returns:
       The pure train step.
@@ -90,6 +95,7 @@ def make_train_step(
                 batch.items, batch.labels, candidates.drawn, num_items + 1, whole_table
             )
             rows = item_tx.read(state.items, touched.ids, state.step)
+            rows = share(rows, touched)
 
         @jax.named_scope("encoder")
         def encode(params: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:

@@ -18,12 +18,12 @@ from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.evaluation.spread import Spread
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.initializers import Part
-from tron_jax.objectives.objective import Select, on_one_device
+from tron_jax.objectives.objective import FindHardest
 from tron_jax.optimizers.item_table import RowOptimizer
-from tron_jax.sharding import columns, rows
+from tron_jax.sharding import columns, events, rows
 from tron_jax.sharding.placement import OneDevice, OnMesh, Placement
 from tron_jax.sharding.shards import Shards, over_devices
-from tron_jax.steps import TrainState
+from tron_jax.steps import ShareRows, TrainState
 
 
 class Layout(NamedTuple):
@@ -37,7 +37,9 @@ class Layout(NamedTuple):
       on_all: from (state, dispatch, constants) -> (state, totals) of one device to that
         of all.
       spread: what an evaluation reads the table by; None = as it lies.
-      select: how the hardest candidates of a batch are found.
+      encoder: as a train step calls it.
+      share: see ``steps.make_train_step``.
+      hardest: see ``objective.make_objective``.
       placement: where states lie.
     """
 
@@ -47,7 +49,9 @@ class Layout(NamedTuple):
     whole_table: bool | None
     on_all: Callable[[Callable[..., Any]], Callable[..., Any]]
     spread: Spread | None
-    select: Select
+    encoder: Encoder
+    share: ShareRows
+    hardest: FindHardest | None
     placement: Placement
 
 
@@ -68,7 +72,9 @@ def make_layout(
             dense or config.loss.name == settings.FULL_SOFTMAX,
             lambda step: step,
             None,
-            on_one_device,
+            encoder,
+            lambda rows, touched: rows,
+            None,
             OneDevice(),
         )
     shards = over_devices(config.train.mesh, num_items + 1)
@@ -76,6 +82,10 @@ def make_layout(
     alone = jax.eval_shape(make_init(config, encoder, tx, item_tx, num_items))
     specs = jax.tree.map(lambda x: P(), alone)
     specs = specs._replace(items=shards.specs(alone.items))
+    division = events.Events(shards.devices, encoder.unit)
+    # Drawn rows stay where they are if the batch shares them, for then few scores of
+    # them travel; else every device has them.
+    stay = config.loss.topk > 0 and config.negatives.drawn_per == "batch"
     return Layout(
         shards.over(init, [], specs),
         rows.divided(item_tx, shards),
@@ -83,7 +93,9 @@ def make_layout(
         None,
         lambda step: shards.over(step, [specs, P(), P()], (specs, P())),
         rows.spread(reads(item_tx), shards, specs.items),
-        functools.partial(columns.hardest, shards=shards),
+        events.divided(encoder, division),
+        rows.share_events if stay else rows.share_all,
+        functools.partial(columns.hardest_candidates, shards=shards, events=division),
         OnMesh(shards, specs),
     )
 

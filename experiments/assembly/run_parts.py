@@ -28,7 +28,7 @@ from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
-from tron_jax.objectives.objective import Objective, Select, make_objective
+from tron_jax.objectives.objective import FindHardest, Objective, make_objective
 from tron_jax.recommending.recommender import Recommender, make_recommender
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
@@ -152,14 +152,15 @@ def build(
     log_q = make_log_q(config.loss.logq, negatives, num_items)
     layout = make_layout(config, encoder, tx, item_tx, num_items)
     train_step = make_train_step(
-        encoder,
+        layout.encoder,
         sampler_of(config, num_items),
-        _objective(config, num_items, log_q, ways, layout.select),
+        _objective(config, num_items, log_q, ways, layout.hardest),
         tx,
         layout.item_tx,
         num_items=layout.num_items,
         whole_table=layout.whole_table,
         seed=config.train.seed,
+        share=layout.share,
     )
     # Of the clicks that the run trains on, which may be fewer than the data set's.
     clicks = train.items[train.offsets[0] : train.offsets[-1]]
@@ -218,7 +219,7 @@ def _objective(
     num_items: int,
     log_q: LogQ | None,
     ways: Ways,
-    select: Select,
+    hardest: FindHardest | None,
 ) -> Objective:
     loss, batch_size = config.loss, config.train.batch_size
     if loss.name == settings.FULL_SOFTMAX:
@@ -231,7 +232,7 @@ def _objective(
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
         by_matmul=ways.by_matmul,
-        select=select,
+        hardest=hardest,
         mean_over=loss.mean_over,
         batch_size=batch_size,
     )

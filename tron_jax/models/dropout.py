@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from tron_jax.models.encoder import StreamPart
 from tron_jax.models.precision import divide
 
 
@@ -20,7 +21,9 @@ def _mix(word: jax.Array) -> jax.Array:
     return word ^ (word >> 16)
 
 
-def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def random_words(
+    key: jax.Array, shape: tuple[int, ...], part: StreamPart | None = None
+) -> jax.Array:
     """Hashes the index of each element with a key.
 
     ``jax.random.bits`` is better than dropout needs: on a CPU it took a twentieth of a
@@ -29,6 +32,7 @@ def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     Args:
       key: of ``jax.random``.
       shape: of the result, at most 2^32 elements.
+      part: the elements are those of one part of a longer first axis; None = all.
 
     Returns:
       uint32; each depends on the element's index in row-major order, so a longer first
@@ -36,9 +40,12 @@ def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
     Source: the finaliser of MurmurHash3, once for each word of the key.
     """
-    words = lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
-    for part in jax.random.key_data(key):  # two, of the default kind of key
-        words = _mix(words ^ part)
+    size = int(np.prod(shape))
+    words = lax.iota(jnp.uint32, size).reshape(shape)
+    if part is not None:
+        words += part.number().astype(jnp.uint32) * jnp.uint32(size)
+    for word in jax.random.key_data(key):  # two, of the default kind of key
+        words = _mix(words ^ word)
     return words
 
 
@@ -46,12 +53,13 @@ class Dropout(nn.Module):
     """Drops elements with a probability."""
 
     rate: float
+    part: StreamPart | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Any shape -> the same; unchanged unless training."""
         if not train or self.rate == 0:
             return x
-        words = random_words(self.make_rng("dropout"), x.shape)
+        words = random_words(self.make_rng("dropout"), x.shape, self.part)
         keep = words >= np.uint32(self.rate * 2**32)
         return jnp.where(keep, divide(x, 1 - self.rate), 0)

@@ -8,6 +8,19 @@ from typing import Any, NamedTuple
 import jax
 
 
+class StreamPart(NamedTuple):
+    """One of the equal parts into which the inputs of a step are divided.
+
+    Attributes:
+      number: () -> which it is, from 0 on, a scalar.
+      before: from an array to the last element of its first axis in the part before;
+        0 in the first part.
+    """
+
+    number: Callable[[], jax.Array]
+    before: Callable[[jax.Array], jax.Array]
+
+
 class Encoder(NamedTuple):
     """An encoder as pure functions.
 
@@ -23,11 +36,13 @@ class Encoder(NamedTuple):
         positions [N] to float32 hidden states [N, width]. A key means training: it
         decides what is dropped, and matmuls and activations have the encoder's compute
         dtype. Without a key nothing is dropped and all is float32. No gradient flows
-        through a carry.
+        through a carry. With ``part=StreamPart`` it is given a part of the inputs and
+        of the carry, and gives what it would have given of that part among all.
       encode_rows: ``(params, inputs, position) -> hidden``: the same without dropout,
         a session a line, padded at its end: from the rows [sessions, T, width] of
         inputs and their positions [sessions, T] to hidden states [sessions, T, width].
         Those of padding are meaningless, and touch no others.
+      unit: what the size of a part must be a multiple of.
     """
 
     init: Callable[[jax.Array], Any]
@@ -35,3 +50,4 @@ class Encoder(NamedTuple):
     init_carry: Callable[[int], Any]
     encode: Callable[..., tuple[jax.Array, Any]]
     encode_rows: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    unit: int

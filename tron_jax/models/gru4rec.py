@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tron_jax.models.dropout import Dropout
-from tron_jax.models.encoder import Encoder
+from tron_jax.models.encoder import Encoder, StreamPart
 from tron_jax.models.initializers import Part, draw_in_blocks, uniform
 from tron_jax.models.precision import Dense, compute_dtype_of
 
@@ -57,6 +57,7 @@ class GRU(nn.Module):
     dropout: float
     bounds: InitBounds
     dtype: Any = jnp.float32  # in training, of matmuls and gates
+    part: StreamPart | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, state: jax.Array, train: bool) -> jax.Array:
@@ -81,7 +82,8 @@ class GRU(nn.Module):
         new = jnp.tanh(of_inputs[2] + reset * of_state[2])
         # The state is carried from step to step, so its rounding errors would add up:
         # it stays float32.
-        return Dropout(self.dropout)(new + update * (state - new), train)
+        state = new + update * (state - new)
+        return Dropout(self.dropout, self.part)(state, train)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,12 +160,14 @@ def make_gru4rec(settings: GRU4RecSettings) -> Encoder:
         session: jax.Array,
         position: jax.Array,
         dropout_key: jax.Array | None = None,
+        part: StreamPart | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         train = dropout_key is not None
         # No back-propagation through time: each event has an update of its own.
         state = jnp.where(position[:, None] > 0, jax.lax.stop_gradient(carry), 0)
-        state = module.apply(params, inputs[:, :size], state, train, rngs=rngs)
+        cell = module if part is None else module.clone(part=part)
+        state = cell.apply(params, inputs[:, :size], state, train, rngs=rngs)
         assert isinstance(state, jax.Array)
         one = jnp.ones_like(inputs[:, size:])
         hidden = jnp.concatenate([state, one], axis=1)
@@ -180,4 +184,4 @@ def make_gru4rec(settings: GRU4RecSettings) -> Encoder:
         _, hidden = jax.lax.scan(one, first, steps)
         return jnp.swapaxes(hidden, 0, 1)
 
-    return Encoder(init_params, init_table, init_carry, encode, encode_rows)
+    return Encoder(init_params, init_table, init_carry, encode, encode_rows, unit=1)

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from tron_jax.data.packing import block_size
 from tron_jax.models.dropout import Dropout
-from tron_jax.models.encoder import Encoder
+from tron_jax.models.encoder import Encoder, StreamPart
 from tron_jax.models.initializers import Part, draw_in_blocks, uniform
 from tron_jax.models.precision import Dense, compute_dtype_of, divide
 
@@ -20,9 +20,13 @@ LAYER_NORM_EPSILON = 1e-5
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def with_block_before(x: jax.Array, fill: float) -> jax.Array:
+def with_block_before(
+    x: jax.Array, fill: float, part: StreamPart | None = None
+) -> jax.Array:
     """Prepends to each block the one before it: [b, l, …] -> [b, 2·l, …]."""
     first = jnp.full_like(x[:1], fill)
+    if part is not None:
+        first = jnp.where(part.number() == 0, first, part.before(x))
     return jnp.concatenate([jnp.concatenate([first, x[:-1]]), x], axis=1)
 
 
@@ -38,6 +42,7 @@ class Attention(nn.Module):
     dropout: float
     block: int
     dtype: Any = jnp.float32
+    part: StreamPart | None = None
 
     @nn.compact
     def __call__(
@@ -64,11 +69,13 @@ class Attention(nn.Module):
             blocks = x.shape[0] // self.block
             qkv = qkv.reshape(blocks, self.block, 3, self.num_heads, -1)
             query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-            key, value = with_block_before(key, 0), with_block_before(value, 0)
+            key = with_block_before(key, 0, self.part)
+            value = with_block_before(value, 0, self.part)
             session = session.reshape(blocks, self.block)
             query_index = self.block + jnp.arange(self.block)
             before = jnp.arange(2 * self.block) <= query_index[:, None]
-            same = session[:, :, None] == with_block_before(session, -1)[:, None]
+            known = session[:, :, None]
+            same = known == with_block_before(session, -1, self.part)[:, None]
         scale = math.sqrt(hidden // self.num_heads)
         scores = jnp.einsum(
             "bqhd,bkhd->bhqk",
@@ -79,7 +86,8 @@ class Attention(nn.Module):
         scores = jnp.where(
             (same & before)[:, None], scores, jnp.finfo(scores.dtype).min
         )
-        weights = Dropout(self.dropout)(nn.softmax(scores), train).astype(self.dtype)
+        drop = Dropout(self.dropout, self.part)
+        weights = drop(nn.softmax(scores), train).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
         out = Dense(hidden, dtype=self.dtype, kernel_init=uniform_fan_in, name="out")
         return out(mixed)
@@ -91,13 +99,14 @@ class FeedForward(nn.Module):
     width: int
     dropout: float
     dtype: Any = jnp.float32
+    part: StreamPart | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[N, hidden] -> [N, hidden]."""
         for name, width in (("in", self.width), ("out", x.shape[-1])):
             if name == "out":
-                x = Dropout(self.dropout)(nn.relu(x), train)
+                x = Dropout(self.dropout, self.part)(nn.relu(x), train)
             x = Dense(
                 width,
                 dtype=self.dtype,
@@ -137,6 +146,7 @@ class SASRec(nn.Module):
 
     settings: SASRecSettings
     dtype: Any = jnp.float32  # in training, of matmuls and activations between them
+    part: StreamPart | None = None  # of the stream; None = all of it
 
     @nn.compact
     def __call__(
@@ -154,7 +164,7 @@ class SASRec(nn.Module):
         compute_dtype = self.dtype if train else jnp.float32
 
         def drop(x: jax.Array) -> jax.Array:
-            return Dropout(settings.dropout)(x, train)
+            return Dropout(settings.dropout, self.part)(x, train)
 
         def norm(name: str, dtype: Any = compute_dtype) -> nn.LayerNorm:
             # its statistics are float32 whatever it takes and gives
@@ -176,6 +186,7 @@ class SASRec(nn.Module):
                 settings.dropout,
                 block,
                 compute_dtype,
+                self.part,
                 name=f"attention_{layer}",
             )
             x += drop(attention(norm(f"attention_norm_{layer}")(x), session, train))
@@ -183,6 +194,7 @@ class SASRec(nn.Module):
                 settings.feedforward_size,
                 settings.dropout,
                 compute_dtype,
+                self.part,
                 name=f"feedforward_{layer}",
             )
             x += drop(feedforward(norm(f"feedforward_norm_{layer}")(x), train))
@@ -232,10 +244,12 @@ def make_sasrec(settings: SASRecSettings) -> Encoder:
         session: jax.Array,
         position: jax.Array,
         dropout_key: jax.Array | None = None,
+        part: StreamPart | None = None,
     ) -> tuple[jax.Array, tuple[()]]:
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         train = dropout_key is not None
-        out = module.apply(params, inputs, session, position, train, rngs=rngs)
+        encoder = module if part is None else module.clone(part=part)
+        out = encoder.apply(params, inputs, session, position, train, rngs=rngs)
         assert isinstance(out, jax.Array)
         return out, carry
 
@@ -244,4 +258,5 @@ def make_sasrec(settings: SASRecSettings) -> Encoder:
         assert isinstance(out, jax.Array)
         return out
 
-    return Encoder(init, init_table, lambda num_sessions: (), encode, encode_rows)
+    unit = block_size(settings.max_session_length)
+    return Encoder(init, init_table, lambda num_sessions: (), encode, encode_rows, unit)

@@ -19,6 +19,7 @@ of TRON XL on Diginetica needed 147 MB of temporaries that way instead of 79, an
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -79,23 +80,10 @@ class Gradients(NamedTuple):
     rows: list[RowGradient]
 
 
-# (candidates, touched, topk) -> scores, see ``candidate_scores.masked_scores``
-ScoreCandidates = Callable[[Candidates, Touched, int], jax.Array]
-# what ``selection.hardest`` returns
-Hardest = tuple[jax.Array, jax.Array, jax.Array]
-# (score, candidates, touched, topk) -> the hardest of all candidates
-Select = Callable[[ScoreCandidates, Candidates, Touched, int], Hardest]
-
-
-def on_one_device(
-    score: ScoreCandidates, candidates: Candidates, touched: Touched, topk: int
-) -> Hardest:
-    """Scores all candidates and selects the hardest."""
-    return selection.hardest(score(candidates, touched, topk), topk)
-
-
 # (data, hidden [N, d], rows [R, d]) -> gradients and totals
 Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, LossTotals]]
+# (data, hidden, rows, settings, dtype), as of ``hardest_candidates`` -> the selected
+FindHardest = Callable[[StepData, jax.Array, jax.Array, Selection, Any], "Selected"]
 
 
 def make_objective(
@@ -107,7 +95,7 @@ def make_objective(
     batch_size: int | None = None,
     dtype: Any = jnp.float32,
     by_matmul: bool = False,
-    select: Select = on_one_device,
+    hardest: FindHardest | None = None,
 ) -> Objective:
     """Composes selection, scores, loss and gradient.
 
@@ -123,7 +111,8 @@ def make_objective(
       by_matmul: take the gradient of what is selected by a matmul with all candidates
         of a batch that shares its draws, which costs an accelerator less than to gather
         and scatter a row for each that is selected.
-      select: how the hardest of what a batch shares are found.
+      hardest: what finds the hardest where the batch shares what is drawn, if not
+        ``hardest_candidates``.
 
     Returns:
       The pure objective.
@@ -138,15 +127,10 @@ def make_objective(
             # Where sessions have candidates of their own, no matmul is worth rounding.
             shared = len(data.candidates.drawn) == 1
             score_dtype = dtype if shared else hidden.dtype
-            selected = hardest_candidates(
-                data,
-                hidden,
-                rows,
-                settings,
-                score_dtype,
-                by_matmul=by_matmul and shared,
-                select=select if shared else on_one_device,
-            )
+            find = functools.partial(hardest_candidates, by_matmul=by_matmul and shared)
+            if shared and hardest is not None:
+                find = hardest
+            selected = find(data, hidden, rows, settings, score_dtype)
         else:
             score_dtype = hidden.dtype
             selected = all_candidates(data, hidden, rows, settings.mask_hits)
@@ -200,7 +184,6 @@ def hardest_candidates(
     dtype: Any,
     *,
     by_matmul: bool = False,
-    select: Select = on_one_device,
 ) -> Selected:
     """Selects the candidates of highest score; only these have a gradient.
 
@@ -211,7 +194,6 @@ def hardest_candidates(
       settings: how many, and whether one that equals the label counts.
       dtype: of the matmul that selects.
       by_matmul: see ``make_objective``; only where the batch shares what is drawn.
-      select: see ``make_objective``.
 
     Returns:
       The ``topk`` hardest, in descending order.
@@ -221,20 +203,16 @@ def hardest_candidates(
     """
     _, batch, candidates, touched, _ = data
     topk = max(settings.topk, settings.topk_start)
-    rounded = hidden.astype(dtype)
-
-    def score(candidates: Candidates, touched: Touched, topk: int) -> jax.Array:
-        return candidate_scores.masked_scores(
-            rounded,
-            rows,
-            candidates,
-            touched,
-            batch,
-            mask_hits=settings.mask_hits,
-            topk=topk,
-        )
-
-    scores, columns, keep = select(score, candidates, touched, topk)
+    scores = candidate_scores.masked_scores(
+        hidden.astype(dtype),
+        rows,
+        candidates,
+        touched,
+        batch,
+        mask_hits=settings.mask_hits,
+        topk=topk,
+    )
+    scores, columns, keep = selection.hardest(scores, topk)
     if settings.topk_start:  # they descend, so the first columns are the hardest
         keep &= jnp.arange(topk) < topk_at(data.step, settings)
     numbers = candidate_scores.rows_of(columns, candidates, touched, batch)

@@ -1,4 +1,4 @@
-"""The rows of a divided item table: read by all devices, updated by their owners."""
+"""The rows of a divided item table: read and updated by the devices that hold them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tron_jax.evaluation.ranking import Own, ReadRows
 from tron_jax.evaluation.spread import Spread
 from tron_jax.optimizers.carried_over import ContinuedState
 from tron_jax.optimizers.item_table import DenseState, RowOptimizer, Rows
+from tron_jax.optimizers.touched import Touched
 from tron_jax.sharding.shards import AXIS, Shards
 
 
 def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
     """Makes of a table's optimizer that of a device's part, within ``Shards.over``.
 
-    Rows are read where they lie and added up over the devices, all but one of which
-    have zeros: each has then, to the bit, what one device alone would have read. Every
-    device computes the gradient of all rows of a step, and updates its own.
+    Rows are read where they lie; those that a device does not hold are 0 to it, until
+    they are shared (``share_all``, ``share_events``). It updates its own.
 
     Args:
       item_tx: of a whole table.
@@ -35,8 +35,8 @@ def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
     def read(state: Any, ids: jax.Array | None, step: jax.Array) -> Rows:
         assert ids is not None, "a divided table is read by rows"
         rows = item_tx.read(state, shards.own(ids), step)
-        values = _added_up(rows.values, shards.holds(ids))
-        return Rows(values, rows.statistics)
+        held = shards.holds(ids)[:, None]
+        return rows._replace(values=jnp.where(held, rows.values, 0))
 
     def update(state: Any, ids, rows: Rows, gradients, step) -> Any:
         own = shards.own(ids)
@@ -49,6 +49,21 @@ def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
         return jax.tree.map(lambda new, old: jnp.where(made, new, old), after, state)
 
     return RowOptimizer(item_tx.init, read, update)
+
+
+def share_all(rows: Rows, touched: Touched) -> Rows:
+    """Gives every device all rows of a step, to the bit as one device would read them.
+
+    All but one of the devices have 0 of each, so that they are added up.
+    """
+    return rows._replace(values=lax.psum(rows.values, AXIS))
+
+
+def share_events(rows: Rows, touched: Touched) -> Rows:
+    """The same of the rows of inputs and labels; drawn ones stay where they are."""
+    numbers = jnp.concatenate([touched.inputs, touched.labels])
+    values = lax.psum(rows.values[numbers], AXIS)
+    return rows._replace(values=rows.values.at[numbers].set(values))
 
 
 def spread(read_rows: ReadRows, shards: Shards, specs: Any) -> Spread:
