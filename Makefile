@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 help:
 	@echo 'make install   this package and its tools, into .venv'
 	@echo 'make demo      make data, train and evaluate a small model (minutes)'
-	@echo 'make test      all tests; ARGS="-k checkpoints" for some'
+	@echo 'make test      all tests; ARGS="-k checkpoints" for some, JOBS=4 side by side'
 	@echo 'make check     format, lint, types and all tests'
 	@echo 'make bench     time a train step on the data of the demo'
 	@echo 'make device    measure and check a GPU or TPU; ARGS=--help says how'
@@ -31,8 +31,10 @@ demo: .venv/installed demo/data/stats.json
 	  --config.data.path=demo/data --workdir=demo/run
 	$(PYTHON) -m experiments.evaluate --workdir=demo/run
 
+# Each process compiles for itself, and takes up to 5 GB by its end.
+JOBS := 2
 test: .venv/installed
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/installed
 	.venv/bin/ruff format --check .
