@@ -111,16 +111,6 @@ def check(config: ConfigDict) -> None:
         part(config)
 
 
-def check_mesh(config: ConfigDict) -> None:
-    """Raises UserError for what devices cannot share; train.mesh is resolved."""
-    _refuse(
-        config.train.mesh > 1 and config.loss.name == FULL_SOFTMAX,
-        f"train.mesh is {config.train.mesh} with loss.name={config.loss.name}, which "
-        "needs the whole item table",
-        "train.mesh=1",
-    )
-
-
 def _check_range(
     field: str, value: float, lowest: float, highest: float | None
 ) -> None:

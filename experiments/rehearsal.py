@@ -33,7 +33,6 @@ def run(config: ConfigDict, num_items: int | None) -> None:
     num_items = num_items or data.num_items
     config = run_parts.resolve(config, num_items)
     say(devices.describe())
-    checks.check_mesh(config)
     train = run_parts.splits(config, data)["train"]
     parts = run_parts.build(config, num_items, train)
     state = parts.placement.shapes(jax.eval_shape(parts.init))

@@ -97,7 +97,6 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     devices.check()
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
-    checks.check_mesh(config)
     if config.train.mesh > 1:
         say(f"the item table is divided among {config.train.mesh} devices")
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere

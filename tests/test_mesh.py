@@ -28,10 +28,10 @@ from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.initializers import Part, draw_in_blocks
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.objectives.losses import LossSettings, make_loss
-from tron_jax.objectives.objective import StepData, make_objective
+from tron_jax.objectives.objective import StepData, hardest_candidates, make_objective
 from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers.item_table import Rows, deferred_adam, row_adagrad
-from tron_jax.optimizers.touched import sum_rows
+from tron_jax.optimizers.touched import Touched, sum_rows
 from tron_jax.sharding import columns, events, rows, traffic
 from tron_jax.sharding.events import Events
 from tron_jax.sharding.shards import over_devices
@@ -132,7 +132,7 @@ def test_rows_are_read_and_updated_as_on_one_device(name, count):
     divided = rows.divided(item_tx, shards)
 
     def one_step(tx, share, state, ids, gradients, step):
-        read = share(tx.read(state, ids, step), None)
+        read = share(tx.read(state, ids, step), Touched(ids, ids, ids, ids))
         return read.values, tx.update(state, ids, read, gradients, step)
 
     alone = jax.jit(functools.partial(one_step, item_tx, lambda rows, _: rows))
@@ -176,7 +176,7 @@ CHOICES = {
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_hardest_of_all_are_found_together(name, count, even):
-    """Their loss and gradient are those of one device, also where it holds them all."""
+    """As on one device, with their loss and gradient; also where one holds them all."""
     topk, fields = CHOICES[name]
     of_selection = fields.keys() & {"topk_start", "topk_steps", "mask_hits"}
     settings = Selection(topk, **{key: fields[key] for key in of_selection})
@@ -186,29 +186,32 @@ def test_the_hardest_of_all_are_found_together(name, count, even):
     shards = over_devices(count, (ITEMS + 1) * (1 if even else 99))
     division = Events(count, unit=3)
 
-    def of_one(hidden, table):
+    def step(hidden, rows, find):
+        """Totals, gradients, and the scores and items of what is selected."""
         data = StepData(jnp.int32(2), batch, candidates, touched, None)
-        gradients, totals = make_objective(loss, settings)(data, hidden, table)
-        return totals, gradients.hidden, sum_rows(ITEMS + 1, gradients.rows)
+        objective = make_objective(loss, settings, hardest=find)
+        gradients, totals = objective(data, hidden, rows)
+        found = find(data, hidden, rows, settings, jnp.float32)
+        items = jnp.sort(jnp.where(found.keep, found.items, 0))
+        by_rows = sum_rows(ITEMS + 1, gradients.rows)
+        return totals, gradients.hidden, by_rows, found.scores, items
 
     def of_each(hidden, table):
-        data = StepData(jnp.int32(2), batch, candidates, touched, None)
         held = shards.holds(jnp.arange(ITEMS + 1))[:, None]
-        own = Rows(jnp.where(held, table, 0), ())
+        own = rows.share_events(Rows(jnp.where(held, table, 0), ()), touched)
         find = functools.partial(
             columns.hardest_candidates, shards=shards, events=division
         )
-        objective = make_objective(loss, settings, hardest=find)
-        gradients, totals = objective(
-            data, hidden, rows.share_events(own, touched).values
-        )
-        by_rows = jnp.where(held, sum_rows(ITEMS + 1, gradients.rows), 0)
-        by_hidden = division.everywhere(division.own(gradients.hidden), len(hidden))
-        return totals, by_hidden, jax.lax.psum(by_rows, "items")
+        totals, by_hidden, by_rows, *selected = step(hidden, own.values, find)
+        by_hidden = division.everywhere(division.own(by_hidden), len(hidden))
+        by_rows = jax.lax.psum(jnp.where(held, by_rows, 0), "items")
+        return totals, by_hidden, by_rows, *selected
 
+    of_one = functools.partial(step, find=hardest_candidates)
     wanted = jax.jit(of_one)(hidden, table)
     assert wanted[0].loss > 0
     assert_trees_close(on_all(shards, of_each, hidden, table), wanted, atol=1e-5)
+    assert wanted[-1].any()
 
 
 @many
@@ -274,6 +277,14 @@ def test_events_are_encoded_where_they_are(model, count):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
+FULL_SOFTMAX = {
+    "loss__name": "full_softmax",
+    "loss__topk": 0,
+    "negatives__num_uniform": 0,
+    "negatives__num_in_batch": 0,
+    "negatives__mask_hits": False,
+    "negatives__exclude": "none",
+}
 RUNS = {
     "tron": {},
     "dense": {"mode": "dense"},
@@ -305,6 +316,8 @@ RUNS = {
         "train__steps_per_call": 4,
     },
     "wide": {"model__hidden_size": 32, "loss__name": "gbce"},
+    "softmax": FULL_SOFTMAX,
+    "dense_softmax": {"mode": "dense", **FULL_SOFTMAX},
 }
 
 
@@ -350,7 +363,7 @@ def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
 
 
 @many
-@pytest.mark.parametrize("name", ["tron", "dense", "gru4rec"])
+@pytest.mark.parametrize("name", ["tron", "dense", "gru4rec", "softmax"])
 def test_steps_that_are_computed_in_vain_change_nothing(name, tiny_data):
     """As on an accelerator, where a dispatch always computes as many."""
     data = open_prepared(tiny_data)
@@ -481,25 +494,11 @@ def test_what_travels_and_what_is_held_beside_the_table_are_flat_in_items(tiny_d
     assert max(temporaries) < 1.01 * min(temporaries)
 
 
-FULL_SOFTMAX = {
-    "loss__name": "full_softmax",
-    "loss__topk": 0,
-    "negatives__num_uniform": 0,
-    "negatives__num_in_batch": 0,
-    "negatives__mask_hits": False,
-    "negatives__exclude": "none",
-}
-
-
 @many
 def test_what_makes_no_sense_is_one_line(tiny_data, tmp_path, capfd):
     for fields, words in (
         ({"train__mesh": 9}, ("train.mesh is 9", "at most the 8 devices")),
         ({"train__mesh": -1}, ("train.mesh is -1",)),
-        (
-            {"train__mesh": 2, **FULL_SOFTMAX},
-            ("train.mesh is 2", "expected train.mesh=1"),
-        ),
     ):
         capfd.readouterr()
         status = train.main(tiny.command(tmp_path / "run", tiny_data, **fields))

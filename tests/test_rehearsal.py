@@ -42,8 +42,8 @@ def test_eight_devices_hold_an_eighth_each(run, tmp_path):
     lines = {line[:32].strip(): line[32:].split() for line in done.stdout.splitlines()}
     assert lines["item table"] == ["8.00", "GB", "1.00", "GB"]
     assert lines["its moments"] == ["16.04", "GB", "2.01", "GB"]
-    # A row for each input, label and drawn item of a step: 2·48 + 16.
-    assert lines["received in a step by all-reduce"] == ["0.1", "MB"]
+    # The rows of inputs and labels, 2·48, and the gradient by the encoder.
+    assert lines["received in a step by all-reduce"] == ["0.8", "MB"]
     assert not (tmp_path / "run").exists()
 
 

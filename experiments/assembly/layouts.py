@@ -18,9 +18,10 @@ from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.evaluation.spread import Spread
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.initializers import Part
-from tron_jax.objectives.objective import FindHardest
+from tron_jax.objectives.full_softmax import make_full_softmax
+from tron_jax.objectives.objective import FindHardest, Objective
 from tron_jax.optimizers.item_table import RowOptimizer
-from tron_jax.sharding import columns, events, rows
+from tron_jax.sharding import columns, events, full_softmax, rows
 from tron_jax.sharding.placement import OneDevice, OnMesh, Placement
 from tron_jax.sharding.shards import Shards, over_devices
 from tron_jax.steps import ShareRows, TrainState
@@ -40,6 +41,7 @@ class Layout(NamedTuple):
       encoder: as a train step calls it.
       share: see ``steps.make_train_step``.
       hardest: see ``objective.make_objective``.
+      full_softmax: makes the objective of that name, of ``num_items`` and its mean.
       placement: where states lie.
     """
 
@@ -52,6 +54,7 @@ class Layout(NamedTuple):
     encoder: Encoder
     share: ShareRows
     hardest: FindHardest | None
+    full_softmax: Callable[..., Objective]
     placement: Placement
 
 
@@ -75,6 +78,7 @@ def make_layout(
             encoder,
             lambda rows, touched: rows,
             None,
+            make_full_softmax,
             OneDevice(),
         )
     shards = over_devices(config.train.mesh, num_items + 1)
@@ -83,19 +87,22 @@ def make_layout(
     specs = jax.tree.map(lambda x: P(), alone)
     specs = specs._replace(items=shards.specs(alone.items))
     division = events.Events(shards.devices, encoder.unit)
+    over = {"shards": shards, "events": division}
+    of_all = config.loss.name == settings.FULL_SOFTMAX
     # Drawn rows stay where they are if the batch shares them, for then few scores of
     # them travel; else every device has them.
     stay = config.loss.topk > 0 and config.negatives.drawn_per == "batch"
     return Layout(
         shards.over(init, [], specs),
-        rows.divided(item_tx, shards),
+        (rows.divided_whole if of_all else rows.divided)(item_tx, shards),
         shards.all_rows - 1,
         None,
         lambda step: shards.over(step, [specs, P(), P()], (specs, P())),
         rows.spread(reads(item_tx), shards, specs.items),
         events.divided(encoder, division),
         rows.share_events if stay else rows.share_all,
-        functools.partial(columns.hardest_candidates, shards=shards, events=division),
+        functools.partial(columns.hardest_candidates, **over),
+        functools.partial(full_softmax.make_full_softmax, **over),
         OnMesh(shards, specs),
     )
 

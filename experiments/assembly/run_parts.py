@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from experiments.assembly import settings
 from experiments.assembly.architectures import MODELS
-from experiments.assembly.layouts import make_init, make_layout, reads
+from experiments.assembly.layouts import Layout, make_init, make_layout, reads
 from experiments.assembly.update_rules import make_optimizers
 from experiments.assembly.ways import Ways, best
 from tron_jax.data.batches import Batches
@@ -25,10 +25,9 @@ from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.files import local_path
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.precision import compute_dtype_of
-from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
-from tron_jax.objectives.objective import FindHardest, Objective, make_objective
+from tron_jax.objectives.objective import Objective, make_objective
 from tron_jax.recommending.recommender import Recommender, make_recommender
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
@@ -154,7 +153,7 @@ def build(
     train_step = make_train_step(
         layout.encoder,
         sampler_of(config, num_items),
-        _objective(config, num_items, log_q, ways, layout.hardest),
+        _objective(config, num_items, log_q, ways, layout),
         tx,
         layout.item_tx,
         num_items=layout.num_items,
@@ -219,11 +218,11 @@ def _objective(
     num_items: int,
     log_q: LogQ | None,
     ways: Ways,
-    hardest: FindHardest | None,
+    layout: Layout,
 ) -> Objective:
     loss, batch_size = config.loss, config.train.batch_size
     if loss.name == settings.FULL_SOFTMAX:
-        return make_full_softmax(
+        return layout.full_softmax(
             num_items=num_items, mean_over=loss.mean_over, batch_size=batch_size
         )
     return make_objective(
@@ -232,7 +231,7 @@ def _objective(
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
         by_matmul=ways.by_matmul,
-        hardest=hardest,
+        hardest=layout.hardest,
         mean_over=loss.mean_over,
         batch_size=batch_size,
     )

@@ -48,7 +48,7 @@ def log_total(hidden: jax.Array, rows: jax.Array, block: int = BLOCK) -> jax.Arr
 
     lowest = jnp.full(len(hidden), jnp.finfo(hidden.dtype).min)
     sums = (lowest, jnp.zeros_like(lowest))
-    highest, total = _over_blocks(add, sums, len(rows) - 1, block)
+    highest, total = over_blocks(add, sums, 1, len(rows) - 1, block)
     return highest + jnp.log(total)
 
 
@@ -71,7 +71,7 @@ def _backward(block: int, saved: Any, weight: jax.Array) -> tuple[jax.Array, jax
         return by_hidden + some.T @ shares, by_rows
 
     sums = (jnp.zeros_like(hidden.T), jnp.zeros_like(rows))
-    by_hidden, by_rows = _over_blocks(add, sums, len(rows) - 1, block)
+    by_hidden, by_rows = over_blocks(add, sums, 1, len(rows) - 1, block)
     return by_hidden.T * weight[:, None], by_rows
 
 
@@ -82,16 +82,16 @@ def _items(rows: jax.Array, start: Any, size: int) -> jax.Array:
     return lax.dynamic_slice_in_dim(rows, start, size)
 
 
-def _over_blocks(
-    add: Callable[[Any, Any, int], Any], sums: Any, num_items: int, block: int
+def over_blocks(
+    add: Callable[[Any, Any, int], Any], sums: Any, first: int, count: int, block: int
 ) -> Any:
-    """Calls add(sums, first item, static size) over items 1..num_items."""
-    whole, rest = divmod(num_items, block)
+    """Calls add(sums, first row of a block, its static size) over ``count`` rows."""
+    whole, rest = divmod(count, block)
     if whole:
         sums = lax.fori_loop(
-            0, whole, lambda i, sums: add(sums, 1 + i * block, block), sums
+            0, whole, lambda i, sums: add(sums, first + i * block, block), sums
         )
-    return add(sums, 1 + whole * block, rest) if rest else sums
+    return add(sums, first + whole * block, rest) if rest else sums
 
 
 def make_full_softmax(

@@ -45,10 +45,45 @@ def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
             return item_tx.update(state, own, rows, gradients, step)
         of_all = jnp.zeros_like(state.table).at[own].set(gradients, mode="drop")
         after = item_tx.update(state, None, Rows(state.table, ()), of_all, step)
-        made = ids[0] < shards.all_rows  # else the step is not, see Touched.if_made
-        return jax.tree.map(lambda new, old: jnp.where(made, new, old), after, state)
+        return _if_made(ids, after, state, shards)
 
     return RowOptimizer(item_tx.init, read, update)
+
+
+def divided_whole(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
+    """The same for steps that are about all items.
+
+    Behind the [R, width] rows of the ids, rows have the whole part of the device, and
+    so do gradients by them.
+
+    Args:
+      item_tx: of a whole table.
+      shards: the division.
+
+    Returns:
+      The optimizer, within ``Shards.over``.
+    """
+    some = divided(item_tx, shards)
+
+    def read(state: Any, ids: jax.Array | None, step: jax.Array) -> Rows:
+        whole = item_tx.read(state, None, step)
+        values = jnp.concatenate([some.read(state, ids, step).values, whole.values])
+        return whole._replace(values=values)
+
+    def update(state: Any, ids, rows: Rows, gradients, step) -> Any:
+        whole = rows._replace(values=rows.values[len(ids) :])
+        of_ids, of_all = gradients[: len(ids)], gradients[len(ids) :]
+        of_all = of_all.at[shards.own(ids)].add(of_ids, mode="drop")
+        after = item_tx.update(state, None, whole, of_all, step)
+        return _if_made(ids, after, state, shards)
+
+    return RowOptimizer(item_tx.init, read, update)
+
+
+def _if_made(ids: jax.Array, after: Any, before: Any, shards: Shards) -> Any:
+    """The state after a step, unless it is not made, see ``Touched.if_made``."""
+    made = ids[0] < shards.all_rows
+    return jax.tree.map(lambda new, old: jnp.where(made, new, old), after, before)
 
 
 def share_all(rows: Rows, touched: Touched) -> Rows:
@@ -56,7 +91,9 @@ def share_all(rows: Rows, touched: Touched) -> Rows:
 
     All but one of the devices have 0 of each, so that they are added up.
     """
-    return rows._replace(values=lax.psum(rows.values, AXIS))
+    assert touched.ids is not None
+    of_ids, own = jnp.split(rows.values, [len(touched.ids)])
+    return rows._replace(values=jnp.concatenate([lax.psum(of_ids, AXIS), own]))
 
 
 def share_events(rows: Rows, touched: Touched) -> Rows:
