@@ -363,6 +363,21 @@ def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
 
 
 @many
+@pytest.mark.parametrize("name", ["tron", "events", "gru4rec", "softmax"])
+def test_a_step_lowers_for_accelerators(name, tiny_data):
+    data = open_prepared(tiny_data)
+    fields = {"mode": "rows", **RUNS[name], "train__mesh": DEVICES}
+    config = run_parts.resolve(tiny.config(tiny_data, **fields), data.num_items)
+    ways = Ways(by_matmul=True, fixed=True)
+    parts = run_parts.build(config, data.num_items, data.train, ways)
+    state = parts.placement.shapes(jax.eval_shape(parts.init))
+    traced = jax.jit(parts.train_step).trace(
+        state, parts.batches.shapes[0], parts.constants
+    )
+    assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()
+
+
+@many
 @pytest.mark.parametrize("name", ["tron", "dense", "gru4rec", "softmax"])
 def test_steps_that_are_computed_in_vain_change_nothing(name, tiny_data):
     """As on an accelerator, where a dispatch always computes as many."""
