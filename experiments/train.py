@@ -47,6 +47,7 @@ from tron_jax.evaluation.protocols import PROTOCOLS
 from tron_jax.files import local_path
 from tron_jax.reporting import metrics_writer, plots, tensorboard
 from tron_jax.reporting.metrics_writer import MetricsWriter, Sink, truncate_after
+from tron_jax.sharding import look_ups
 from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
@@ -283,7 +284,9 @@ def _compile(
     """The compiled step, and what a run by it needs; warns where nothing is learnt."""
     constants = parts.placement.send(parts.constants)
     num_items = parts.evaluator.num_items
-    left = negatives_left.warning(config, parts.batches, constants, num_items)
+    left = negatives_left.warning(
+        config, parts.batches, look_ups.whole(parts.constants), num_items
+    )
     if left is not None:
         warn(left)
     train_step = compile_steps(

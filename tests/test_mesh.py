@@ -32,7 +32,9 @@ from tron_jax.objectives.objective import StepData, hardest_candidates, make_obj
 from tron_jax.objectives.settings import Selection
 from tron_jax.optimizers.item_table import Rows, deferred_adam, row_adagrad
 from tron_jax.optimizers.touched import Touched, sum_rows
-from tron_jax.sharding import columns, events, rows, traffic
+from tron_jax.sampling import popularity
+from tron_jax.sampling.popularity import make_click_counts, make_popularity
+from tron_jax.sharding import columns, events, look_ups, rows, traffic
 from tron_jax.sharding.events import Events
 from tron_jax.sharding.shards import over_devices
 from tron_jax.storage.checkpoints import Checkpoints
@@ -212,6 +214,30 @@ def test_the_hardest_of_all_are_found_together(name, count, even):
     assert wanted[0].loss > 0
     assert_trees_close(on_all(shards, of_each, hidden, table), wanted, atol=1e-5)
     assert wanted[-1].any()
+
+
+@many
+@pytest.mark.parametrize("count", COUNTS)
+def test_what_is_known_of_items_is_divided(count):
+    """Draws by popularity and the counts of clicks are those of one device."""
+    clicks = np.random.default_rng(2).geometric(0.2, 500) % 21 + 1
+    made = {
+        "popularity": make_popularity(clicks, 21, 0.5),
+        "in_batch": make_click_counts(clicks, 21),
+        "mine": np.arange(21),  # whose use is not known
+    }
+    shards = over_devices(count, 22)
+    divided = look_ups.divide(made, shards)
+    assert isinstance(divided["mine"], np.ndarray)
+    tiny.assert_same_bits(look_ups.whole(divided), made)
+
+    def drawn(constants):
+        ids = popularity.draw(jax.random.key(1), (3, 40), constants["popularity"])
+        return ids, popularity.look_up(constants["in_batch"].log_count, ids)
+
+    takes = [look_ups.specs(divided)]
+    found = jax.jit(shards.over(drawn, takes, P()))(divided)
+    tiny.assert_same_bits(found, jax.jit(drawn)(made))
 
 
 @many

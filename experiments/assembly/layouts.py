@@ -21,7 +21,8 @@ from tron_jax.models.initializers import Part
 from tron_jax.objectives.full_softmax import make_full_softmax
 from tron_jax.objectives.objective import FindHardest, Objective
 from tron_jax.optimizers.item_table import RowOptimizer
-from tron_jax.sharding import columns, events, full_softmax, rows
+from tron_jax.sampling.sources import Constants
+from tron_jax.sharding import columns, events, full_softmax, look_ups, rows
 from tron_jax.sharding.placement import OneDevice, OnMesh, Placement
 from tron_jax.sharding.shards import Shards, over_devices
 from tron_jax.steps import ShareRows, TrainState
@@ -35,8 +36,9 @@ class Layout(NamedTuple):
       item_tx: the item table's optimizer, as a train step calls it.
       num_items: the largest id that a train step may touch.
       whole_table: see ``steps.make_train_step``.
-      on_all: from (state, dispatch, constants) -> (state, totals) of one device to that
-        of all.
+      divide: of the constants of sources, gives each device what it holds.
+      on_all: from (state, dispatch, constants) -> (state, totals) of one device, and
+        divided constants, to that of all.
       spread: what an evaluation reads the table by; None = as it lies.
       encoder: as a train step calls it.
       share: see ``steps.make_train_step``.
@@ -49,7 +51,8 @@ class Layout(NamedTuple):
     item_tx: RowOptimizer
     num_items: int
     whole_table: bool | None
-    on_all: Callable[[Callable[..., Any]], Callable[..., Any]]
+    divide: Callable[[Constants], Constants]
+    on_all: Callable[[Callable[..., Any], Constants], Callable[..., Any]]
     spread: Spread | None
     encoder: Encoder
     share: ShareRows
@@ -73,7 +76,8 @@ def make_layout(
             item_tx,
             num_items,
             dense or config.loss.name == settings.FULL_SOFTMAX,
-            lambda step: step,
+            lambda constants: constants,
+            lambda step, constants: step,
             None,
             encoder,
             lambda rows, touched: rows,
@@ -97,7 +101,10 @@ def make_layout(
         (rows.divided_whole if of_all else rows.divided)(item_tx, shards),
         shards.all_rows - 1,
         None,
-        lambda step: shards.over(step, [specs, P(), P()], (specs, P())),
+        functools.partial(look_ups.divide, shards=shards),
+        lambda step, constants: shards.over(
+            step, [specs, P(), look_ups.specs(constants)], (specs, P())
+        ),
         rows.spread(reads(item_tx), shards, specs.items),
         events.divided(encoder, division),
         rows.share_events if stay else rows.share_all,

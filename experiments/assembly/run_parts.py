@@ -166,9 +166,10 @@ def build(
     constants = make_constants(
         negatives, clicks, num_items, also_of=log_q.sources if log_q else ()
     )
+    constants = layout.divide(constants)
     return RunParts(
         layout.init,
-        layout.on_all(fed.dispatched(train_step)),
+        layout.on_all(fed.dispatched(train_step), constants),
         fed.batches,
         constants,
         model.make_evaluator(reads(item_tx), num_items, layout.spread),

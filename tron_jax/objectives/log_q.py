@@ -22,6 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tron_jax.sampling.popularity import look_up
 from tron_jax.sampling.settings import NegativeSampling
 from tron_jax.sampling.sources import (
     IN_BATCH,
@@ -94,7 +95,7 @@ def _by_source(settings: NegativeSampling, num_items: int) -> LogQ:
     ends = list(itertools.accumulate(counts.values()))  # of the columns of each source
 
     def log_clicks(constants: Constants, items: jax.Array) -> jax.Array:
-        return jnp.asarray(constants_of(IN_BATCH, constants).log_count)[items]
+        return look_up(constants_of(IN_BATCH, constants).log_count, items)
 
     def of_candidates(
         constants: Constants, items: jax.Array, columns: jax.Array

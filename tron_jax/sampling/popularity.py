@@ -170,8 +170,22 @@ def draw(key: jax.Array, shape: tuple[int, ...], popularity: Popularity) -> jax.
     Source: GRU4Rec's popularity-based sampling (``sample_alpha``).
     """
     column_key, bits_key = jax.random.split(key)
-    alias = jnp.asarray(popularity.alias)
-    columns = jax.random.randint(column_key, shape, 0, alias.size)
+    columns = jax.random.randint(column_key, shape, 0, popularity.alias.size)
     bits = jax.random.bits(bits_key, shape, jnp.uint32)
-    own = bits < jnp.asarray(popularity.threshold)[columns]
-    return jnp.where(own, columns + 1, alias[columns])
+    own = bits < look_up(popularity.threshold, columns)
+    return jnp.where(own, columns + 1, look_up(popularity.alias, columns))
+
+
+def look_up(array: Any, ids: jax.Array) -> jax.Array:
+    """Returns elements of an array of ``Popularity`` or ``ClickCounts``.
+
+    Args:
+      array: of NumPy or JAX, or one that devices share (``sharding.look_ups``).
+      ids: [...] indices.
+
+    Returns:
+      [...] elements.
+    """
+    if isinstance(array, np.ndarray):  # which a tracer cannot index
+        array = jnp.asarray(array)
+    return array[ids]

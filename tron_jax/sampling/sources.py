@@ -145,7 +145,7 @@ def _log_expected_popular(
     constants: Popularity,
     settings: NegativeSampling,
 ) -> jax.Array:
-    log_clicks = jnp.asarray(constants.log_count)[items]
+    log_clicks = popularities.look_up(constants.log_count, items)
     rate = math.log(count) - constants.log_total_power
     return settings.popularity_exponent * log_clicks + rate
 
@@ -159,7 +159,7 @@ def _log_expected_in_batch(
 ) -> jax.Array:
     """Other sessions' clicks are draws in proportion to clicks."""
     rate = math.log(count) - constants.log_total
-    return jnp.asarray(constants.log_count)[items] + rate
+    return popularities.look_up(constants.log_count, items) + rate
 
 
 IN_BATCH = "in_batch"

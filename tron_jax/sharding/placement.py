@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
+from tron_jax.sharding import look_ups
 from tron_jax.sharding.shards import AXIS, Shards
 from tron_jax.steps import TrainState
 from tron_jax.storage.array_files import all_finite
@@ -69,7 +70,7 @@ class OnMesh:
 
     def send(self, tree: Any) -> Any:
         """See ``OneDevice.send``."""
-        return jax.device_put(tree, self.shards.placed(P()))
+        return jax.device_put(tree, self.shards.placed(look_ups.specs(tree)))
 
     def saved(self, state: TrainState) -> TrainState:
         """See ``OneDevice.saved``; arrays of the host, which nothing else holds."""
