@@ -145,11 +145,12 @@ def build(
     """
     ways = ways or best()
     model = MODELS[config.model.name](config)
-    encoder, fed = model.encoder, model.feed(train, ways)
+    encoder = model.encoder
     tx, item_tx = make_optimizers(config)
     negatives = settings.negative_sampling(config)
     log_q = make_log_q(config.loss.logq, negatives, num_items)
     layout = make_layout(config, encoder, tx, item_tx, num_items)
+    fed = model.feed(train, ways, layout.placement.send)
     train_step = make_train_step(
         layout.encoder,
         sampler_of(config, num_items),
