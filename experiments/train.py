@@ -8,6 +8,11 @@ unless they were ignored when it started. The exit status is 0 where training is
 complete, by its last epoch or by train.stop_after, 1 after a mistake, and 128 + n where
 signal n stopped it: 130 after Ctrl-C.
 
+On many hosts, or in many processes of one, each runs this command with --distributed
+(Slurm, TPU pods and MPI say who they are) or with --coordinator=HOST:PORT
+--num_processes=N --process_id=I, and with train.mesh=0: their devices share the item
+table. WORKDIR lies on a file system that all share; process 0 alone speaks.
+
 --dry_run says what the run would take of each device, for any train.mesh, and with
 --items=N as if the data had so many items; it trains nothing.
 """
@@ -16,9 +21,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -27,6 +34,7 @@ from ml_collections import ConfigDict
 from experiments import (
     checks,
     entry,
+    hosts,
     negatives_left,
     preflight,
     provenance,
@@ -45,6 +53,7 @@ from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY, title
 from tron_jax.evaluation.protocols import PROTOCOLS
 from tron_jax.files import local_path
+from tron_jax.hosts.peers import Peers
 from tron_jax.reporting import metrics_writer, plots, tensorboard
 from tron_jax.reporting.metrics_writer import MetricsWriter, Sink, truncate_after
 from tron_jax.sharding import look_ups
@@ -67,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_integer(
         "items", None, "Of a dry run: as if there were so many.", 1, None, flag_values
     )
+    hosts.define(flag_values)
     flags.mark_flag_as_required("config", flag_values)
 
     def by_command(flag_values: flags.FlagValues) -> int:
@@ -93,13 +103,21 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
         raise UserError("--workdir is not given; expected the folder of the run")
     if flag_values["items"].value is not None:
         raise UserError("--items is given without --dry_run")
+    with hosts.joined(flag_values) as peers:
+        return _run(flag_values, command, peers)
+
+
+def _run(flag_values: flags.FlagValues, command: Sequence[str], peers: Peers) -> int:
+    config = flag_values.config
     checks.check(config)
     data = run_parts.open_data(config)
     devices.check()
     say(devices.describe())
     config = run_parts.resolve(config, data.num_items)
+    hosts.refuse_some_devices(peers, config.train.mesh, "train.mesh")
     if config.train.mesh > 1:
-        say(f"the item table is divided among {config.train.mesh} devices")
+        of = f" of {peers.count} processes" if peers.count > 1 else ""
+        say(f"the item table is divided among {config.train.mesh} devices{of}")
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     if config.init.workdir:
         config.init.workdir = str(local_path(config.init.workdir).absolute())
@@ -113,8 +131,10 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     described = program.describe(config, data.num_items, splits["train"], parts)
     made_with = provenance.describe(data, described, command)
     place = local_path(flag_values.workdir)
+    hosts.refuse_differences(peers, _must_agree(config, made_with))
     warm = None
     if config.init.workdir and run_files.newest_step(place) is None:
+        hosts.refuse_warm_start(peers)
         fresh = parts.placement.saved(jax.jit(parts.init)())
         warm = warm_start.prepare(config, data, splits["train"], fresh)
         made_with |= {"init": warm.origin}
@@ -124,20 +144,39 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
         data,
         made_with,
         last_step=parts.batches.steps_per_epoch * config.train.epochs,
+        peers=peers,
     ) as workdir:
-        _keep_items(data.path / ITEMS, workdir / ITEMS)
+        if peers.index == 0:
+            _keep_items(data.path / ITEMS, workdir / ITEMS)
         run_parts.use_compilation_cache()
         if len(splits) == 1:
             say("warning: no test sessions; training without evaluation")
-        metrics, keep_last = workdir / "metrics.jsonl", config.checkpoint.keep_last
+        metrics = Path(os.devnull) if peers.index else workdir / run_files.METRICS
         with Checkpoints(
-            workdir / workdirs.CHECKPOINTS, keep_last=keep_last
+            workdir / workdirs.CHECKPOINTS,
+            keep_last=config.checkpoint.keep_last,
+            peers=peers,
         ) as checkpoints:
             stopped_by = _train(
-                config, parts, splits, data.fingerprint, metrics, checkpoints, warm
+                config,
+                parts,
+                splits,
+                data.fingerprint,
+                metrics,
+                checkpoints,
+                warm,
+                peers,
             )
-        _plot(metrics, workdir / "plot.png")
+        if peers.index == 0:
+            _plot(metrics, workdir / "plot.png")
     return 0 if stopped_by is None else 128 + stopped_by
+
+
+def _must_agree(config: ConfigDict, made_with: dict[str, Any]) -> dict[str, Any]:
+    """What is the same on all hosts, but for where the data lie."""
+    own = workdirs.fields(config) | made_with
+    apart = ("data.path", *provenance.CIRCUMSTANCES)
+    return {name: value for name, value in own.items() if name not in apart}
 
 
 def _keep_items(source: Path, kept: Path) -> None:
@@ -155,6 +194,7 @@ def _train(
     metrics: Path,
     checkpoints: Checkpoints,
     warm: WarmStart | None,
+    peers: Peers,
 ) -> int | None:
     """Resumes or starts, and trains until it ends, by itself or when asked to.
 
@@ -166,10 +206,11 @@ def _train(
     placement = parts.placement
     shapes = placement.shapes(jax.eval_shape(parts.init))
     about = {"fingerprint": fingerprint, "mesh": config.train.mesh}
-    restored = checkpoints.restore_newest(placement.saved(shapes))
-    start, state, info = restored or (0, warm.state if warm else None, {})
+    logical = placement.saved(shapes)
+    restored = checkpoints.restore_newest(logical, shapes)
+    start, state, info = restored or (0, None, {})
     resumed = restored is not None
-    del restored  # of a mesh it is a copy, to be let go once that has its own
+    del restored  # or the state could not be donated
     truncate_after(metrics, start)
     plan = TrainingPlan(
         parts.batches.steps_per_epoch,
@@ -196,13 +237,15 @@ def _train(
     say(f"{begins} (compiling the step for {lengths} lengths of batch)")
     train_step, needs = _compile(config, parts, shapes, len(splits) > 1, checkpoints)
     saves = plan.saves_after(start, checkpoints.keep_last + 2) + bool(warm)
-    saved = memory.size(placement.saved(shapes))
-    # What a mesh resumes from lies on the host, beside what is yet to be allocated.
-    there = state is not None and config.train.mesh == 1
-    _check_room(config, needs, saved, checkpoints, saves, there)
+    if peers.index == 0:
+        staging.clear(checkpoints.folder)  # what a killed run left must not count
+    # The state of a warm start for a mesh still lies on the host.
+    there = resumed or (warm is not None and config.train.mesh == 1)
+    _check_room(config, needs, memory.size(logical), checkpoints, saves, there)
     if warm is not None and not resumed:
         say(warm.summary)
-        checkpoints.save(0, state, about, wait=True)
+        state = placement.restored(warm.state)
+        checkpoints.save(0, state, about, wait=True, like=logical)
     with (
         MetricsWriter(metrics, _sinks(config, splits, metrics)) as writer,
         Progress(
@@ -211,8 +254,9 @@ def _train(
             unit="sessions",
             done=parts.batches.sessions_before(start),
         ) as progress,
-        asked_to_stop() as stop,
+        asked_to_stop() as asked,
     ):
+        stop = placement.agreed(asked)
         loop = Loop(
             plan,
             train_step,
@@ -231,7 +275,7 @@ def _train(
             patience,
             placement,
         )
-        state = jax.jit(parts.init)() if state is None else placement.restored(state)
+        state = jax.jit(parts.init)() if state is None else state
         _, step = loop.run(state, start, stop)
     stopped = step < plan.last and not patience.ended
     if stopped:
@@ -262,6 +306,8 @@ def _sinks(
         PROTOCOLS,
         evaluating.reported_metrics(config).by_key,
     )
+    if metrics == Path(os.devnull):  # of a process that writes nothing
+        return []
     board = tensorboard.follow(
         metrics.parent,
         metrics_writer.read(metrics) if metrics.exists() else [],
@@ -321,7 +367,6 @@ def _check_room(
         free += needs.state  # already allocated
     dense = config.optimizer.item_table == "dense"
     say(preflight.check_memory(needs, free, dense=dense))
-    staging.clear(checkpoints.folder)  # what a killed run left must not count
     line = preflight.check_disk(
         saved,
         saves=saves,
