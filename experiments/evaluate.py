@@ -14,6 +14,8 @@ The table is printed and then written to evaluation.json, the rank of each predi
 ranks.parquet (of validation: evaluation_validation.json, ranks_validation.parquet): in
 RUN, or in --out where RUN may not be written. The run may still train: where it deletes
 a checkpoint before that is read, the next one that fits is taken.
+
+On many hosts each process runs this command as experiments.train says, with --mesh=0.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import entry, workdirs
+from experiments import entry, hosts, workdirs
 from experiments.assembly import checkpoint_choice, evaluating, run_parts
 from tron_jax import devices
 from tron_jax.console.messages import say
@@ -35,6 +37,7 @@ from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.evaluation.rank_file import Ranks
 from tron_jax.files import local_path
+from tron_jax.hosts.peers import Peers
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import MissingCheckpointError
@@ -89,10 +92,16 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_integer(
         "mesh", 1, "Devices that share the item table; 0 = all.", 0, None, flag_values
     )
+    hosts.define(flag_values)
     return entry.run(run, flag_values, argv)
 
 
 def run(flag_values: flags.FlagValues) -> None:
+    with hosts.joined(flag_values) as peers:
+        _run(flag_values, peers)
+
+
+def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     workdir, split = local_path(flag_values.workdir), flag_values.split
     config, made_with = workdirs.read_config(workdir)
     if flag_values.out:
@@ -107,7 +116,7 @@ def run(flag_values: flags.FlagValues) -> None:
     splits = run_parts.splits(config, data)
     if split not in splits:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
-    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, peers=peers)
     checkpoint_choice.choose(
         flag_values.step, config, checkpoints
     )  # or nothing is worth compiling
@@ -116,16 +125,18 @@ def run(flag_values: flags.FlagValues) -> None:
     run_parts.use_compilation_cache()
     config.train.mesh = flag_values.mesh
     config = run_parts.resolve(config, data.num_items)
+    hosts.refuse_some_devices(peers, config.train.mesh, "--mesh")
+    hosts.refuse_differences(peers, workdirs.fields(config) | made_with)
     parts = run_parts.build(config, data.num_items, splits["train"])
-    placement = parts.placement
-    shapes = placement.saved(placement.shapes(jax.eval_shape(parts.init)))
+    shapes = parts.placement.shapes(jax.eval_shape(parts.init))
+    logical = parts.placement.saved(shapes)
     metrics = evaluating.reported_metrics(config)
 
     def evaluate(step: int) -> evaluating.Evaluation:
-        state, _ = checkpoints.restore(step, shapes)
+        state, _ = checkpoints.restore(step, logical, shapes)
         return evaluating.evaluate(
             parts.evaluator,
-            placement.restored(state),
+            state,
             step,
             splits[split],
             split=split,
@@ -140,6 +151,8 @@ def run(flag_values: flags.FlagValues) -> None:
         chosen_by={name: line.chosen_by for name, line in lines.items()},
         position=config.model.position,
     )
+    if peers.index:
+        return
     folder = Path(flag_values.out or workdir)
     unprinted = say(table)  # before files, which a disk may refuse
     summary = _write(folder, split, lines, splits[split].ids)

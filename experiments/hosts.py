@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Generator
@@ -64,7 +66,14 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
     if peers.index:
         messages.only_errors()
         logging.set_verbosity(logging.ERROR)
-    watched = Watch(peers.client, peers.index, peers.count, _end)
+    watched = Watch(
+        peers.client,
+        peers.index,
+        peers.count,
+        _end,
+        interval=watch.INTERVAL,
+        limit=watch.LIMIT,
+    )
     try:
         yield peers
     except jax.errors.JaxRuntimeError:
@@ -80,10 +89,8 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
 
 
 def _initialize(given: dict[str, Any]) -> Several:
-    # Both of jax's would otherwise see to signals and to the dead, in C++: by a handler
-    # of its own for SIGTERM, and by aborting every process in a page of messages.
+    # It would handle SIGTERM itself, in C++.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(
             given["coordinator"], given["num_processes"], given["process_id"]
@@ -94,6 +101,7 @@ def _initialize(given: dict[str, Any]) -> Several:
             f"the processes cannot be brought together ({why}); expected Slurm, a TPU "
             "pod or MPI, or --coordinator=HOST:PORT --num_processes=N --process_id=I"
         ) from error
+    _on_abort()
     # jax has no public way to pass words, which orbax and others take from here too.
     from jax._src.distributed import global_state
 
@@ -108,6 +116,25 @@ def _end(why: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(1)
+
+
+def _on_abort() -> None:
+    """Ends this process in order where jax aborts it, as it does without process 0.
+
+    It does so at once, before the watch can know, and lets nobody else decide: what it
+    takes a function of Python for to be told, it cannot call.
+    """
+
+    def aborted(number: int) -> None:
+        del number
+        _end("jax has given up, as it does where process 0 is gone (see above)")
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
+    _kept.append(handler)
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
+
+
+_kept: list[Any] = []  # what C calls must not be collected
 
 
 def _part(watched: Watch, peers: Several, why: str) -> None:

@@ -27,8 +27,8 @@ class Watch:
         count: int,
         end: Callable[[str], object],
         *,
-        interval: float = INTERVAL,
-        limit: float = LIMIT,
+        interval: float,
+        limit: float,
     ):
         """Starts the thread.
 

@@ -43,6 +43,7 @@ def start_writing(folder: Path, tree: Any, *, copy: bool) -> ocp.AsyncResponse[N
     context = ocp.Context()
     context.array.saving.use_compression = False  # weights hardly compress
     context.array.saving.use_ocdbt = False  # else ``read`` cannot go by pieces
+    context.array.saving.use_replica_parallel = False  # small arrays: a file each
     with context, jax.transfer_guard("allow"):
         if copy:
             # Orbax keeps views of these, so the next step could not reuse their
