@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
+from collections.abc import Callable
 from typing import Any
 
 POLL_MS = 500  # between looks for a word, in which a signal may be handled
@@ -77,6 +79,21 @@ class Several:
 
 
 Peers = Alone | Several
+
+
+def first_says(
+    peers: Peers, topic: str, function: Callable[..., Any], *arguments: Any
+) -> Any:
+    """What a function returns to process 0, which alone calls it.
+
+    Args:
+      peers: all of which call this; they go on once it is done.
+      topic: see ``Alone.gather``.
+      function: returns what JSON can hold.
+      *arguments: of the function.
+    """
+    word = "" if peers.index else json.dumps(function(*arguments))
+    return json.loads(peers.gather(topic, word)[0])
 
 
 def _key(topic: str, number: int, index: int) -> str:

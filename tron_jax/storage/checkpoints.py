@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -24,7 +23,7 @@ from absl import logging
 
 from tron_jax import files
 from tron_jax.errors import UserError
-from tron_jax.hosts.peers import Alone, Peers
+from tron_jax.hosts.peers import Alone, Peers, first_says
 from tron_jax.memory import host_memory, size
 from tron_jax.storage import array_files, manifest, staging
 from tron_jax.storage.manifest import DamagedCheckpointError, MissingCheckpointError
@@ -162,7 +161,7 @@ class Checkpoints:
         like = state if like is None else like
         entry["arrays"] = array_files.describe(like)
         with staging.writing(self.folder, step):
-            if not self._first_says("kept", self._keep_existing, entry):
+            if not first_says(self._peers, "kept", self._keep_existing, entry):
                 self._start(entry, state, like)
         if wait:
             self.wait()
@@ -205,36 +204,11 @@ class Checkpoints:
             raise
 
     def _read(self, path: Path, like: Any, placed: Any) -> tuple[Any, dict[str, Any]]:
-        saved = self._checked(path)
+        saved = manifest.read_whole(path, self._peers)
         differs = array_files.difference(saved["arrays"], array_files.describe(like))
         if differs:
             raise UserError(f"checkpoint {path} is of another model: {differs}")
         return array_files.read(path, like, self.piece, placed), saved["info"]
-
-    def _checked(self, path: Path) -> dict[str, Any]:
-        """The manifest of a checkpoint that is whole; each process reads some files."""
-        saved: dict[str, Any] = {}
-        try:
-            saved = manifest.read(path)
-            own = self._own(saved["files"])
-            why = manifest.fault(path, {name: saved["files"][name] for name in own})
-        except DamagedCheckpointError as error:
-            why = error.reason
-        found = list(filter(None, self._peers.gather("fault", why or "")))
-        if found:
-            raise DamagedCheckpointError(path, found[0])
-        return saved
-
-    def _own(self, names: Iterable[str]) -> list[str]:
-        """Those of a checkpoint's files that this process is to read."""
-        return sorted(names)[self._peers.index :: self._peers.count]
-
-    def _first_says(
-        self, topic: str, function: Callable[..., Any], *arguments: Any
-    ) -> Any:
-        """What a function returns, called by process 0 alone."""
-        word = "" if self._peers.index else json.dumps(function(*arguments))
-        return json.loads(self._peers.gather(topic, word)[0])
 
     def restore_newest(
         self, like: Any, placed: Any = None
@@ -251,7 +225,7 @@ class Checkpoints:
         Raises:
           UserError: if all are damaged, or the newest whole one is of another model.
         """
-        steps = self._first_says("steps", self.steps)
+        steps = first_says(self._peers, "steps", self.steps)
         for step in reversed(steps):
             try:
                 return step, *self.restore(step, like, placed)
@@ -294,9 +268,7 @@ class Checkpoints:
         if not path.exists():
             return False
         try:
-            saved = manifest.read(path)
-            if why := manifest.fault(path, saved["files"]):
-                raise DamagedCheckpointError(path, why)
+            saved = manifest.read_whole(path, Alone())
         except DamagedCheckpointError as error:
             logging.warning("%s; saving it again", error)
             self._delete(entry["step"])
@@ -310,7 +282,9 @@ class Checkpoints:
     def _start(self, entry: dict[str, Any], state: Any, like: Any) -> None:
         """Copies the state, if it is small enough, and has a thread write it."""
         start, num_bytes, copy = time.perf_counter(), size(state), self.copies(state)
-        staged = Path(self._first_says("staged", self._begin, entry["step"], num_bytes))
+        staged = Path(
+            first_says(self._peers, "staged", self._begin, entry["step"], num_bytes)
+        )
         response = array_files.start_writing(staged, state, copy=copy)
         if not copy:
             response.result()  # until then the next step must not touch the arrays
@@ -340,18 +314,16 @@ class Checkpoints:
             array_files.cut(staged, written, like)
             return manifest.files_of(staged)
 
-        own = self._own(self._first_says("written", listed))
-        sums = json.dumps(manifest.checksums(staged, own))
-        parts = map(json.loads, self._peers.gather("checksums", sums))
+        names = first_says(self._peers, "written", listed)
+        of_files = manifest.checksums(staged, names, self._peers)
 
         def named() -> None:
-            of_files = {name: part[name] for part in parts for name in part}
             manifest.write(staged, entry | {"files": of_files})
             staging.finish(staged)
             self._damaged.discard(entry["step"])
             self.delete_surplus()
 
-        self._first_says("named", named)
+        first_says(self._peers, "named", named)
 
     def delete_surplus(self) -> None:
         """Deletes all but the newest whole ones and the best."""

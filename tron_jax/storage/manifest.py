@@ -13,6 +13,7 @@ from typing import Any
 
 from tron_jax.errors import UserError
 from tron_jax.files import replacing, sync
+from tron_jax.hosts.peers import Peers
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -76,35 +77,56 @@ def files_of(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in found]
 
 
-def checksums(folder: Path, names: Sequence[str]) -> dict[str, list[int]]:
+def checksums(folder: Path, names: Sequence[str], peers: Peers) -> dict[str, list[int]]:
     """Returns size and CRC-32 of files, once they are on disk.
 
     Args:
       folder: where they lie.
-      names: of the files.
+      names: of the files, the same to all processes.
+      peers: each of which reads some.
     """
+    own = names[peers.index :: peers.count]
+    sums = json.dumps(dict(zip(own, _sums(folder, own), strict=True)))
+    parts = map(json.loads, peers.gather("checksums", sums))
+    return {name: part[name] for part in parts for name in part}
+
+
+def _sums(folder: Path, names: Sequence[str]) -> list[list[int]]:
     paths = [folder / name for name in names]
     folders = {up for path in paths for up in path.parents if up != folder}
     within = sorted(up for up in folders if up.is_relative_to(folder))
     for path_or_folder in [*paths, *within]:  # or a file may lose its name
         sync(path_or_folder)
     with ThreadPoolExecutor(READERS) as pool:
-        return dict(zip(names, pool.map(_checksum, paths), strict=True))
+        return list(pool.map(_checksum, paths))
 
 
-def fault(folder: Path, files: dict[str, list[int]]) -> str | None:
-    """Looks for a file that is not as it was saved.
+def read_whole(folder: Path, peers: Peers) -> dict[str, Any]:
+    """Returns the content of a manifest all of whose files are as they were saved.
 
     Args:
       folder: the checkpoint.
-      files: what ``checksums`` returned of them when it was saved, or some of that.
-
-    Returns:
-      What is wrong with the first, None where nothing is.
+      peers: each of which reads some of the files.
 
     Raises:
+      DamagedCheckpointError: naming the first that is not, to all processes.
       UserError: if one may not be read, which says nothing of what it holds.
     """
+    content: dict[str, Any] = {}
+    try:
+        content = read(folder)
+        own = sorted(content["files"])[peers.index :: peers.count]
+        why = _fault(folder, {name: content["files"][name] for name in own})
+    except DamagedCheckpointError as error:
+        why = error.reason
+    for found in peers.gather("faults", why or ""):
+        if found:
+            raise DamagedCheckpointError(folder, found)
+    return content
+
+
+def _fault(folder: Path, files: dict[str, list[int]]) -> str | None:
+    """What is wrong with the first of some files; None where nothing is."""
 
     def fault_of(name: str) -> str | None:
         size, _ = files[name]
