@@ -26,6 +26,7 @@ import killing
 from experiments import evaluate, train
 from tron_jax.hosts import watch
 from tron_jax.reporting import plots
+from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.training.log_windows import Recorder
 
 PROGRAMS = {"train": train.main, "evaluate": evaluate.main}
@@ -90,6 +91,7 @@ if __name__ == "__main__":
     # A library's thread is there from its import on; nobody holds a lock yet.
     warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
     plots.plot_run = lambda metrics, picture: True
+    Checkpoints.__init__.__kwdefaults__["piece"] = 200  # so that tiny arrays have some
     watch.INTERVAL, watch.LIMIT = 0.2, 5.0
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps([start_together(run, folder) for run in json.load(sys.stdin)]))

@@ -69,13 +69,14 @@ def losses(workdir):
 def assert_nearly_same_run(left, right):
     """But for the order in which sums over devices are rounded."""
     np.testing.assert_allclose(losses(left), losses(right), rtol=1e-5)
-    pairs = zip(
-        jax.tree.leaves(tiny.saved(left)[0]),
-        jax.tree.leaves(tiny.saved(right)[0]),
-        strict=True,
-    )
-    for one, other in pairs:
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    leaves = jax.tree.leaves_with_path(tiny.saved(right)[0])
+    for one, (path, other) in zip(
+        jax.tree.leaves(tiny.saved(left)[0]), leaves, strict=True
+    ):
+        # A softmax does not see the bias of the keys, whose gradient is rounding alone.
+        if "['qkv']['bias']" not in jax.tree_util.keystr(path):
+            atol = 1e-3 * np.abs(np.asarray(other, float)).max(initial=0)
+            np.testing.assert_allclose(one, other, rtol=0, atol=atol)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_of_a_killed_one_the_other_ends_and_one_process_goes_on(
     run = tmp_path / "run"
     killed, alone, back, over = together(
         of(run, tiny_data, moments={"1": ["saved", 7]}),
-        of(run, tiny_data, 1, 3, {"0": ["asked", 16]}),
+        of(run, tiny_data, 1, 1, {"0": ["asked", 16]}, train__mesh=1),
         of(run, tiny_data, moments={"0": ["killed", 20]}),
         of(run, tiny_data),
     )
@@ -125,7 +126,7 @@ def test_of_a_killed_one_the_other_ends_and_one_process_goes_on(
     assert_one_line(killed[1][0], "process 1", "the same command")
     assert alone[0] == [128 + signal.SIGTERM], alone[1]
     assert "resuming at step 7" in alone[1][0]
-    assert "train.mesh was 4 and is 3" in alone[1][0]
+    assert "train.mesh was 4 and is 1" in alone[1][0]
     assert back[0] == [-signal.SIGKILL, 1], back[1]
     assert_one_line(back[1][1], "process 0", "the same command")
     assert over[0] == [0, 0], over[1]
