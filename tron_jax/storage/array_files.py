@@ -221,7 +221,9 @@ def _read_in_pieces(
       sharding: of one device.
       piece: bytes that are read at a time.
     """
-    whole = jnp.zeros(shape, rows.dtype, device=sharding)
+    # Made there; ``jnp.zeros`` would make it on the first device and copy it.
+    zeros = jax.jit(lambda: jnp.zeros(shape, rows.dtype), out_shardings=sharding)
+    whole = zeros()
     there = min(shape[0], max(rows.count - first, 0))
     step = min(max(piece // max(rows.row_bytes, 1), 1), there)
     for start in range(0, there, max(step, 1)):
