@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from tron_jax.hosts import watch
 from tron_jax.hosts.peers import Alone, Peers, Several
 from tron_jax.hosts.watch import Watch
 
+PATIENCE = 300  # seconds for all processes to come together
 FLAGS = ("coordinator", "num_processes", "process_id")
 
 
@@ -91,17 +93,23 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
 def _initialize(given: dict[str, Any]) -> Several:
     # It would handle SIGTERM itself, in C++.
     jax.config.update("jax_enable_preemption_service", False)
+    _on_abort(f"not all processes have come within {PATIENCE} s")
     try:
-        jax.distributed.initialize(
-            given["coordinator"], given["num_processes"], given["process_id"]
+        _waiting(
+            lambda: jax.distributed.initialize(
+                given["coordinator"],
+                given["num_processes"],
+                given["process_id"],
+                initialization_timeout=PATIENCE,
+            )
         )
     except (ValueError, RuntimeError) as error:
-        why = str(error).partition("\n")[0]
+        why = str(error).partition("\n")[0].rstrip(".")
         raise UserError(
             f"the processes cannot be brought together ({why}); expected Slurm, a TPU "
             "pod or MPI, or --coordinator=HOST:PORT --num_processes=N --process_id=I"
         ) from error
-    _on_abort()
+    _on_abort("jax has given up, as it does where process 0 is gone (see above)")
     # jax has no public way to pass words, which orbax and others take from here too.
     from jax._src.distributed import global_state
 
@@ -118,16 +126,38 @@ def _end(why: str) -> None:
     os._exit(1)
 
 
-def _on_abort() -> None:
+def _waiting(initialize: Callable[[], None]) -> None:
+    """Brings the processes together, in a thread: a signal may end that meanwhile."""
+    outcome: list[Exception | None] = []
+
+    def work() -> None:
+        try:
+            initialize()
+            outcome.append(None)
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(10)
+    if thread.is_alive():
+        messages.say("waiting for the other processes")
+    while thread.is_alive():
+        thread.join(0.5)
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def _on_abort(why: str) -> None:
     """Ends this process in order where jax aborts it, as it does without process 0.
 
-    It does so at once, before the watch can know, and lets nobody else decide: what it
-    takes a function of Python for to be told, it cannot call.
+    It does so at once, before the watch can know. The function of Python that could be
+    told instead is one that it cannot call.
     """
 
     def aborted(number: int) -> None:
         del number
-        _end("jax has given up, as it does where process 0 is gone (see above)")
+        _end(why)
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
     _kept.append(handler)
