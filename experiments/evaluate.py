@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
-from experiments import entry, hosts, workdirs
+from experiments import entry, hosts, provenance, workdirs
 from experiments.assembly import checkpoint_choice, evaluating, run_parts
 from tron_jax import devices
 from tron_jax.console.messages import say
@@ -37,7 +36,7 @@ from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.evaluation.rank_file import Ranks
 from tron_jax.files import local_path
-from tron_jax.hosts.peers import Peers
+from tron_jax.hosts.peers import Peers, first_says
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import MissingCheckpointError
@@ -126,7 +125,10 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     config.train.mesh = flag_values.mesh
     config = run_parts.resolve(config, data.num_items)
     hosts.refuse_some_devices(peers, config.train.mesh, "--mesh")
-    hosts.refuse_differences(peers, workdirs.fields(config) | made_with)
+    own = workdirs.fields(config) | provenance.versions()
+    own |= {"fingerprint": data.fingerprint}
+    own.pop("data.path")
+    hosts.refuse_differences(peers, own)
     parts = run_parts.build(config, data.num_items, splits["train"])
     shapes = parts.placement.shapes(jax.eval_shape(parts.init))
     logical = parts.placement.saved(shapes)
@@ -143,7 +145,13 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
             metrics=metrics,
         )
 
-    lines = _lines(*_of_chosen(flag_values.step, config, checkpoints, evaluate))
+    def choose() -> dict[str, tuple[int, str]]:
+        arguments = (flag_values.step, config, checkpoints)
+        return first_says(peers, "choice", checkpoint_choice.choose, *arguments)
+
+    # Of many processes, another may have read what this one finds gone.
+    again = peers.count == 1 and flag_values.step in (None, "best", "latest")
+    lines = _lines(*_of_chosen(choose, evaluate, again=again))
     table = format_summaries(
         {name: line.summary for name, line in lines.items()},
         keys=metrics.by_key,
@@ -170,23 +178,22 @@ def _check_mesh(devices_asked: int) -> None:
 
 
 def _of_chosen(
-    asked: str | None,
-    config: ConfigDict,
-    checkpoints: Checkpoints,
+    choose: Callable[[], dict[str, tuple[int, str]]],
     evaluate: Callable[[int], evaluating.Evaluation],
+    *,
+    again: bool,
 ) -> tuple[dict[str, tuple[int, str]], dict[int, evaluating.Evaluation]]:
-    """Evaluates what ``choose`` says; what is gone by the time is chosen anew.
+    """Evaluates what is chosen; what is gone by the time is chosen anew.
 
     Args:
-      asked: --step.
-      config: of the run.
-      checkpoints: of the run, which may still train and delete old ones.
+      choose: the checkpoint of each protocol, and why that one.
       evaluate: called once for each step.
+      again: whether to choose anew, for the run may still train and delete old ones.
 
     Returns:
       What was chosen for each protocol, and the evaluations by step.
     """
-    chosen = checkpoint_choice.choose(asked, config, checkpoints)
+    chosen = choose()
     evaluations: dict[int, evaluating.Evaluation] = {}
     # The latest first: it is deleted sooner than the best.
     for protocol in sorted(chosen, key=lambda name: chosen[name], reverse=True):
@@ -194,11 +201,11 @@ def _of_chosen(
             try:
                 evaluations[step] = evaluate(step)
             except MissingCheckpointError:
-                if asked not in (None, "best", "latest"):
+                if not again:
                     raise
-                again = checkpoint_choice.choose(asked, config, checkpoints)
+                now = choose()
                 gone = [name for name in chosen if chosen[name][0] == step]
-                chosen |= {name: again[name] for name in gone}
+                chosen |= {name: now[name] for name in gone}
     return chosen, evaluations
 
 

@@ -92,8 +92,13 @@ class Watch:
 
     def _judge(self) -> None:
         """Looks at the clock, since a word from the service may never come."""
+        before = time.monotonic()
         while not self._over.wait(self._interval):
-            now = time.monotonic()
+            now, asleep = time.monotonic(), time.monotonic() - before
+            before = now
+            if asleep > self._limit / 2:  # this one was stopped, and heard nobody
+                self._answered = now
+                self._heard = {i: (sign, now) for i, (sign, _) in self._heard.items()}
             silent = [i for i, (_, at) in self._heard.items() if now - at > self._limit]
             if now - self._answered > self._limit:
                 silent = [0]
