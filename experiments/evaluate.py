@@ -125,10 +125,11 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     config.train.mesh = flag_values.mesh
     config = run_parts.resolve(config, data.num_items)
     hosts.refuse_some_devices(peers, config.train.mesh, "--mesh")
-    own = workdirs.fields(config) | provenance.versions()
-    own |= {"fingerprint": data.fingerprint}
-    own.pop("data.path")
-    hosts.refuse_differences(peers, own)
+    hosts.refuse_differences(
+        peers,
+        workdirs.fields(config)
+        | {"fingerprint": data.fingerprint, **provenance.versions()},
+    )
     parts = run_parts.build(config, data.num_items, splits["train"])
     shapes = parts.placement.shapes(jax.eval_shape(parts.init))
     logical = parts.placement.saved(shapes)
@@ -161,8 +162,8 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     )
     if peers.index:
         return
-    folder = Path(flag_values.out or workdir)
     unprinted = say(table)  # before files, which a disk may refuse
+    folder = Path(flag_values.out or workdir)
     summary = _write(folder, split, lines, splits[split].ids)
     if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say
         raise UserError(

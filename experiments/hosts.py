@@ -16,12 +16,14 @@ from typing import Any
 import jax
 from absl import flags, logging
 
+from experiments import provenance
 from tron_jax.console import messages
 from tron_jax.errors import UserError
 from tron_jax.hosts import watch
 from tron_jax.hosts.peers import Alone, Peers, Several
 from tron_jax.hosts.watch import Watch
 
+APART = ("data.path", *provenance.CIRCUMSTANCES)  # which hosts may each have their own
 PATIENCE = 300  # seconds for all processes to come together
 FLAGS = ("coordinator", "num_processes", "process_id")
 
@@ -205,8 +207,9 @@ def refuse_differences(peers: Peers, own: dict[str, Any]) -> None:
 
     Args:
       peers: the processes.
-      own: what must be the same on all, by name, as JSON holds it.
+      own: what must be the same on all, by name, as JSON holds it, but for ``APART``.
     """
+    own = {name: value for name, value in own.items() if name not in APART}
     first, *others = map(json.loads, peers.gather("same", json.dumps(own)))
     for index, other in enumerate(others, start=1):
         for name in [*first, *other]:

@@ -23,11 +23,9 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from experiments import (
     checks,
@@ -115,7 +113,7 @@ def _run(flag_values: flags.FlagValues, command: Sequence[str], peers: Peers) ->
     described = program.describe(config, data.num_items, splits["train"], parts)
     made_with = provenance.describe(data, described, command)
     place = local_path(flag_values.workdir)
-    hosts.refuse_differences(peers, _must_agree(config, made_with))
+    hosts.refuse_differences(peers, workdirs.fields(config) | made_with)
     warm = None
     if config.init.workdir and run_files.newest_step(place) is None:
         hosts.refuse_warm_start(peers)
@@ -154,13 +152,6 @@ def _run(flag_values: flags.FlagValues, command: Sequence[str], peers: Peers) ->
         if peers.index == 0:
             _plot(metrics, workdir / "plot.png")
     return 0 if stopped_by is None else 128 + stopped_by
-
-
-def _must_agree(config: ConfigDict, made_with: dict[str, Any]) -> dict[str, Any]:
-    """What is the same on all hosts, but for where the data lie."""
-    own = workdirs.fields(config) | made_with
-    apart = ("data.path", *provenance.CIRCUMSTANCES)
-    return {name: value for name, value in own.items() if name not in apart}
 
 
 def _keep_items(source: Path, kept: Path) -> None:
