@@ -97,6 +97,7 @@ def test_two_processes_train_as_one_does(together, whole, tiny_data, tmp_path):
     assert_nearly_same_run(whole, one)
 
 
+@pytest.mark.portable
 def test_sigterm_to_one_saves_on_all_and_they_go_on(
     together, whole, tiny_data, tmp_path
 ):
