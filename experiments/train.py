@@ -9,7 +9,8 @@ complete, by its last epoch or by train.stop_after, 1 after a mistake, and 128 +
 signal n stopped it: 130 after Ctrl-C.
 
 --dry_run says what the run would take of each device, for any train.mesh, and with
---items=N as if the data had so many items; it trains nothing.
+--items=N as if the data had so many items; it trains nothing. With --topology=v5e:2x4,
+say, it compiles for such a slice of TPUs, which need not be there, but libtpu must.
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_integer(
         "items", None, "Of a dry run: as if there were so many.", 1, None, flag_values
     )
+    flags.DEFINE_string(
+        "topology", None, "Of a dry run: for TPUs such as v5e:2x4.", flag_values
+    )
     flags.mark_flag_as_required("config", flag_values)
 
     def by_command(flag_values: flags.FlagValues) -> int:
@@ -87,12 +91,14 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     """
     config = flag_values.config
     if flag_values.dry_run:
-        rehearsal.run(config, flag_values["items"].value)
+        rehearsal.run(config, flag_values["items"].value, flag_values.topology)
         return 0
     if flag_values.workdir is None:
         raise UserError("--workdir is not given; expected the folder of the run")
     if flag_values["items"].value is not None:
         raise UserError("--items is given without --dry_run")
+    if flag_values.topology is not None:
+        raise UserError("--topology is given without --dry_run")
     checks.check(config)
     data = run_parts.open_data(config)
     devices.check()
