@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+from absl import flags
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from experiments import checks
 from experiments.assembly import run_parts
+from experiments.assembly.ways import Ways
 from tron_jax import devices
 from tron_jax.console.messages import readable, say
 from tron_jax.data.sessions import Sessions
+from tron_jax.errors import UserError
 from tron_jax.memory import size, temporaries
 from tron_jax.sharding import traffic
 from tron_jax.steps import TrainState
@@ -41,6 +44,7 @@ class Rehearsal(NamedTuple):
       temporaries: bytes of each device beside its arguments.
       arguments: bytes of each device's arguments as they lie in its memory.
       received: see ``traffic.received``.
+      calls: see ``traffic.calls``.
       flops: of each device, by XLA's count; a loop counts once.
     """
 
@@ -53,7 +57,31 @@ class Rehearsal(NamedTuple):
     temporaries: int
     arguments: int
     received: dict[str, int]
+    calls: dict[str, int]
     flops: float
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Those of a dry run."""
+    flags.DEFINE_bool("dry_run", False, "Say what each device would hold.", values)
+    flags.DEFINE_integer(
+        "items", None, "Of a dry run: as if there were so many.", 1, None, values
+    )
+    flags.DEFINE_string(
+        "topology", None, "Of a dry run: for TPUs such as v5e:2x4.", values
+    )
+
+
+def asked_for(values: flags.FlagValues) -> bool:
+    """Whether a run is to be rehearsed.
+
+    Raises:
+      UserError: for a flag of a dry run without one.
+    """
+    for name in ("items", "topology"):
+        if values[name].value is not None and not values.dry_run:
+            raise UserError(f"--{name} is given without --dry_run")
+    return bool(values.dry_run)
 
 
 def run(config: ConfigDict, num_items: int | None, topology: str | None) -> None:
@@ -110,6 +138,7 @@ def rehearse(
     num_items: int,
     train: Sessions,
     there: Sequence[jax.Device] | None = None,
+    ways: Ways | None = None,
 ) -> Rehearsal:
     """Compiles the largest step of a run.
 
@@ -118,16 +147,17 @@ def rehearse(
       num_items: the largest item id.
       train: sessions that the run trains on.
       there: devices to compile for; None = those there are.
+      ways: to compute; None = the best of these devices.
     """
     config = run_parts.resolve(config, num_items, there)
-    parts = run_parts.build(config, num_items, train, devices=there)
+    parts = run_parts.build(config, num_items, train, ways, there)
     state = parts.placement.shapes(jax.eval_shape(parts.init))
     if there and config.train.mesh == 1:
         state = _on(there[0], state)
     largest = max(parts.batches.shapes, key=lambda dispatch: dispatch.shape)
     programs = compile_steps(parts.train_step, state, [largest], parts.constants)
     compiled = programs.by_shape[largest.shape]
-    analysis = compiled.memory_analysis()
+    analysis, text = compiled.memory_analysis(), compiled.as_text() or ""
     items, item_table = _part(state.items), _part(state.items.table)
     rest = _part(state._replace(items=()))
     return Rehearsal(
@@ -139,7 +169,8 @@ def rehearse(
         rest,
         temporaries([compiled]),
         0 if analysis is None else analysis.argument_size_in_bytes,
-        traffic.received(compiled.as_text() or ""),
+        traffic.received(text),
+        traffic.calls(text),
         float((compiled.cost_analysis() or {}).get("flops", math.nan)),
     )
 

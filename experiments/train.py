@@ -62,15 +62,7 @@ def main(argv: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     entry.define_config(flag_values, argv)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=flag_values)
-    flags.DEFINE_bool(
-        "dry_run", False, "Say what each device would hold.", flag_values=flag_values
-    )
-    flags.DEFINE_integer(
-        "items", None, "Of a dry run: as if there were so many.", 1, None, flag_values
-    )
-    flags.DEFINE_string(
-        "topology", None, "Of a dry run: for TPUs such as v5e:2x4.", flag_values
-    )
+    rehearsal.define_flags(flag_values)
     flags.mark_flag_as_required("config", flag_values)
 
     def by_command(flag_values: flags.FlagValues) -> int:
@@ -90,15 +82,11 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
       The exit status: 0, or 128 + the signal that stopped it.
     """
     config = flag_values.config
-    if flag_values.dry_run:
+    if rehearsal.asked_for(flag_values):
         rehearsal.run(config, flag_values["items"].value, flag_values.topology)
         return 0
     if flag_values.workdir is None:
         raise UserError("--workdir is not given; expected the folder of the run")
-    if flag_values["items"].value is not None:
-        raise UserError("--items is given without --dry_run")
-    if flag_values.topology is not None:
-        raise UserError("--topology is given without --dry_run")
     checks.check(config)
     data = run_parts.open_data(config)
     devices.check()

@@ -9,7 +9,7 @@ from tron_jax.sharding import traffic
 
 PROGRAM = """
   %a = f32[3,200]{1,0} all-reduce(f32[3,200]{1,0} %x), channel_id=1
-  %b = (s32[5]{0}, bf16[2,2]{1,0}) all-gather-start(s32[5] %y, bf16[2,2] %z)
+  %b = ((s32[1]{0}, bf16[1,2]{1,0}), (s32[5]{0}, bf16[2,2]{1,0})) all-gather-start(%y)
   %c = (s32[5]{0}, bf16[2,2]{1,0}) all-gather-done(%b)
   %d = pred[] all-reduce(pred[] %w), channel_id=2
   ROOT %e = f32[9]{0} add(f32[9]{0} %p, f32[9]{0} %q)
@@ -21,7 +21,8 @@ def test_what_travels_is_read_off_a_program():
         "all-reduce": 3 * 200 * 4 + 1,
         "all-gather": 5 * 4 + 4 * 2,
     }
-    assert traffic.received("") == {}
+    assert traffic.calls(PROGRAM) == {"all-reduce": 2, "all-gather": 1}
+    assert traffic.received("") == traffic.calls("") == {}
 
 
 @pytest.fixture

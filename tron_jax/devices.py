@@ -15,6 +15,13 @@ from tron_jax.errors import UserError
 PLUGINS = {"jax-cuda13-plugin": "cuda", "jax-cuda12-plugin": "cuda", "libtpu": "tpu"}
 # Names in JAX_PLATFORMS of what jax calls a GPU.
 ALIASES = {"gpu": "cuda"}
+# For libtpu, which else locks the machine's TPU to this process, and complains on
+# stderr that it does not know where it is.
+COMPILES_ALONE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 
 
 def describe() -> str:
@@ -82,9 +89,8 @@ def of_topology(name: str) -> list[jax.Device]:
             f"topology {name} is one of TPUs, for which only libtpu compiles; "
             "tron-jax[tpu] has it"
         )
-    # Else libtpu asks on stderr where it is.
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    for variable, value in COMPILES_ALONE.items():
+        os.environ.setdefault(variable, value)
     try:
         return list(topologies.get_topology_desc(name, "tpu").devices)
     except (RuntimeError, ValueError) as error:

@@ -1,9 +1,9 @@
 """Matrices of a state that lie row by row, also where a TPU would have them by columns.
 
-A TPU keeps a matrix in tiles of 8 x 128 numbers. XLA lays out an argument so that least
-is padded: a table 200 wide by columns, for by rows it would be 256. But a step reads and
-writes rows. A program that is given the table by columns copies it and its moments to
-rows, and back, and needs temporaries larger than all of them.
+A TPU keeps a matrix in tiles of 8 x 128 numbers, and XLA lays out an argument so that
+least is padded: a table 200 wide by columns, since by rows it would be 256. But a step
+reads and writes rows. Given the table by columns, it copies that and its moments to rows
+and back, with temporaries larger than all of them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def laid_out(state: Any, wanted: Any) -> Any:
       wanted: what ``formats`` returned of it.
     """
 
-    def of(x: jax.Array, lies: Format | None) -> jax.Array:
+    def of(x: Any, lies: Format | None) -> jax.Array:
         if lies is None or _order(x.format) == _order(lies):
             return x
         return jax.device_put(x, lies, donate=True)
