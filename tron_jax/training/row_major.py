@@ -2,8 +2,8 @@
 
 A TPU keeps a matrix in tiles of 8 x 128 numbers, and XLA lays out an argument so that
 least is padded: a table 200 wide by columns, since by rows it would be 256. But a step
-reads and writes rows. Given the table by columns, it copies that and its moments to rows
-and back, with temporaries larger than all of them.
+reads and writes rows. Given the table by columns, it copies that and its moments to
+rows and back, with temporaries larger than all of them.
 """
 
 from __future__ import annotations
