@@ -1,6 +1,7 @@
 """``train --dry_run``: what each device would hold, and nothing is made."""
 
 import subprocess
+from importlib.util import find_spec
 
 import pytest
 import tiny
@@ -40,12 +41,27 @@ def test_eight_devices_hold_an_eighth_each(run, tmp_path):
     fields = {"model__hidden_size": 200, "train__mesh": 8, "mode": "rows"}
     done = run("--dry_run", "--items=10000000", **fields)
     assert (done.returncode, done.stderr) == (0, "")
-    lines = {line[:32].strip(): line[32:].split() for line in done.stdout.splitlines()}
+    lines = {line[:36].strip(): line[36:].split() for line in done.stdout.splitlines()}
     assert lines["item table"] == ["8.00", "GB", "1.00", "GB"]
     assert lines["its moments"] == ["16.04", "GB", "2.01", "GB"]
     # The rows of inputs and labels, 2·48, and the gradient by the encoder.
     assert lines["received in a step by all-reduce"] == ["0.8", "MB"]
+    assert lines["these and clicks as they lie"] == ["3.01", "GB"]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_cpu_plays_no_tpu(run):
+    """It needs its compiler, and says so before data are opened."""
+    done = run("--dry_run", "--topology=v5e:2x4", data__path="nowhere")
+    words = "nowhere" if find_spec("libtpu") else "libtpu"
+    tiny.assert_refused((done.returncode, done.stdout, done.stderr), words)
+
+
+def test_a_slice_of_tpus_is_named(run):
+    pytest.importorskip("libtpu")
+    done = run("--dry_run", "--topology=v5e", train__mesh=2)
+    words = ("topology 'v5e'", "expected one such as v5e:2x4")
+    tiny.assert_refused((done.returncode, done.stdout, done.stderr), *words)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +69,7 @@ def test_eight_devices_hold_an_eighth_each(run, tmp_path):
     [
         ([], {}, "--workdir is not given"),
         (["--workdir=W", "--items=9"], {}, "--items is given without --dry_run"),
+        (["--workdir=W", "--topology=v5e:2x4"], {}, "--topology is given without"),
         (["--dry_run"], {"data__path": "nowhere"}, "nowhere"),
         (["--dry_run"], {"model__name": "other"}, "model.name is 'other'"),
     ],

@@ -59,7 +59,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield "\n## The catalogue\n"
     yield "The same at other numbers of items:\n"
     yield from _bytes(strong)
-    yield f"\n{_flat(strong)}\n"
+    yield f"\n{flat(strong)}\n"
     yield "## Time on paper\n"
     yield from _assumptions()
     yield f"\n### Strong scaling: {batch} sessions a step in all\n"
@@ -83,7 +83,7 @@ def _bytes(records: list[Record]) -> Iterator[str]:
         )
 
 
-def _flat(records: list[Record]) -> str:
+def flat(records: list[Record]) -> str:
     """Whether what travels, and what is held beside the state, grows with the items."""
     travels, grown = True, 1.0
     for devices in {record["devices"] for record in records}:
