@@ -42,6 +42,7 @@ def test_elsewhere_nothing_is_said_of_layouts():
     assert compile_steps(step, make_state(), [jnp.int32(0)]).formats is None
 
 
+@pytest.mark.portable
 def test_a_state_is_laid_out_once(by_columns):
     programs = compile_steps(step, jax.eval_shape(make_state), [jnp.int32(0)])
     fresh = jax.jit(make_state)()
