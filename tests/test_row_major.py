@@ -61,13 +61,17 @@ def test_a_state_is_laid_out_once(by_columns):
 
 
 def test_a_run_ends_the_same_however_its_matrices_lie(
-    tmp_path, by_columns, train, tiny_runs
+    tmp_path, by_columns, train, evaluate, tiny_runs
 ):
     """It is evaluated, saved, and resumed from what lies as ever on the disk."""
     run = tmp_path / "run"
     assert train(run, train__epochs=1)[0] == 0
     assert train(run)[0] == 0
-    tiny.assert_same_bits(tiny.saved(run)[0], tiny.saved(tiny_runs("rows"))[0])
+    wanted = tiny_runs("rows")
+    tiny.assert_same_bits(tiny.saved(run)[0], tiny.saved(wanted)[0])
+    tables = [evaluate(workdir, f"--out={tmp_path}")[:2] for workdir in (run, wanted)]
+    assert tables[0][0] == 0
+    assert tables[0] == tables[1]
 
 
 def test_of_a_tpu_temporaries_do_not_grow_with_rows(tiny_data, monkeypatch):

@@ -29,7 +29,7 @@ from experiments.benchmarks import plan_page
 from experiments.benchmarks.made_up_sessions import make_sessions
 from tron_jax.console.messages import say
 from tron_jax.errors import UserError
-from tron_jax.files import local_path
+from tron_jax.files import local_path, require_writable
 
 PROFILE = "otto"
 BATCHES = 64  # made up; the largest counts
@@ -56,6 +56,8 @@ def run(values: flags.FlagValues, command: Sequence[str]) -> None:
     counts = {flag: _numbers(flag, values[flag].value or []) for flag in AXES}
     config, out = values.config, local_path(values.out)
     checks.check(config)
+    out.mkdir(parents=True, exist_ok=True)
+    require_writable(out / "plan.json")  # or minutes would be spent for nothing
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(counts["devices"]))
     made = []
@@ -71,7 +73,6 @@ def run(values: flags.FlagValues, command: Sequence[str]) -> None:
         "jax": jax.__version__,
         "points": made,
     }
-    out.mkdir(parents=True, exist_ok=True)
     workdirs.write_json(out / "plan.json", report)
     plan_page.write(out / "plan.md", report)
 

@@ -107,7 +107,7 @@ def _assumptions() -> Iterator[str]:
     rows = [
         ("float32 matmul (TF32; bfloat16)", "matmul", "TFLOP/s", plan_rates.OF_MATMUL),
         ("memory", "memory", "TB/s", plan_rates.OF_MEMORY),
-        ("link, one way", "link", "TB/s", plan_rates.OF_LINK),
+        ("links of a ring, one way", "link", "TB/s", plan_rates.OF_LINK),
     ]
     for name, field, unit, share in rows:
         rates = (f"{getattr(kind, field) / 1e12:,.3g} {unit}" for kind in (H100, V5P))
@@ -127,9 +127,10 @@ def _assumptions() -> Iterator[str]:
         "- Bytes to and from memory: counted by hand, `plan_rates.moved`.\n"
         "- Network: a ring; what a device sends is (D-1)/D of what an all-gather or "
         "all-to-all gives, twice that for an all-reduce, D-1 times for a "
-        f"reduce-scatter. Each collective waits {plan_rates.HOP * 1e6:.0f} µs more for "
-        "each further device. NVLink's 900 GB/s and the v5p's 1,200 GB/s are both ways "
-        "and, of the v5p, on six links: a ring uses one, one way.\n"
+        "reduce-scatter. NVLink's 900 GB/s and the v5p's 1,200 GB/s are both ways and, "
+        "of the v5p, on six links, of which a ring uses two. Each collective waits "
+        f"{plan_rates.HOP * 1e6:.0f} µs more a hop: D-1 of them on H100, 3(∛D-1) on "
+        "the v5p's torus.\n"
         f"- Operations: {plan_rates.OPERATIONS} a step, about as many as the CPU's "
         "program has fusions.\n"
         "- Eight steps a dispatch, so that the host is never waited for; batches lie "

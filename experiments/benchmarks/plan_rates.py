@@ -7,12 +7,13 @@ that are reached, and what an operation costs before it does anything, are assum
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 # Shares of the rates that are assumed to be reached.
 OF_MATMUL, OF_MEMORY, OF_LINK = 0.3, 0.6, 0.6
 OPERATIONS = 500  # a step; the program of a CPU has about as many fusions
-HOP = 1e-6  # seconds from a device to the next, of each collective
+HOP = 1e-6  # seconds from a device to the next, assumed
 
 
 class Rates(NamedTuple):
@@ -22,12 +23,13 @@ class Rates(NamedTuple):
       name: of the device.
       matmul: FLOP/s of the matmuls that JAX makes of float32 there unasked.
       memory: bytes/s to and from its memory.
-      link: bytes/s that it receives of another device.
+      link: bytes/s that it receives in a ring.
       room: bytes of its memory.
       lanes: to a multiple of which it pads the rows of a table.
       begin: seconds that an operation costs at least, assumed.
       begin_collective: seconds that a collective costs at least, assumed.
       most: devices that are linked so.
+      hops: by devices, how often what one of them sends is passed on until all have it.
     """
 
     name: str
@@ -39,10 +41,33 @@ class Rates(NamedTuple):
     begin: float
     begin_collective: float
     most: int
+    hops: Callable[[int], float]
 
 
-H100 = Rates("H100 SXM", 495e12, 3.35e12, 450e9, 80e9, 1, 2e-6, 15e-6, 8)
-V5P = Rates("TPU v5p", 459e12, 2.765e12, 100e9, 95 * 2**30, 128, 1e-6, 5e-6, 6144)
+H100 = Rates(
+    "H100 SXM",
+    matmul=495e12,
+    memory=3.35e12,
+    link=450e9,
+    room=80e9,
+    lanes=1,
+    begin=2e-6,
+    begin_collective=15e-6,
+    most=8,
+    hops=lambda devices: devices - 1,
+)
+V5P = Rates(
+    "TPU v5p",
+    matmul=459e12,
+    memory=2.765e12,
+    link=200e9,
+    room=95 * 2**30,
+    lanes=128,
+    begin=1e-6,
+    begin_collective=5e-6,
+    most=6144,
+    hops=lambda devices: 3 * (devices ** (1 / 3) - 1),
+)
 # A ring over D devices sends of what a collective gives, in bytes, this many times.
 RING = {
     "all-reduce": lambda devices: 2 * (devices - 1) / devices,
@@ -97,7 +122,7 @@ def seconds(step: Step, rates: Rates) -> Seconds:
     """The time of a step on paper."""
     kinds = step.received.items()
     sent = sum(RING[kind](step.devices) * received for kind, received in kinds)
-    waiting = rates.begin_collective + HOP * (step.devices - 1)
+    waiting = rates.begin_collective + HOP * rates.hops(step.devices)
     return Seconds(
         step.flops / (OF_MATMUL * rates.matmul),
         moved(step) / (OF_MEMORY * rates.memory),

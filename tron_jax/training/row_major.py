@@ -3,7 +3,7 @@
 A TPU keeps a matrix in tiles of 8 x 128 numbers, and XLA lays out an argument so that
 least is padded: a table 200 wide by columns, since by rows it would be 256. But a step
 reads and writes rows. Given the table by columns, it copies that and its moments to
-rows and back, with temporaries larger than all of them.
+rows and back, with temporaries larger than all of them; so does an evaluation, one way.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ def formats(state: Any) -> Any | None:
     return found if jax.tree.leaves(found) else None
 
 
-def shapes(state: Any, wanted: Any) -> Any:
-    """Shapes of a state that lies as wanted.
-
-    Args:
-      state: arrays or their shapes.
-      wanted: what ``formats`` returned of it.
-    """
+def shapes(state: Any) -> Any:
+    """Shapes of a state that lies as ``formats`` says, of arrays or their shapes."""
+    wanted = formats(state)
+    if wanted is None:
+        return state
 
     def of(x: Any, lies: Format | None) -> jax.ShapeDtypeStruct:
         place = getattr(x, "sharding", None) if lies is None else lies
@@ -54,6 +52,8 @@ def laid_out(state: Any, wanted: Any) -> Any:
       state: arrays.
       wanted: what ``formats`` returned of it.
     """
+    if wanted is None:
+        return state
 
     def of(x: Any, lies: Format | None) -> jax.Array:
         if lies is None or _order(x.format) == _order(lies):

@@ -40,8 +40,8 @@ class StepPrograms:
         self, state: TrainState, dispatch: Dispatch
     ) -> tuple[TrainState, LossTotals]:
         """Makes the step or steps of a dispatch; the state is donated."""
-        if self.formats is not None:  # a fresh or restored one lies as XLA likes
-            state = row_major.laid_out(state, self.formats)
+        # A fresh or restored one lies as XLA likes.
+        state = row_major.laid_out(state, self.formats)
         return self.by_shape[dispatch.shape](state, dispatch, self.constants)
 
     def temporaries(self) -> int:
@@ -80,7 +80,7 @@ def compile_steps(
     if formats is None:
         jitted = jax.jit(train_step, donate_argnums=0)
     else:
-        state = row_major.shapes(state, formats)
+        state = row_major.shapes(state)
         jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(formats, None))
     options = (
         DETERMINISTIC if deterministic and jax.default_backend() == "gpu" else None
