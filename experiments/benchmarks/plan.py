@@ -109,7 +109,8 @@ def compiled(
     """
     config = config.copy_and_resolve_references()
     config.optimizer.item_table = "rows"
-    config.train.update(mesh=devices, batch_size=sessions, steps_per_group=1)
+    alone = {"steps_per_group": 1, "steps_per_call": 1}
+    config.train.update(mesh=devices, batch_size=sessions, **alone)
     train = make_sessions(PROFILE, BATCHES * sessions, num_items)
     found = rehearsal.rehearse(config, num_items, train, ways=AS_ACCELERATORS)
     counts = negative_sampling(config).counts
