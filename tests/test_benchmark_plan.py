@@ -16,7 +16,7 @@ STEP = Step(
     drawn=4000,
     width=200,
     state=20 * 10**9,
-    temporaries=10**9,
+    temporaries=10**7,
     flops=1.485e12,
     received={"all-reduce": 27 * 10**7, "all-to-all": 27 * 10**7},
     calls={"all-reduce": 3, "all-to-all": 1},
@@ -82,14 +82,16 @@ def test_the_time_of_a_step():
     # Rows; scores by what is drawn and by the batch; hidden states.
     numbers = 10 * 6000 * 200 + 5 * (1000 * 500 + 125 * 1000) + 60 * 125 * 200
     assert found.memory == pytest.approx(4 * numbers / (0.6 * 3.35e12))
+    held = plan_rates.seconds(STEP._replace(temporaries=10**9), H100)
+    assert held.memory == pytest.approx(2e9 / (0.6 * 3.35e12))
     assert found.all == pytest.approx(sum(found))
     network = plan_rates.seconds(STEP, V5P).network
     assert network == pytest.approx(sent / (0.6 * 200e9) + 4 * (5e-6 + 3e-6))
 
 
 def test_a_tpu_pads_rows():
-    assert plan_rates.needed(STEP, H100) == pytest.approx(21e9)
-    assert plan_rates.needed(STEP, V5P) == pytest.approx(20e9 * 256 / 200 + 1e9)
+    assert plan_rates.needed(STEP, H100) == pytest.approx(20e9 + 1e7)
+    assert plan_rates.needed(STEP, V5P) == pytest.approx(20e9 * 256 / 200 + 1e7)
 
 
 @pytest.mark.parametrize("given", ["", "0", "8,x"])

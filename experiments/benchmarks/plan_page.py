@@ -124,7 +124,8 @@ def _assumptions() -> Iterator[str]:
     yield (
         "\n- FLOPs: XLA's count of the compiled program of one device. A top-k, whose "
         "cost on either is not known here, counts next to nothing in it.\n"
-        "- Bytes to and from memory: counted by hand, `plan_rates.moved`.\n"
+        "- Bytes to and from memory: counted by hand, or twice the temporaries where "
+        "that is more (`plan_rates.moved`).\n"
         "- Network: a ring; what a device sends is (D-1)/D of what an all-gather or "
         "all-to-all gives, twice that for an all-reduce, D-1 times for a "
         "reduce-scatter. NVLink's 900 GB/s and the v5p's 1,200 GB/s are both ways and, "
@@ -153,7 +154,8 @@ def _time(record: Record, rates: Rates) -> str:
     found, holds = seconds(step, rates), needed(step, rates)
     over = "" if holds <= rates.room else ", too much"
     shown = (f"{1e3 * part:.2f} ms" for part in (*found, found.all))
-    speed = "" if over else f"{record['sessions'] / found.all:,.0f}"
+    rounded = float(f"{record['sessions'] / found.all:.2g}")  # it is no measurement
+    speed = "" if over else f"{rounded:,.0f}"
     return _row(
         rates.name,
         f"{record['devices']}",

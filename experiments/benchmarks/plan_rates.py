@@ -138,12 +138,14 @@ def moved(step: Step) -> float:
     and two moments read and written, the gradient added up and read. The scores of its
     candidates, and of its events by those of the batch, five times: written, selected
     from, and in the gradient written and read twice. Sixty times the hidden states of
-    its events, forwards and backwards through two layers.
+    its events, forwards and backwards through two layers. Where that is less than twice
+    the temporaries, those: what is held has been written and is read.
     """
     own = step.inputs / step.devices
     rows = (2 * step.inputs + step.drawn) * step.width
     scores = step.inputs * step.drawn / step.devices + own * step.inputs
-    return 4.0 * (10 * rows + 5 * scores + 60 * own * step.width)
+    counted = 4.0 * (10 * rows + 5 * scores + 60 * own * step.width)
+    return max(counted, 2.0 * step.temporaries)
 
 
 def needed(step: Step, rates: Rates) -> float:
