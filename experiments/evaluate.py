@@ -40,6 +40,7 @@ from tron_jax.hosts.peers import Peers, first_says
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import MissingCheckpointError
+from tron_jax.training import row_major
 
 
 class Line(NamedTuple):
@@ -139,7 +140,7 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
         state, _ = checkpoints.restore(step, logical, shapes)
         return evaluating.evaluate(
             parts.evaluator,
-            state,
+            row_major.laid_out(state, row_major.formats(state)),
             step,
             splits[split],
             split=split,

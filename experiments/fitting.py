@@ -26,6 +26,7 @@ from tron_jax.sharding import look_ups
 from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.training import row_major
 from tron_jax.training.log_windows import Record, Recorder, TrainingPlan
 from tron_jax.training.loop import Loop, asked_to_stop
 from tron_jax.training.patience import Patience
@@ -60,7 +61,7 @@ def fit(
       The signal that stopped it, None where the run is complete.
     """
     placement = parts.placement
-    shapes = placement.shapes(jax.eval_shape(parts.init))
+    shapes = row_major.shapes(placement.shapes(jax.eval_shape(parts.init)))
     about = {"fingerprint": fingerprint, "mesh": config.train.mesh}
     logical = placement.saved(shapes)
     restored = checkpoints.restore_newest(logical, shapes)

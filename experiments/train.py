@@ -14,7 +14,8 @@ On many hosts, or in many processes of one, each runs this command with --distri
 table. WORKDIR lies on a file system that all share; process 0 alone speaks.
 
 --dry_run says what the run would take of each device, for any train.mesh, and with
---items=N as if the data had so many items; it trains nothing.
+--items=N as if the data had so many items; it trains nothing. With --topology=v5e:2x4,
+say, it compiles for such a slice of TPUs, which need not be there, but libtpu must.
 """
 
 from __future__ import annotations
@@ -52,12 +53,7 @@ def main(argv: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     entry.define_config(flag_values, argv)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=flag_values)
-    flags.DEFINE_bool(
-        "dry_run", False, "Say what each device would hold.", flag_values=flag_values
-    )
-    flags.DEFINE_integer(
-        "items", None, "Of a dry run: as if there were so many.", 1, None, flag_values
-    )
+    rehearsal.define_flags(flag_values)
     hosts.define(flag_values)
     flags.mark_flag_as_required("config", flag_values)
 
@@ -78,13 +74,11 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
       The exit status: 0, or 128 + the signal that stopped it.
     """
     config = flag_values.config
-    if flag_values.dry_run:
-        rehearsal.run(config, flag_values["items"].value)
+    if rehearsal.asked_for(flag_values):
+        rehearsal.run(config, flag_values["items"].value, flag_values.topology)
         return 0
     if flag_values.workdir is None:
         raise UserError("--workdir is not given; expected the folder of the run")
-    if flag_values["items"].value is not None:
-        raise UserError("--items is given without --dry_run")
     with hosts.joined(flag_values) as peers:
         return _run(flag_values, command, peers)
 
