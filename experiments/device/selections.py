@@ -152,6 +152,6 @@ def check(select: Callable[[jax.Array], Any], scores: jax.Array, k: int) -> Any:
     right = np.array_equal(values, expected) and np.array_equal(held, expected)
     distinct = all(len(np.unique(row)) == k for row in columns)
     return {
-        "right": bool(right and distinct),
-        "lowest_first": bool(np.array_equal(columns, order)),
+        "right": right and distinct,
+        "lowest_first": np.array_equal(columns, order),
     }
