@@ -191,6 +191,7 @@ def test_starts_again_with_the_memory_settings_just_once(monkeypatch):
 
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, *sys.argv])
     monkeypatch.setattr(os, "execv", execv)
     with pytest.raises(SystemExit):
         entry.start(lambda argv: 3)

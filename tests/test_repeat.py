@@ -42,6 +42,7 @@ ENCODER = Encoder(
     lambda slots: jnp.zeros((slots, HIDDEN)),
     encode,
     lambda params, inputs, position: inputs,
+    unit=1,
 )
 
 
