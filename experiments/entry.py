@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,7 +49,13 @@ def start(main: Callable[[Sequence[str]], int]) -> None:
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = MALLOC
         os.execv(sys.executable, sys.orig_argv)
-    status = main(sys.argv)
+    try:
+        status = main(sys.argv)
+    except Exception:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        status = 1
     # By a signal: what is still compiled in threads is of no use. Of many processes,
     # jax would wait for those that are gone.
     if status > 128 or jax.distributed.is_initialized():

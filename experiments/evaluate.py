@@ -129,7 +129,8 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     hosts.refuse_differences(
         peers,
         workdirs.fields(config)
-        | {"fingerprint": data.fingerprint, **provenance.versions()},
+        | {"fingerprint": data.fingerprint, **provenance.versions()}
+        | {"--split": split, "--step": flag_values.step},
     )
     parts = run_parts.build(config, data.num_items, splits["train"])
     shapes = parts.placement.shapes(jax.eval_shape(parts.init))

@@ -80,9 +80,10 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
     )
     try:
         yield peers
-    except jax.errors.JaxRuntimeError:
-        # As of a collective whose peer has died, which the watch will find out.
-        time.sleep(watch.LIMIT + 3 * watch.INTERVAL)
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            # As of a collective whose peer has died, which the watch will find out.
+            time.sleep(2 * watch.LIMIT)
         _part(watched, peers, "a fault of its device")
         raise
     except BaseException as error:
@@ -95,7 +96,7 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
 def _initialize(given: dict[str, Any]) -> Several:
     # It would handle SIGTERM itself, in C++.
     jax.config.update("jax_enable_preemption_service", False)
-    _on_abort(f"not all processes have come within {PATIENCE} s")
+    _on_abort(lambda: _end(f"not all processes have come within {PATIENCE} s"))
     try:
         _waiting(
             lambda: jax.distributed.initialize(
@@ -111,7 +112,8 @@ def _initialize(given: dict[str, Any]) -> Several:
             f"the processes cannot be brought together ({why}); expected Slurm, a TPU "
             "pod or MPI, or --coordinator=HOST:PORT --num_processes=N --process_id=I"
         ) from error
-    _on_abort("jax has given up, as it does where process 0 is gone (see above)")
+    gone = "jax has given up, as it does where process 0 is gone (see above)"
+    _on_abort(lambda: _end(gone))
     # jax has no public way to pass words, which orbax and others take from here too.
     from jax._src.distributed import global_state
 
@@ -157,8 +159,8 @@ def _waiting(initialize: Callable[[], None]) -> None:
         raise outcome[0]
 
 
-def _on_abort(why: str) -> None:
-    """Ends this process in order where jax aborts it, as it does without process 0.
+def _on_abort(act: Callable[[], object]) -> None:
+    """Says what is done where jax aborts this process, as it does without process 0.
 
     It does so at once, before the watch can know. Its client takes a callback instead,
     ``missed_heartbeat_callback``, but calls none of Python (0.10 and 0.12 end in
@@ -167,7 +169,7 @@ def _on_abort(why: str) -> None:
 
     def aborted(number: int) -> None:
         del number
-        _end(why)
+        act()
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
     _kept.append(handler)
@@ -180,6 +182,8 @@ _kept: list[Any] = []  # what C calls must not be collected
 def _part(watched: Watch, peers: Several, why: str) -> None:
     """Leaves the others, who are told why; process 0, by which they talk, goes last."""
     watched.close()
+    # Process 0 may be gone before this one is, which ends by itself: jax waits.
+    _on_abort(lambda: time.sleep(10))
     watched.tell(why)
     if peers.index == 0:
         watched.wait_for_all(5 * watch.INTERVAL)

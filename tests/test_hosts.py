@@ -166,6 +166,15 @@ def test_an_evaluation_of_two_processes_is_that_of_one(together, whole, tmp_path
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
 
 
+def test_an_evaluation_of_two_things_is_refused(together, whole):
+    argv = ["evaluate", f"--workdir={whole}", "--mesh=0"]
+    run = {"processes": 2, "devices": 2, "argv": argv, "others": {"1": ["--step=25"]}}
+    ((statuses, texts),) = together(run)
+    assert statuses == [1, 1], texts
+    for text in texts:
+        assert_one_line(text, "process 1 has --step=25, process 0 ")
+
+
 def test_no_process_writes_rows_of_another(whole):
     """The table on disk is in as many files as devices, and has no row too many."""
     folder = Checkpoints(whole / "checkpoints").folder / "25" / "state" / "items.table"

@@ -1,14 +1,18 @@
 """What processes tell each other, here threads with a service that is a dictionary."""
 
+import platform
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tron_jax.hosts.peers import Alone, Several, first_says
 from tron_jax.hosts.watch import ENDED, Watch
-from tron_jax.storage import manifest
+from tron_jax.storage import array_files, manifest
+from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import DamagedCheckpointError
 
 
@@ -89,6 +93,42 @@ def test_damage_that_one_process_finds_is_found_by_all(tmp_path):
     for index, error in enumerate(on_all(2, of_whole(tmp_path))[0]):
         assert isinstance(error, DamagedCheckpointError), index
         assert "b has changed" in str(error)
+
+
+def test_each_process_names_the_shared_folder_as_it_knows_it(tmp_path, monkeypatch):
+    names = [tmp_path / "a", tmp_path / "b"]
+    names[0].mkdir()
+    names[1].symlink_to(names[0])
+    asked = []
+
+    def start_writing(folder, tree, *, copy):
+        folder.mkdir(exist_ok=True)
+        asked.append(folder)
+        return SimpleNamespace(result=lambda: None)
+
+    def save(peers):
+        checkpoints = Checkpoints(names[peers.index], peers=peers)
+        checkpoints.save(1, {"x": np.zeros(2)}, {}, wait=True)
+        return checkpoints.steps(), checkpoints.copy_below
+
+    monkeypatch.setattr(array_files, "start_writing", start_writing)
+    alone = Checkpoints(tmp_path).copy_below
+    # Two processes of one host have the memory of one.
+    assert on_all(2, save)[0] == [([1], alone)] * 2
+    assert sorted(asked) == [name / ".unfinished" / "1" for name in names]
+
+
+def test_a_state_of_two_hosts_may_be_as_large_as_both_can_copy(tmp_path, monkeypatch):
+    hosts = threading.local()
+    monkeypatch.setattr(platform, "node", lambda: hosts.name)
+
+    def copied(peers):
+        hosts.name = "a" if peers.index < 2 else "b"
+        return Checkpoints(tmp_path, peers=peers).copy_below
+
+    hosts.name = "a"
+    alone = Checkpoints(tmp_path).copy_below
+    assert on_all(3, copied)[0] == [alone * 3 // 2] * 3  # two thirds of it lie on a
 
 
 def of_whole(folder):

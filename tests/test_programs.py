@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -200,6 +201,29 @@ def test_starts_again_with_the_memory_settings_just_once(monkeypatch):
         entry.start(lambda argv: 3)
     assert ended.value.code == 3
     assert len(started) == 1
+
+
+def test_of_many_processes_one_that_fails_waits_for_nobody(monkeypatch, capsys):
+    """As jax does at an exit in order, up to five minutes."""
+    statuses = []
+
+    def leave(status):
+        statuses.append(status)
+        raise SystemExit
+
+    def fail(argv):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(entry, "_is_own_command", lambda: True)
+    monkeypatch.setenv("GLIBC_TUNABLES", entry.MALLOC)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(RuntimeError):
+        entry.start(fail)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    with pytest.raises(SystemExit):
+        entry.start(fail)
+    assert statuses == [1]
+    assert "RuntimeError: a mistake of ours" in capsys.readouterr().err
 
 
 def test_a_config_named_with_a_space(capfd, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,22 @@ def first_says(
     """
     word = "" if peers.index else json.dumps(function(*arguments))
     return json.loads(peers.gather(topic, word)[0])
+
+
+def all_can_hold(peers: Peers, share: int) -> int:
+    """How large a thing is of which each process holds an equal part, at most.
+
+    Args:
+      peers: the processes, some of which may be of one host.
+      share: bytes of it that this host may hold, by all of its processes.
+
+    Returns:
+      Bytes of the whole thing.
+    """
+    words = peers.gather("share", json.dumps([platform.node(), share]))
+    found = [json.loads(word) for word in words]
+    hosts = [host for host, _ in found]
+    return min(share * peers.count // hosts.count(host) for host, share in found)
 
 
 def _key(topic: str, number: int, index: int) -> str:

@@ -260,8 +260,6 @@ def _on_host(x: Any) -> bool:
 
 
 def _copy_if_on_host(x: Any) -> Any:
-    if isinstance(x, np.ndarray):  # made to be saved, as that of a mesh
-        return x
     return jnp.copy(x) if _on_host(x) else x
 
 

@@ -23,7 +23,7 @@ from absl import logging
 
 from tron_jax import files
 from tron_jax.errors import UserError
-from tron_jax.hosts.peers import Alone, Peers, first_says
+from tron_jax.hosts.peers import Alone, Peers, all_can_hold, first_says
 from tron_jax.memory import host_memory, size
 from tron_jax.storage import array_files, manifest, staging
 from tron_jax.storage.manifest import DamagedCheckpointError, MissingCheckpointError
@@ -76,11 +76,9 @@ class Checkpoints:
         self.folder = Path(folder).absolute()  # as Orbax wants it
         self.keep_last = keep_last
         self._peers = peers or Alone()
-        # What is to be copied of a state, no host holds more than its share of.
         share = (host_memory().total or 0) // COPIED_SHARE
-        shares = map(int, self._peers.gather("copied", str(share)))
-        share = min(shares) * self._peers.count
-        self.copy_below = share if copy_below is None else copy_below
+        below = all_can_hold(self._peers, share)
+        self.copy_below = below if copy_below is None else copy_below
         self.piece = piece
         self.saved: list[Saved] = []  # by this object, complete
         self._damaged: set[int] = set()
@@ -282,9 +280,9 @@ class Checkpoints:
     def _start(self, entry: dict[str, Any], state: Any, like: Any) -> None:
         """Copies the state, if it is small enough, and has a thread write it."""
         start, num_bytes, copy = time.perf_counter(), size(state), self.copies(state)
-        staged = Path(
-            first_says(self._peers, "staged", self._begin, entry["step"], num_bytes)
-        )
+        first_says(self._peers, "room", self._make_room, num_bytes)
+        # Each by its own name of the folder that they share.
+        staged = staging.place(self.folder, entry["step"])
         response = array_files.start_writing(staged, state, copy=copy)
         if not copy:
             response.result()  # until then the next step must not touch the arrays
@@ -299,11 +297,10 @@ class Checkpoints:
 
         self._writer.start(finish, name=f"save {entry['step']}")
 
-    def _begin(self, step: int, num_bytes: int) -> str:
-        """Makes room for a checkpoint; returns where to write it."""
-        staged = staging.begin(self.folder, step)
+    def _make_room(self, num_bytes: int) -> None:
+        """Makes room for a checkpoint; raises OSError where there is none."""
+        staging.begin(self.folder)
         files.require_room(self.folder, num_bytes + SMALL_FILES)
-        return str(staged)
 
     def _complete(
         self, staged: Path, entry: dict[str, Any], written: Any, like: Any

@@ -18,16 +18,19 @@ from tron_jax.files import disk_reason, sync
 UNFINISHED = ".unfinished"
 
 
-def begin(folder: Path, step: int) -> Path:
-    """Returns the folder in which to write the checkpoint of a step; not made yet.
+def place(folder: Path, step: int) -> Path:
+    """The folder in which the checkpoint of a step is written."""
+    return folder / UNFINISHED / str(step)
+
+
+def begin(folder: Path) -> None:
+    """Makes the folder of what is unfinished, empty.
 
     Args:
       folder: of the checkpoints; what a killed run left unfinished in it is removed.
-      step: of the checkpoint.
     """
     clear(folder)
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
-    return folder / UNFINISHED / str(step)
 
 
 def finish(staged: Path) -> None:
