@@ -39,6 +39,7 @@ from tron_jax.files import local_path
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import MissingCheckpointError
+from tron_jax.training import row_major
 
 
 class Line(NamedTuple):
@@ -126,10 +127,10 @@ def run(flag_values: flags.FlagValues) -> None:
     metrics = evaluating.reported_metrics(config)
 
     def evaluate(step: int) -> evaluating.Evaluation:
-        state, _ = checkpoints.restore(step, shapes)
+        state = placement.restored(checkpoints.restore(step, shapes)[0])
         return evaluating.evaluate(
             parts.evaluator,
-            placement.restored(state),
+            row_major.laid_out(state, row_major.formats(state)),
             step,
             splits[split],
             split=split,

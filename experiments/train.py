@@ -9,7 +9,8 @@ complete, by its last epoch or by train.stop_after, 1 after a mistake, and 128 +
 signal n stopped it: 130 after Ctrl-C.
 
 --dry_run says what the run would take of each device, for any train.mesh, and with
---items=N as if the data had so many items; it trains nothing.
+--items=N as if the data had so many items; it trains nothing. With --topology=v5e:2x4,
+say, it compiles for such a slice of TPUs, which need not be there, but libtpu must.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from tron_jax.sharding import look_ups
 from tron_jax.steps import TrainState
 from tron_jax.storage import staging
 from tron_jax.storage.checkpoints import Checkpoints
+from tron_jax.training import row_major
 from tron_jax.training.log_windows import Recorder, TrainingPlan
 from tron_jax.training.loop import Loop, asked_to_stop
 from tron_jax.training.patience import Patience
@@ -61,12 +63,7 @@ def main(argv: Sequence[str]) -> int:
     flag_values = flags.FlagValues()
     entry.define_config(flag_values, argv)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=flag_values)
-    flags.DEFINE_bool(
-        "dry_run", False, "Say what each device would hold.", flag_values=flag_values
-    )
-    flags.DEFINE_integer(
-        "items", None, "Of a dry run: as if there were so many.", 1, None, flag_values
-    )
+    rehearsal.define_flags(flag_values)
     flags.mark_flag_as_required("config", flag_values)
 
     def by_command(flag_values: flags.FlagValues) -> int:
@@ -86,13 +83,11 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
       The exit status: 0, or 128 + the signal that stopped it.
     """
     config = flag_values.config
-    if flag_values.dry_run:
-        rehearsal.run(config, flag_values["items"].value)
+    if rehearsal.asked_for(flag_values):
+        rehearsal.run(config, flag_values["items"].value, flag_values.topology)
         return 0
     if flag_values.workdir is None:
         raise UserError("--workdir is not given; expected the folder of the run")
-    if flag_values["items"].value is not None:
-        raise UserError("--items is given without --dry_run")
     checks.check(config)
     data = run_parts.open_data(config)
     devices.check()
@@ -164,7 +159,7 @@ def _train(
       The signal that stopped it, None where the run is complete.
     """
     placement = parts.placement
-    shapes = placement.shapes(jax.eval_shape(parts.init))
+    shapes = row_major.shapes(placement.shapes(jax.eval_shape(parts.init)))
     about = {"fingerprint": fingerprint, "mesh": config.train.mesh}
     restored = checkpoints.restore_newest(placement.saved(shapes))
     start, state, info = restored or (0, warm.state if warm else None, {})

@@ -233,7 +233,8 @@ def test_smoke_learns(smoke_losses):
 @pytest.mark.parametrize("mode", tiny.MODES)
 @pytest.mark.parametrize("group", [1, 8])
 def test_lowers_for_accelerators(tiny_data, mode, group, monkeypatch):
-    monkeypatch.setattr(run_parts, "best", lambda: Ways(by_matmul=True, fixed=True))
+    ways = Ways(by_matmul=True, fixed=True)
+    monkeypatch.setattr(run_parts, "best", lambda platform=None: ways)
     config = tiny.config(tiny_data, mode, train__steps_per_group=group)
     prepared = run_parts.open_data(config)
     parts = run_parts.build(config, prepared.num_items, prepared.train)

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 
 import jax
+from jax.experimental import topologies
 
 from tron_jax.console.messages import warn
 from tron_jax.errors import UserError
@@ -14,6 +15,13 @@ from tron_jax.errors import UserError
 PLUGINS = {"jax-cuda13-plugin": "cuda", "jax-cuda12-plugin": "cuda", "libtpu": "tpu"}
 # Names in JAX_PLATFORMS of what jax calls a GPU.
 ALIASES = {"gpu": "cuda"}
+# For libtpu, which else locks the machine's TPU to this process, and complains on
+# stderr that it does not know where it is.
+COMPILES_ALONE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 
 
 def describe() -> str:
@@ -65,6 +73,31 @@ def warning_of_fallback() -> str | None:
     if not wanted:
         return None
     return f"{found}, but jax fell back to the CPU: {_likely_cause(wanted[0])}"
+
+
+def of_topology(name: str) -> list[jax.Device]:
+    """Returns the devices of a slice of TPUs, which need not be there to compile for.
+
+    Args:
+      name: kind and shape, such as ``v5e:2x4``.
+
+    Raises:
+      UserError: if there is no such slice, or no libtpu.
+    """
+    if "libtpu" not in _installed():
+        raise UserError(
+            f"topology {name} is one of TPUs, for which only libtpu compiles; "
+            "tron-jax[tpu] has it"
+        )
+    for variable, value in COMPILES_ALONE.items():
+        os.environ.setdefault(variable, value)
+    try:
+        return list(topologies.get_topology_desc(name, "tpu").devices)
+    except (RuntimeError, ValueError) as error:
+        why = str(error).partition("\n")[0].partition(": ")[2] or error
+        raise UserError(
+            f"topology {name!r}: {why}; expected one such as v5e:2x4 or v5p:2x2x2"
+        ) from error
 
 
 def _devices() -> list[jax.Device]:

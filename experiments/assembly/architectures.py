@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -30,6 +30,8 @@ SCORINGS = ("dot", "cosine")
 CLICKS = 0.25  # share of its memory up to which a device holds all clicks itself
 PAPER_INPUTS = 200  # that the paper's evaluation of GRU4Rec keeps of a session
 
+Send = Callable[[Any], Any]
+
 
 class Fed(NamedTuple):
     """How the sessions that a run trains on reach its encoder.
@@ -48,13 +50,14 @@ class Model(NamedTuple):
 
     Attributes:
       encoder: the encoder.
-      feed: ``(train, ways) -> Fed``.
+      feed: ``(train, ways, send) -> Fed``, where ``send`` puts arrays to where a step
+        takes them from.
       make_evaluator: ``(read_rows, num_items, spread=None) -> evaluator``.
       max_clicks: of a session that it sees, the last ones; None = all.
     """
 
     encoder: Encoder
-    feed: Callable[[Sessions, Ways], Fed]
+    feed: Callable[[Sessions, Ways, Send], Fed]
     make_evaluator: Callable[..., Evaluator]
     max_clicks: int | None
 
@@ -65,7 +68,7 @@ def _sasrec(config: ConfigDict) -> Model:
     if model.scoring == "cosine":
         encoder = cosine(encoder, model.scale)
 
-    def feed(train: Sessions, ways: Ways) -> Fed:
+    def feed(train: Sessions, ways: Ways, send: Send) -> Fed:
         batches = PackedBatches(
             train,
             batch_size=config.train.batch_size,
@@ -77,7 +80,7 @@ def _sasrec(config: ConfigDict) -> Model:
         )
         if config.train.steps_per_group == 1:
             return Fed(batches, lambda train_step: train_step)
-        resident = ResidentBatches(batches)
+        resident = ResidentBatches(batches, send)
         # Not of what is free just now, for a resumed run must choose alike.
         room = CLICKS * (memory.device_memory() or math.inf)
         fits = memory.size(resident.held) <= room
@@ -103,7 +106,7 @@ def _gru4rec(config: ConfigDict) -> Model:
     model = config.model
     encoder = make_gru4rec(filled(GRU4RecSettings, model))
 
-    def feed(train: Sessions, ways: Ways) -> Fed:
+    def feed(train: Sessions, ways: Ways, send: Send) -> Fed:
         batches = SlotBatches(
             train,
             batch_size=config.train.batch_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +67,7 @@ def make_layout(
     tx: optax.GradientTransformation,
     item_tx: RowOptimizer,
     num_items: int,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Layout:
     """Lays a run out on as many devices as its config says."""
     if config.train.mesh == 1:
@@ -85,7 +86,7 @@ def make_layout(
             make_full_softmax,
             OneDevice(),
         )
-    shards = over_devices(config.train.mesh, num_items + 1)
+    shards = over_devices(config.train.mesh, num_items + 1, devices)
     init = make_init(config, encoder, tx, item_tx, num_items, shards)
     alone = jax.eval_shape(make_init(config, encoder, tx, item_tx, num_items))
     specs = jax.tree.map(lambda x: P(), alone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,21 +97,33 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
     return named
 
 
-def resolve(config: ConfigDict, num_items: int) -> ConfigDict:
-    """Replaces ``auto`` by what suits the number of items, and the device."""
+def resolve(
+    config: ConfigDict, num_items: int, devices: Sequence[jax.Device] | None = None
+) -> ConfigDict:
+    """Replaces ``auto`` by what suits the number of items, and the device.
+
+    Args:
+      config: checked.
+      num_items: the largest item id.
+      devices: that the run is for; None = those there are.
+    """
     config = config.copy_and_resolve_references()
-    config.train.mesh = _devices(config)
+    config.train.mesh = _devices(config, len(devices or jax.devices()))
     if config.train.steps_per_group == 0:
-        alone = config.model.name == "gru4rec" or jax.default_backend() == "cpu"
+        on_cpu = (_platform(devices) or jax.default_backend()) == "cpu"
+        alone = config.model.name == "gru4rec" or on_cpu
         config.train.steps_per_group = 1 if alone else STEPS_PER_GROUP
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"
     return config
 
 
-def _devices(config: ConfigDict) -> int:
+def _platform(devices: Sequence[jax.Device] | None) -> str | None:
+    return devices[0].platform if devices else None
+
+
+def _devices(config: ConfigDict, there: int) -> int:
     """How many share the item table; raises UserError where that cannot be."""
-    there = jax.device_count()
     count = config.train.mesh or there
     if count > there:
         raise UserError(f"train.mesh is {count}; expected at most the {there} devices")
@@ -133,7 +145,11 @@ def _has_host() -> bool:
 
 
 def build(
-    config: ConfigDict, num_items: int, train: Sessions, ways: Ways | None = None
+    config: ConfigDict,
+    num_items: int,
+    train: Sessions,
+    ways: Ways | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> RunParts:
     """Builds the parts of a run.
 
@@ -141,18 +157,20 @@ def build(
       config: checked and resolved.
       num_items: the largest item id.
       train: sessions that the run trains on.
-      ways: to compute; None = the best of the backend.
+      ways: to compute; None = the best of the backend, or of ``devices``.
+      devices: that the run is for; None = those there are.
 
     Returns:
       The parts.
     """
-    ways = ways or best()
+    ways = ways or best(_platform(devices))
     model = MODELS[config.model.name](config)
-    encoder, fed = model.encoder, model.feed(train, ways)
+    encoder = model.encoder
     tx, item_tx = make_optimizers(config)
     negatives = settings.negative_sampling(config)
     log_q = make_log_q(config.loss.logq, negatives, num_items)
-    layout = make_layout(config, encoder, tx, item_tx, num_items)
+    layout = make_layout(config, encoder, tx, item_tx, num_items, devices)
+    fed = model.feed(train, ways, layout.placement.send)
     train_step = make_train_step(
         layout.encoder,
         sampler_of(config, num_items),

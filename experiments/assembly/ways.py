@@ -22,7 +22,7 @@ class Ways(NamedTuple):
     fixed: bool
 
 
-def best() -> Ways:
-    """Those of the backend that computes."""
-    accelerated = jax.default_backend() != "cpu"
+def best(platform: str | None = None) -> Ways:
+    """Those of a platform; None = of the backend that computes."""
+    accelerated = (platform or jax.default_backend()) != "cpu"
     return Ways(by_matmul=accelerated, fixed=accelerated)

@@ -7,6 +7,7 @@ for number.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -126,9 +127,17 @@ def make_batch(
 class ResidentBatches:
     """``PackedBatches`` whose clicks lie on the device from the first dispatch on."""
 
-    def __init__(self, packed: PackedBatches):
-        """Nothing is sent yet."""
+    def __init__(
+        self, packed: PackedBatches, send: Callable[[Any], Any] = jax.device_put
+    ):
+        """Nothing is sent yet.
+
+        Args:
+          packed: the batches.
+          send: puts arrays of the host to where a step takes them from.
+        """
         self._packed = packed
+        self._send = send
         self._clicks: Clicks | None = None
         self._order: tuple[int, Any] = (-1, None)  # of which epoch
 
@@ -194,7 +203,7 @@ class ResidentBatches:
             starts, counts = self._packed.inputs(np.arange(sessions.num_sessions))
             numbers = ((starts - first).astype(np.int32), counts.astype(np.int32))
             clicks = Clicks(sessions.items[first:last], *numbers)
-            self._clicks = jax.device_put(clicks)
+            self._clicks = self._send(clicks)
         return self._clicks
 
     def _order_on_device(self, epoch: int) -> Any:
@@ -203,5 +212,5 @@ class ResidentBatches:
             return None
         if self._order[0] != epoch:
             order = self._packed.permutation(epoch).astype(np.int32)
-            self._order = (epoch, jax.device_put(order))
+            self._order = (epoch, self._send(order))
         return self._order[1]

@@ -150,10 +150,8 @@ def gradient_by_matmul(
     is_drawn = columns < num_drawn
 
     def part(numbers: jax.Array, place: jax.Array) -> tuple[jax.Array, RowGradient]:
-        laid_out = jnp.zeros((events, len(numbers)), by_scores.dtype)
-        event = jnp.arange(events)[:, None]
-        laid_out = laid_out.at[event, place].add(by_scores, mode="drop")
-        return laid_out @ rows[numbers], RowGradient(numbers, laid_out.T @ hidden)
+        whole = laid_out(by_scores, place, len(numbers))
+        return whole @ rows[numbers], RowGradient(numbers, whole.T @ hidden)
 
     parts = []
     if num_drawn:
@@ -168,6 +166,13 @@ def gradient_by_matmul(
         parts.append(part(pool, jnp.where(is_drawn, events, position)))
     by_hidden, by_rows = zip(*parts, strict=True)
     return sum(by_hidden[1:], by_hidden[0]), list(by_rows)
+
+
+def laid_out(values: jax.Array, place: jax.Array, width: int) -> jax.Array:
+    """Adds up values [N, k] at columns [N, k] of [N, width], but those beyond."""
+    whole = jnp.zeros((len(values), width), values.dtype)
+    event = jnp.arange(len(values))[:, None]
+    return whole.at[event, place].add(values, mode="drop")
 
 
 @jax.named_scope("candidates")

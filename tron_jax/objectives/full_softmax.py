@@ -37,18 +37,7 @@ def log_total(hidden: jax.Array, rows: jax.Array, block: int = BLOCK) -> jax.Arr
     Returns:
       [N] log of the sums.
     """
-
-    def add(sums: Any, start: Any, size: int) -> Any:
-        highest, total = sums
-        # [items, N]: in this layout all matmuls of both passes run without a copy.
-        scores = _items(rows, start, size) @ hidden.T
-        new = jnp.maximum(highest, scores.max(0))
-        part = jnp.exp(scores - new).sum(0)
-        return new, total * jnp.exp(highest - new) + part
-
-    lowest = jnp.full(len(hidden), jnp.finfo(hidden.dtype).min)
-    sums = (lowest, jnp.zeros_like(lowest))
-    highest, total = over_blocks(add, sums, 1, len(rows) - 1, block)
+    highest, total = log_sums(hidden, rows, block, 1, len(rows) - 1)
     return highest + jnp.log(total)
 
 
@@ -58,31 +47,101 @@ def _forward(hidden: jax.Array, rows: jax.Array, block: int) -> tuple[jax.Array,
 
 
 def _backward(block: int, saved: Any, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Shares of the softmax times what was scored; row 0 gets nothing."""
     hidden, rows, total = saved
-    weighted = hidden * weight[:, None]
-
-    def add(sums: Any, start: Any, size: int) -> Any:
-        by_hidden, by_rows = sums
-        some = _items(rows, start, size)
-        shares = jnp.exp(some @ hidden.T - total)
-        part = shares @ weighted
-        by_rows = lax.dynamic_update_slice_in_dim(by_rows, part, start, 0)
-        return by_hidden + some.T @ shares, by_rows
-
-    sums = (jnp.zeros_like(hidden.T), jnp.zeros_like(rows))
-    by_hidden, by_rows = over_blocks(add, sums, 1, len(rows) - 1, block)
-    return by_hidden.T * weight[:, None], by_rows
+    return gradient(hidden, rows, total, weight, block, 1, len(rows) - 1)
 
 
 log_total.defvjp(_forward, _backward)
 
 
-def _items(rows: jax.Array, start: Any, size: int) -> jax.Array:
+# (scores [size, N], number of their first row) -> scores, those that count
+Counted = Callable[[jax.Array, Any], jax.Array]
+
+
+def _all_count(scores: jax.Array, start: Any) -> jax.Array:
+    return scores
+
+
+def log_sums(
+    hidden: jax.Array,
+    rows: jax.Array,
+    block: int,
+    first: int,
+    count: int,
+    counted: Counted = _all_count,
+) -> tuple[jax.Array, jax.Array]:
+    """Sums exp(score - highest score) over some rows.
+
+    Args:
+      hidden: [N, hidden] of each event.
+      rows: [R, hidden].
+      block: rows that are scored at a time.
+      first: the first row.
+      count: of rows.
+      counted: gives rows that are no items a score of which nothing remains.
+
+    Returns:
+      [N] highest scores, and sums.
+    """
+
+    def add(sums: Any, start: Any, size: int) -> Any:
+        highest, total = sums
+        # [items, N]: in this layout all matmuls of both passes run without a copy.
+        scores = counted(_some(rows, start, size) @ hidden.T, start)
+        new = jnp.maximum(highest, scores.max(0))
+        part = jnp.exp(scores - new).sum(0)
+        return new, total * jnp.exp(highest - new) + part
+
+    lowest = jnp.full(len(hidden), jnp.finfo(hidden.dtype).min)
+    sums = (lowest, jnp.zeros_like(lowest))
+    return _over_blocks(add, sums, first, count, block)
+
+
+def gradient(
+    hidden: jax.Array,
+    rows: jax.Array,
+    total: jax.Array,
+    weight: jax.Array,
+    block: int,
+    first: int,
+    count: int,
+    counted: Counted = _all_count,
+) -> tuple[jax.Array, jax.Array]:
+    """Shares of the softmax times what was scored, as ``log_sums`` goes through it.
+
+    Args:
+      hidden: [N, hidden] of each event.
+      rows: [R, hidden].
+      total: [N] log of the sums of exp(score).
+      weight: [N] of the events.
+      block: see ``log_sums``, as are those that follow.
+      first: the first row.
+      count: of rows.
+      counted: of scores.
+
+    Returns:
+      [N, hidden] and [R, hidden], 0 of other rows.
+    """
+    weighted = hidden * weight[:, None]
+
+    def add(sums: Any, start: Any, size: int) -> Any:
+        by_hidden, by_rows = sums
+        some = _some(rows, start, size)
+        shares = jnp.exp(counted(some @ hidden.T, start) - total)
+        part = shares @ weighted
+        by_rows = lax.dynamic_update_slice_in_dim(by_rows, part, start, 0)
+        return by_hidden + some.T @ shares, by_rows
+
+    sums = (jnp.zeros_like(hidden.T), jnp.zeros_like(rows))
+    by_hidden, by_rows = _over_blocks(add, sums, first, count, block)
+    return by_hidden.T * weight[:, None], by_rows
+
+
+def _some(rows: jax.Array, start: Any, size: int) -> jax.Array:
     return lax.dynamic_slice_in_dim(rows, start, size)
 
 
-def over_blocks(
+def _over_blocks(
     add: Callable[[Any, Any, int], Any], sums: Any, first: int, count: int, block: int
 ) -> Any:
     """Calls add(sums, first row of a block, its static size) over ``count`` rows."""

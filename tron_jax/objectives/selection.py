@@ -41,8 +41,14 @@ def hardest(scores: jax.Array, topk: int) -> tuple[jax.Array, jax.Array, jax.Arr
     Source: paper §2.1, top-k negative sampling.
     """
     highest, columns = top_k(scores, topk)
+    highest, keep = counted(highest)
+    return highest, columns, keep
+
+
+def counted(highest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The highest scores, 0 of what does not count, and which of them count."""
     keep = highest != LOWEST  # NaN counts, so that the loss shows it
-    return jnp.where(keep, highest, 0), columns, keep
+    return jnp.where(keep, highest, 0), keep
 
 
 def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

@@ -109,12 +109,9 @@ def hardest_candidates(
     if candidates.in_batch.shape[1]:
         found.append(_in_batch(data, rounded, rows, settings, events))
     scores, columns = (jnp.concatenate(x, axis=1) for x in zip(*found, strict=True))
-    scores, place, keep = selection.hardest(scores, topk)
-    place = jnp.minimum(place, columns.shape[1] - 1)
-    columns = jnp.take_along_axis(columns, place, axis=1)
-    scores, columns, keep = (
-        events.everywhere(x, len(hidden)) for x in (scores, columns, keep)
-    )
+    scores, columns = _hardest(scores, columns, topk)
+    scores, columns = (events.everywhere(x, len(hidden)) for x in (scores, columns))
+    scores, keep = selection.counted(scores)
     if settings.topk_start:
         keep &= jnp.arange(topk) < topk_at(data.step, settings)
     numbers = candidate_scores.rows_of(columns, candidates, touched, batch)
@@ -164,14 +161,20 @@ def _hardest_drawn(
         fresh, place = selection.top_k(scored(columns), min(some, own.at_a_time))
         columns = columns[jnp.minimum(place, own.at_a_time - 1)]
         scores = jnp.concatenate([best[0], fresh], axis=1)
-        columns = jnp.concatenate([best[1], columns], axis=1)
-        scores, place = selection.top_k(scores, some)
-        place = jnp.minimum(place, columns.shape[1] - 1)
-        return scores, jnp.take_along_axis(columns, place, axis=1)
+        return _hardest(scores, jnp.concatenate([best[1], columns], axis=1), some)
 
     shape = (len(hidden), some)
     nothing = jnp.full(shape, LOWEST, rows.dtype), jnp.zeros(shape, own.columns.dtype)
     return lax.fori_loop(0, own.passes, add, nothing)
+
+
+def _hardest(
+    scores: jax.Array, columns: jax.Array, topk: int
+) -> tuple[jax.Array, jax.Array]:
+    """[N, topk] of scores [N, C], descending, and of the columns that they are of."""
+    scores, place = selection.top_k(scores, topk)
+    place = jnp.minimum(place, columns.shape[1] - 1)  # of one that does not count
+    return scores, jnp.take_along_axis(columns, place, axis=1)
 
 
 def _in_batch(
@@ -220,9 +223,9 @@ def _back_in_batch(
     column = jnp.clip(columns - num_drawn, 0, num_in_batch - 1)
     position = jnp.take_along_axis(positions, column, axis=1)
     place = jnp.where(columns < num_drawn, len(hidden), position)
-    laid_out = _laid_out(by_own, place, len(hidden))
-    by_pool = lax.psum(laid_out.T @ own, AXIS)
-    return laid_out @ rows[pool], RowGradient(pool, by_pool)
+    whole = candidate_scores.laid_out(by_own, place, len(hidden))
+    by_pool = lax.psum(whole.T @ own, AXIS)
+    return whole @ rows[pool], RowGradient(pool, by_pool)
 
 
 def _back_drawn(
@@ -246,19 +249,12 @@ def _back_drawn(
         place = number - i * own.at_a_time
         inside = (place >= 0) & (place < own.at_a_time)
         place = jnp.where(inside, place, own.at_a_time)
-        laid_out = _laid_out(by_scores, place, own.at_a_time)
+        whole = candidate_scores.laid_out(by_scores, place, own.at_a_time)
         of_pass = jnp.minimum(own.of_pass(i), num_drawn - 1)
         rows_of_pass = touched.drawn[0][of_pass]
-        by_hidden += laid_out @ rows[rows_of_pass]
-        return by_hidden, by_rows.at[rows_of_pass].add(laid_out.T @ hidden)
+        by_hidden += whole @ rows[rows_of_pass]
+        return by_hidden, by_rows.at[rows_of_pass].add(whole.T @ hidden)
 
     sums = jnp.zeros_like(hidden), jnp.zeros_like(rows)
     by_hidden, by_rows = lax.fori_loop(0, own.passes, add, sums)
     return by_hidden, RowGradient(None, by_rows)
-
-
-def _laid_out(values: jax.Array, place: jax.Array, width: int) -> jax.Array:
-    """[N, k] values at columns of [N, width]; those at ``width`` are left out."""
-    event = jnp.arange(len(values))[:, None]
-    laid_out = jnp.zeros((len(values), width), values.dtype)
-    return laid_out.at[event, place].add(values, mode="drop")

@@ -74,9 +74,10 @@ def divided_whole(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
 
     def update(state: Any, ids, rows: Rows, gradients, step) -> Any:
         whole = rows._replace(values=rows.values[len(ids) :])
-        of_ids, of_all = gradients[: len(ids)], gradients[len(ids) :]
-        of_all = of_all.at[shards.own(ids)].add(of_ids, mode="drop")
-        after = item_tx.update(state, None, whole, of_all, step)
+        # Added up where they are: to cut them out first would copy all.
+        own = jnp.where(shards.holds(ids), ids - shards.first(), len(rows.values))
+        of_all = gradients.at[len(ids) + own].add(gradients[: len(ids)], mode="drop")
+        after = item_tx.update(state, None, whole, of_all[len(ids) :], step)
         return _if_made(ids, after, state, shards)
 
     return RowOptimizer(item_tx.init, read, update)

@@ -108,12 +108,15 @@ class Shards:
         return jax.tree.map(place, specs, is_leaf=lambda x: isinstance(x, P))
 
 
-def over_devices(count: int, num_rows: int) -> Shards:
+def over_devices(
+    count: int, num_rows: int, devices: Sequence[jax.Device] | None = None
+) -> Shards:
     """Divides a table over the first devices there are.
 
     Args:
       count: of devices, at most as many as there are.
       num_rows: of the table.
+      devices: those there are; None = all that jax sees.
     """
-    devices = np.array(jax.devices()[:count])
-    return Shards(Mesh(devices, (AXIS,)), num_rows)
+    first = np.array((devices or jax.devices())[:count])
+    return Shards(Mesh(first, (AXIS,)), num_rows)

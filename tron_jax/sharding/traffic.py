@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 
 KINDS = (
     "all-reduce",
@@ -12,7 +13,8 @@ KINDS = (
     "reduce-scatter",
     "collective-permute",
 )
-_CALL = re.compile(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(")
+# Of one that goes on beside others, what it gives is written at its end.
+_CALL = re.compile(rf" = (.*?) ({'|'.join(KINDS)})(?:-done)?\(")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+)\[([\d,]*)\]")
 
 
@@ -31,6 +33,11 @@ def received(program: str) -> dict[str, int]:
     for results, kind in _CALL.findall(program):
         found[kind] = found.get(kind, 0) + sum(map(_bytes, _ARRAY.findall(results)))
     return found
+
+
+def calls(program: str) -> dict[str, int]:
+    """How many collectives of each kind a program has; see ``received``."""
+    return dict(Counter(kind for _, kind in _CALL.findall(program)))
 
 
 def _bytes(array: tuple[str, str]) -> int:

@@ -16,6 +16,7 @@ from tron_jax.memory import temporaries
 from tron_jax.objectives.objective import LossTotals
 from tron_jax.sampling.sources import NO_CONSTANTS, Constants
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep
+from tron_jax.training import row_major
 
 # Of XLA; it also keeps it from timing kernels to choose among them.
 DETERMINISTIC: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True}
@@ -28,15 +29,19 @@ class StepPrograms:
     Attributes:
       by_shape: the program for each shape of dispatch.
       constants: of the sources of negatives, which every step takes.
+      formats: how the arrays of a state lie, see ``row_major.formats``.
     """
 
     by_shape: dict[tuple[int, ...], jax.stages.Compiled]
     constants: Constants
+    formats: Any | None = None
 
     def __call__(
         self, state: TrainState, dispatch: Dispatch
     ) -> tuple[TrainState, LossTotals]:
         """Makes the step or steps of a dispatch; the state is donated."""
+        # A fresh or restored one lies as XLA likes.
+        state = row_major.laid_out(state, self.formats)
         return self.by_shape[dispatch.shape](state, dispatch, self.constants)
 
     def temporaries(self) -> int:
@@ -71,7 +76,12 @@ def compile_steps(
     Returns:
       The programs; a dispatch of another shape raises KeyError.
     """
-    jitted = jax.jit(train_step, donate_argnums=0)
+    formats = row_major.formats(state)
+    if formats is None:
+        jitted = jax.jit(train_step, donate_argnums=0)
+    else:
+        state = row_major.shapes(state)
+        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(formats, None))
     options = (
         DETERMINISTIC if deterministic and jax.default_backend() == "gpu" else None
     )
@@ -83,7 +93,7 @@ def compile_steps(
     with ThreadPoolExecutor(compiled_together()) as pool:
         shapes = [dispatch.shape for dispatch in dispatches]
         by_shape = dict(zip(shapes, pool.map(compiled, dispatches), strict=True))
-    return StepPrograms(by_shape, constants)
+    return StepPrograms(by_shape, constants, formats)
 
 
 def compiled_together() -> int:
