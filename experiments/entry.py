@@ -49,7 +49,9 @@ def start(main: Callable[[Sequence[str]], int]) -> None:
         os.environ["GLIBC_TUNABLES"] = MALLOC
         os.execv(sys.executable, sys.orig_argv)
     status = main(sys.argv)
-    if status > 128:  # by a signal: what is still compiled in threads is of no use
+    # By a signal: what is still compiled in threads is of no use. Of many processes,
+    # jax would wait for those that are gone.
+    if status > 128 or jax.distributed.is_initialized():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, AttributeError):  # there may be none
                 stream.flush()

@@ -15,6 +15,8 @@ ranks.parquet: in RUN, or in --out where RUN may not be written. They are of tes
 validation with train.evaluate_on=validation; the other split has files of its own, such
 as evaluation_validation.json. The run may still train: where it deletes a checkpoint
 before that is read, the next one that fits is taken.
+
+On many hosts each process runs this command as experiments.train says, with --mesh=0.
 """
 
 from __future__ import annotations
@@ -25,9 +27,8 @@ from typing import Any, NamedTuple
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
-from experiments import entry, workdirs
+from experiments import entry, hosts, provenance, workdirs
 from experiments.assembly import checkpoint_choice, evaluating, run_parts
 from tron_jax import devices
 from tron_jax.console.messages import say
@@ -36,6 +37,7 @@ from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.evaluation.rank_file import Ranks
 from tron_jax.files import local_path
+from tron_jax.hosts.peers import Peers, first_says
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
 from tron_jax.storage.manifest import MissingCheckpointError
@@ -91,10 +93,16 @@ def main(argv: Sequence[str]) -> int:
     flags.DEFINE_integer(
         "mesh", 1, "Devices that share the item table; 0 = all.", 0, None, flag_values
     )
+    hosts.define(flag_values)
     return entry.run(run, flag_values, argv)
 
 
 def run(flag_values: flags.FlagValues) -> None:
+    with hosts.joined(flag_values) as peers:
+        _run(flag_values, peers)
+
+
+def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     workdir = local_path(flag_values.workdir)
     config, made_with = workdirs.read_config(workdir)
     shown = evaluating.shown_split(config)
@@ -112,7 +120,7 @@ def run(flag_values: flags.FlagValues) -> None:
     splits = run_parts.splits(config, data)
     if split not in splits:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
-    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, peers=peers)
     checkpoint_choice.choose(
         flag_values.step, config, checkpoints
     )  # or nothing is worth compiling
@@ -121,13 +129,19 @@ def run(flag_values: flags.FlagValues) -> None:
     run_parts.use_compilation_cache()
     config.train.mesh = flag_values.mesh
     config = run_parts.resolve(config, data.num_items)
+    hosts.refuse_some_devices(peers, config.train.mesh, "--mesh")
+    hosts.refuse_differences(
+        peers,
+        workdirs.fields(config)
+        | {"fingerprint": data.fingerprint, **provenance.versions()},
+    )
     parts = run_parts.build(config, data.num_items, splits["train"])
-    placement = parts.placement
-    shapes = placement.saved(placement.shapes(jax.eval_shape(parts.init)))
+    shapes = parts.placement.shapes(jax.eval_shape(parts.init))
+    logical = parts.placement.saved(shapes)
     metrics = evaluating.reported_metrics(config)
 
     def evaluate(step: int) -> evaluating.Evaluation:
-        state = placement.restored(checkpoints.restore(step, shapes)[0])
+        state, _ = checkpoints.restore(step, logical, shapes)
         return evaluating.evaluate(
             parts.evaluator,
             row_major.laid_out(state, row_major.formats(state)),
@@ -137,7 +151,13 @@ def run(flag_values: flags.FlagValues) -> None:
             metrics=metrics,
         )
 
-    lines = _lines(*_of_chosen(flag_values.step, config, checkpoints, evaluate))
+    def choose() -> dict[str, tuple[int, str]]:
+        arguments = (flag_values.step, config, checkpoints)
+        return first_says(peers, "choice", checkpoint_choice.choose, *arguments)
+
+    # Of many processes, another may have read what this one finds gone.
+    again = peers.count == 1 and flag_values.step in (None, "best", "latest")
+    lines = _lines(*_of_chosen(choose, evaluate, again=again))
     table = format_summaries(
         {name: line.summary for name, line in lines.items()},
         keys=metrics.by_key,
@@ -145,8 +165,10 @@ def run(flag_values: flags.FlagValues) -> None:
         chosen_by={name: line.chosen_by for name, line in lines.items()},
         position=config.model.position,
     )
-    folder = Path(flag_values.out or workdir)
+    if peers.index:
+        return
     unprinted = say(table)  # before files, which a disk may refuse
+    folder = Path(flag_values.out or workdir)
     suffix = "" if split == shown else f"_{split}"
     summary = _write(folder, suffix, lines, splits[split].ids)
     if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say
@@ -163,23 +185,22 @@ def _check_mesh(devices_asked: int) -> None:
 
 
 def _of_chosen(
-    asked: str | None,
-    config: ConfigDict,
-    checkpoints: Checkpoints,
+    choose: Callable[[], dict[str, tuple[int, str]]],
     evaluate: Callable[[int], evaluating.Evaluation],
+    *,
+    again: bool,
 ) -> tuple[dict[str, tuple[int, str]], dict[int, evaluating.Evaluation]]:
-    """Evaluates what ``choose`` says; what is gone by the time is chosen anew.
+    """Evaluates what is chosen; what is gone by the time is chosen anew.
 
     Args:
-      asked: --step.
-      config: of the run.
-      checkpoints: of the run, which may still train and delete old ones.
+      choose: the checkpoint of each protocol, and why that one.
       evaluate: called once for each step.
+      again: whether to choose anew, for the run may still train and delete old ones.
 
     Returns:
       What was chosen for each protocol, and the evaluations by step.
     """
-    chosen = checkpoint_choice.choose(asked, config, checkpoints)
+    chosen = choose()
     evaluations: dict[int, evaluating.Evaluation] = {}
     # The latest first: it is deleted sooner than the best.
     for protocol in sorted(chosen, key=lambda name: chosen[name], reverse=True):
@@ -187,11 +208,11 @@ def _of_chosen(
             try:
                 evaluations[step] = evaluate(step)
             except MissingCheckpointError:
-                if asked not in (None, "best", "latest"):
+                if not again:
                     raise
-                again = checkpoint_choice.choose(asked, config, checkpoints)
+                now = choose()
                 gone = [name for name in chosen if chosen[name][0] == step]
-                chosen |= {name: again[name] for name in gone}
+                chosen |= {name: now[name] for name in gone}
     return chosen, evaluations
 
 

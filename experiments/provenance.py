@@ -48,13 +48,18 @@ def describe(
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         **jax_settings.describe(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **versions(),
         "program": program.hash,
         "argv": list(argv),
         "cores": devices.cores(),
         "nice": os.nice(0),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def without_paths(made_with: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import math
 import os
+import secrets
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tron_jax.console.messages import say, warn
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 from tron_jax.files import replacing
+from tron_jax.hosts.peers import Alone, Peers
 from tron_jax.sampling.sources import SOURCES
 
 MAY_CHANGE = (
@@ -95,8 +97,11 @@ def open_workdir(
     made_with: dict[str, Any],
     *,
     last_step: int,
+    peers: Peers | None = None,
 ) -> Generator[Path]:
     """Makes or resumes the workdir of a run and keeps others out of it.
+
+    Of many processes, 0 alone does so, and the others see whether they share it.
 
     Args:
       path: the folder; a new one is made.
@@ -104,14 +109,20 @@ def open_workdir(
       data: what the run trains on.
       made_with: the provenance, written there too.
       last_step: at which the run will be complete.
+      peers: the processes of the run; None = this one alone.
 
     Yields:
       The path.
 
     Raises:
-      UserError: if the folder is of another run or data set, is in use, or cannot be
-        written.
+      UserError: if the folder is of another run or data set, is in use, cannot be
+        written, or is not the same to all processes.
     """
+    peers = peers or Alone()
+    if peers.index:
+        _refuse_unshared(path, peers)
+        yield path
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,8 +145,35 @@ def open_workdir(
                 say(f"resuming with {changes}")
             made_with = provenance.resumed(before, made_with)
         write_json(path / CONFIG, config.to_dict() | {"provenance": made_with})
+        _refuse_unshared(path, peers)
         with _saying_why(path):
             yield path
+
+
+def _refuse_unshared(path: Path, peers: Peers) -> None:
+    """Raises UserError, on all processes, unless all find the same folder.
+
+    Process 0 leaves a token in the file that it has locked, for the others to find.
+    """
+    if peers.count == 1:
+        return
+    if peers.index == 0:
+        (path / LOCK).write_text(secrets.token_hex(8))
+    token = peers.gather("token", _content(path / LOCK))[0]
+    found = peers.gather("found", _content(path / LOCK))
+    for index, other in enumerate(found):
+        if other != token:
+            raise UserError(
+                f"workdir {path} of process {index} is not that of process 0; expected "
+                "a folder of a file system that all share"
+            )
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def read_config(path: Path) -> tuple[ConfigDict, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Checkpoints of states that there is no room to copy, and disks without room."""
 
+import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from tiny import assert_same_bits
 
 from tron_jax import files
 from tron_jax.errors import UserError
-from tron_jax.storage import array_files, staging
+from tron_jax.storage import array_files, chunks, staging
 from tron_jax.storage.checkpoints import Checkpoints
 
 ROWS = 1001
@@ -63,6 +65,27 @@ def test_other_layouts_are_read_as_well(tmp_path):
     ocp.save(str(tmp_path / "ocdbt"), state)
     like = jax.eval_shape(lambda: state)
     assert_same_bits(array_files.read(tmp_path / "ocdbt", like, piece=1), state)
+
+
+@pytest.mark.parametrize(("rows", "per_file"), [(7, 7), (7, 2), (6, 2), (7, 5)])
+def test_rows_are_read_across_the_files_of_devices(tmp_path, rows, per_file):
+    """As Orbax leaves them, of a table cut to fewer rows than the devices have."""
+    whole = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+    files = -(-rows // per_file)
+    padded = np.pad(whole, ((0, files * per_file - rows), (0, 0)))
+    grid = {"configuration": {"chunk_shape": [per_file, 3]}}
+    (tmp_path / chunks.ABOUT).write_text(json.dumps({"chunk_grid": grid}))
+    for number, part in enumerate(np.split(padded, files)):
+        file = tmp_path / "c" / str(number) / "0"
+        file.parent.mkdir(parents=True)
+        index = np.array([0, part.nbytes], "<u8").tobytes() + bytes(4)
+        file.write_bytes(part.tobytes() + index)
+    found = chunks.open_rows(tmp_path, whole.shape, whole.dtype)
+    for first, stop in itertools.combinations(range(rows + 1), 2):
+        read = found.read(first, stop - first)
+        np.testing.assert_array_equal(read, whole[first:stop])
+    file.write_bytes(file.read_bytes()[:-1])
+    assert chunks.open_rows(tmp_path, whole.shape, whole.dtype) is None
 
 
 def test_large_states_are_written_without_a_copy(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments import entry
+from experiments import entry, fitting
 from experiments import evaluate as evaluate_program
 from experiments import train as train_program
 from tron_jax.storage.checkpoints import Checkpoints
@@ -93,7 +93,7 @@ def test_a_workdir_whose_first_file_was_cut_short(tmp_path, train, monkeypatch):
     def reached(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_program, "_train", reached)
+    monkeypatch.setattr(fitting, "fit", reached)
     status, _, err = train(tmp_path)
     assert (status, err) == (130, "error: interrupted\n")
     files = [".lock", "config.json", "items.parquet"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments import provenance
+from experiments import fitting, provenance
 from experiments import train as train_program
 from experiments.assembly import run_parts
 from tron_jax import jax_settings, rng
@@ -46,7 +46,7 @@ def set_for_all(settings):
 @pytest.fixture
 def until_trained(monkeypatch):
     """Lets runs end, complete, where training would begin."""
-    monkeypatch.setattr(train_program, "_train", lambda *_: None)
+    monkeypatch.setattr(fitting, "fit", lambda *_: None)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import jax
 import pytest
 import tiny
 
-from experiments import train as train_program
+from experiments import fitting
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage import array_files
 from tron_jax.storage.checkpoints import Checkpoints
@@ -98,18 +98,18 @@ def test_what_cannot_be_deleted_ends_no_run(stopped, train, monkeypatch):
     ],
 )
 def test_a_device_that_fails_is_one_line(stopped, train, monkeypatch, message, words):
-    def _train(*_):
+    def fit(*_):
         raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(train_program, "_train", _train)
+    monkeypatch.setattr(fitting, "fit", fit)
     tiny.assert_refused(train(stopped), words)
 
 
 def test_a_fault_of_ours_is_not_hidden(stopped, train, monkeypatch):
-    def _train(*_):
+    def fit(*_):
         raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: x")
 
-    monkeypatch.setattr(train_program, "_train", _train)
+    monkeypatch.setattr(fitting, "fit", fit)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID"):
         train(stopped)
 

@@ -9,15 +9,14 @@ import jax
 import pytest
 import tiny
 
-from experiments import train as train_program
-from experiments import workdirs
+from experiments import fitting, workdirs
 from experiments.assembly import run_parts
 
 
 @pytest.fixture
 def until_trained(monkeypatch):
     """Lets runs end, complete, where training would begin."""
-    monkeypatch.setattr(train_program, "_train", lambda *_: None)
+    monkeypatch.setattr(fitting, "fit", lambda *_: None)
 
 
 @pytest.mark.usefixtures("until_trained")

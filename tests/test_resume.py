@@ -54,10 +54,10 @@ elif kind in ("saving", "deleting"):
             die()
     renamed, os.rename = os.rename, rename
 elif kind == "evaluated":
-    def save(self, step, state, info, *, score=None, wait=False):
+    def save(self, step, state, info, *, score=None, **others):
         if score is not None and is_time():
             die()
-        return saved(self, step, state, info, score=score, wait=wait)
+        return saved(self, step, state, info, score=score, **others)
     saved, Checkpoints.save = Checkpoints.save, save
 elif kind == "step":
     def add(self, step, totals):

@@ -285,7 +285,7 @@ def test_a_save_that_fails_in_the_background_stops_the_run(tmp_path, make_loop):
         if failed_at:
             raise UserError("cannot write checkpoint 4: No space left on device")
 
-    def save(step, state, info, *, score, wait):
+    def save(step, state, info, *, score, wait, like):
         failed_at.append(step)
         return 0.0
 

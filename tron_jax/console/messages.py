@@ -5,6 +5,20 @@ import os
 import sys
 from typing import TextIO
 
+_muted = False
+
+
+def only_errors() -> None:
+    """Prints no more than errors from now on: of many processes, one speaks."""
+    global _muted
+    _muted = True
+    silence(sys.stdout)
+
+
+def are_muted() -> bool:
+    """Whether nothing but errors is printed."""
+    return _muted
+
 
 def say(message: str) -> OSError | None:
     """Prints a line; nobody may be there to read it, and what goes on goes on.
@@ -17,7 +31,8 @@ def say(message: str) -> OSError | None:
 
 def warn(message: str) -> None:
     """Prints one line that is no error but should be read."""
-    complain(f"warning: {message}")
+    if not _muted:
+        complain(f"warning: {message}")
 
 
 def complain(message: str) -> None:

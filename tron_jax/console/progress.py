@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Self, TextIO
 
+from tron_jax.console.messages import are_muted
+
 RATE_WINDOW = 30.0  # seconds
 
 
@@ -64,7 +66,7 @@ class Progress:
         self.unit = unit
         self._interval = interval
         self._stream = sys.stderr if stream is None else stream
-        self._shown = _is_terminal(self._stream)
+        self._shown = _is_terminal(self._stream) and not are_muted()
         self._clock = clock
         # (time, units done) of the last RATE_WINDOW seconds, oldest first.
         self._past = collections.deque([(clock(), done)])

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
+from tron_jax.hosts.agreement import Asked, agreed
 from tron_jax.sharding import look_ups
 from tron_jax.sharding.shards import AXIS, Shards
 from tron_jax.steps import TrainState
@@ -41,6 +42,10 @@ class OneDevice:
         """Whether all floats of a state are finite, a scalar."""
         return _all_finite(state)
 
+    def agreed(self, asked: Asked) -> Asked:
+        """Makes of what each process is asked what all of them answer."""
+        return asked
+
 
 _all_finite = jax.jit(all_finite)
 
@@ -49,8 +54,9 @@ _all_finite = jax.jit(all_finite)
 class OnMesh:
     """The item table divided over the devices of a mesh, all else on each of them.
 
-    A checkpoint has the table whole, as of one device, so that it can be restored to
-    any number of them. It passes through the memory of the host.
+    A checkpoint has the table as one device has it, without rows beyond its last, so
+    that it can be restored to any number of them; each process writes and reads the
+    rows of its devices.
 
     Attributes:
       shards: the division.
@@ -70,10 +76,14 @@ class OnMesh:
 
     def send(self, tree: Any) -> Any:
         """See ``OneDevice.send``."""
-        return jax.device_put(tree, self.shards.placed(look_ups.specs(tree)))
+        places = self.shards.placed(look_ups.specs(tree))
+        if not self.shards.mesh.is_multi_process:
+            return jax.device_put(tree, places)
+        # Every process has the same, which device_put would compare each time.
+        return jax.tree.map(_own_part, tree, places)
 
     def saved(self, state: TrainState) -> TrainState:
-        """See ``OneDevice.saved``; arrays of the host, which nothing else holds."""
+        """See ``OneDevice.saved``; arrays of the host, of one process."""
         return jax.tree.map(self._whole, state, self.specs)
 
     def restored(self, state: TrainState) -> TrainState:
@@ -98,6 +108,11 @@ class OnMesh:
         """See ``OneDevice.all_finite``."""
         return self._all_finite(state)
 
+    def agreed(self, asked: Asked) -> Asked:
+        """See ``OneDevice.agreed``."""
+        mesh = self.shards.mesh
+        return agreed(mesh, asked) if mesh.is_multi_process else asked
+
     @functools.cached_property
     def _all_finite(self) -> jax.stages.Wrapped:
 
@@ -110,8 +125,7 @@ class OnMesh:
         divided = spec != P()
         shape = (self.shards.num_rows, *x.shape[1:]) if divided else x.shape
         if isinstance(x, jax.ShapeDtypeStruct):
-            host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
-            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=host)
+            return jax.ShapeDtypeStruct(shape, x.dtype)
         if not divided:
             return np.array(x)
         whole = np.empty(shape, x.dtype)
@@ -119,6 +133,13 @@ class OnMesh:
             rows = shard.index[0]
             whole[rows] = np.asarray(shard.data)[: len(whole[rows])]
         return whole
+
+
+def _own_part(x: Any, place: jax.sharding.Sharding) -> jax.Array:
+    if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(place, x.ndim):
+        return x  # such as all clicks, which are sent once
+    content = np.asarray(x)
+    return jax.make_array_from_callback(content.shape, place, content.__getitem__)
 
 
 Placement = OneDevice | OnMesh

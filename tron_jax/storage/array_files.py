@@ -1,8 +1,7 @@
 """A pytree of arrays as files, through Orbax, and whether it is worth saving."""
 
-import contextlib
-import errno
 import functools
+import json
 import logging
 import os
 import sys
@@ -17,7 +16,9 @@ import numpy as np
 from jax import lax
 from orbax.checkpoint import v1 as ocp
 
+from tron_jax.errors import UserError
 from tron_jax.memory import size
+from tron_jax.storage import chunks
 
 ORBAX = f"{os.sep}orbax{os.sep}checkpoint{os.sep}"  # in the paths of its files
 PIECE = 1 << 26  # bytes of an array that are read at a time
@@ -42,6 +43,7 @@ def start_writing(folder: Path, tree: Any, *, copy: bool) -> ocp.AsyncResponse[N
     context = ocp.Context()
     context.array.saving.use_compression = False  # weights hardly compress
     context.array.saving.use_ocdbt = False  # else ``read`` cannot go by pieces
+    context.array.saving.use_replica_parallel = False  # small arrays: a file each
     with context, jax.transfer_guard("allow"):
         if copy:
             # Orbax keeps views of these, so the next step could not reuse their
@@ -50,11 +52,35 @@ def start_writing(folder: Path, tree: Any, *, copy: bool) -> ocp.AsyncResponse[N
         return ocp.save_async(str(folder), tree)
 
 
-def read(folder: Path, like: Any, piece: int = PIECE) -> Any:
+def cut(folder: Path, tree: Any, like: Any) -> None:
+    """Takes the rows beyond an array's last one out of what is written.
+
+    Those of the last devices are 0, for each has as many. A chunk on disk is what a
+    device holds, and Zarr's last chunks may reach beyond the array: its shape alone
+    says where that ends.
+
+    Args:
+      folder: what ``start_writing`` wrote, complete.
+      tree: what it was given.
+      like: the tree with the shapes that the arrays are to have.
+    """
+
+    def shorten(path: Any, x: Any, wanted: Any) -> None:
+        if x.shape != wanted.shape:
+            about = chunks.folder_of(folder, path) / chunks.ABOUT
+            content = json.loads(about.read_text())
+            content["shape"] = list(wanted.shape)
+            about.write_text(json.dumps(content))
+
+    jax.tree_util.tree_map_with_path(shorten, tree, like)
+
+
+def read(folder: Path, like: Any, piece: int = PIECE, placed: Any = None) -> Any:
     """Returns the arrays, bit for bit.
 
     Orbax reads an array into host memory and then copies it to the device. Large
-    arrays are read here in pieces instead, so that no second copy of them is held.
+    arrays are read here in pieces instead, so that no second copy of them is held, and
+    of those that devices share each process reads the rows of its own.
 
     Args:
       folder: what ``start_writing`` wrote.
@@ -62,30 +88,31 @@ def read(folder: Path, like: Any, piece: int = PIECE) -> Any:
         sharding is read to it, others to the first device.
       piece: bytes of an array that are read at a time; smaller arrays are left to
         Orbax.
+      placed: the tree with the shapes and shardings of arrays on many devices, those
+        that are divided by rows perhaps with rows of 0 beyond; None = as in ``like``.
 
     Returns:
       The tree of arrays.
     """
     _hush_orbax()
-    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    in_pieces: dict[str, Path] = {}
+    placed = like if placed is None else placed
+    own: dict[str, Callable[[], jax.Array]] = {}
 
-    def abstract(path: Any, x: Any) -> Any:
-        sharding = getattr(x, "sharding", None) or first
-        data = None if size(x) < piece else _plain_file(folder, path, x)
-        if data is not None and len(sharding.device_set) == 1:
-            in_pieces[jax.tree_util.keystr(path)] = data
+    def abstract(path: Any, x: Any, place: Any) -> Any:
+        sharding = getattr(place, "sharding", None) or _first_device()
+        reader = _reader(folder, path, x, place.shape, sharding, piece)
+        if reader is not None:
+            own[jax.tree_util.keystr(path)] = reader
             return ocp.PLACEHOLDER
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    wanted = jax.tree_util.tree_map_with_path(abstract, like)
+    wanted = jax.tree_util.tree_map_with_path(abstract, like, placed)
     loaded = ocp.load(str(folder), wanted)
 
     def complete(path: Any, x: Any, from_orbax: Any) -> jax.Array:
-        data = in_pieces.get(jax.tree_util.keystr(path))
-        if data is None:
-            return from_orbax
-        return _read_in_pieces(data, x, getattr(x, "sharding", None) or first, piece)
+        del x
+        reader = own.get(jax.tree_util.keystr(path))
+        return from_orbax if reader is None else reader()
 
     with jax.transfer_guard("allow"):
         return jax.tree_util.tree_map_with_path(complete, like, loaded)
@@ -132,44 +159,80 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.array([_is_finite(leaf) for leaf in leaves]).all()
 
 
-def _plain_file(folder: Path, path: Any, x: Any) -> Path | None:
-    """Returns the file that holds an array just as memory does, if there is one.
+def _first_device() -> jax.sharding.Sharding:
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
-    Zarr's codec ``sharding_indexed`` appends an index to the data: 16 bytes with the
-    start and length of its only chunk, and a checksum of 4.
-    """
-    if x.ndim == 0:
+
+def _reader(
+    folder: Path,
+    path: Any,
+    x: Any,
+    shape: tuple[int, ...],
+    sharding: jax.sharding.Sharding,
+    piece: int,
+) -> Callable[[], jax.Array] | None:
+    """Reads an array by its rows; None where that is left to Orbax."""
+    divided = len(sharding.device_set) > 1 and not sharding.is_fully_replicated
+    if not divided and (size(x) < piece or len(sharding.device_set) > 1):
         return None
-    name = jax.tree_util.keystr(path, simple=True, separator=".")
-    data = folder / "state" / name / "c" / "/".join("0" * x.ndim)
-    with contextlib.suppress(OSError), data.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == size(x) + 20:
-            file.seek(-20, os.SEEK_END)
-            start, count = np.frombuffer(file.read(16), "<u8")
-            if (start, count) == (0, size(x)):
-                return data
+    rows = chunks.open_rows(chunks.folder_of(folder, path), x.shape, x.dtype)
+    if rows is not None:
+        if divided:
+            return lambda: _read_divided(rows, shape, sharding, piece)
+        return lambda: _read_in_pieces(rows, 0, shape, sharding, piece)
+    if divided:
+        raise UserError(
+            f"checkpoint {folder}: {jax.tree_util.keystr(path)} is not stored by rows; "
+            "expected what this program writes"
+        )
     return None
 
 
+def _read_divided(
+    rows: chunks.Rows,
+    shape: tuple[int, ...],
+    sharding: jax.sharding.Sharding,
+    piece: int,
+) -> jax.Array:
+    """Fills the parts of the devices of this process, one after the other."""
+    parts = []
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        first, stop, _ = (index or (slice(None),))[0].indices(shape[0])
+        there = jax.sharding.SingleDeviceSharding(device)
+        parts.append(
+            _read_in_pieces(rows, first, (stop - first, *shape[1:]), there, piece)
+        )
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+
 def _read_in_pieces(
-    path: Path, like: Any, sharding: jax.sharding.Sharding, piece: int
-) -> Any:
-    """Fills an array that the device owns, so that it can be donated without a copy."""
-    row = size(like) // like.shape[0]
-    rows = min(max(piece // row, 1), like.shape[0])
-    whole = jnp.zeros(like.shape, like.dtype, device=sharding)
-    with path.open("rb") as file:
-        for start in range(0, like.shape[0], rows):
-            # The last piece, of the same shape, reads some rows again.
-            start = min(start, like.shape[0] - rows)
-            content = np.empty(rows * row, np.uint8)
-            file.seek(start * row)
-            if file.readinto(content.data) < len(content):
-                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-            values = content.view(like.dtype).reshape(rows, *like.shape[1:])
-            values, first_row = jax.device_put((values, np.int32(start)), sharding)
-            # Wait, or pieces would pile up in memory.
-            whole = _replace_rows(whole, values, first_row).block_until_ready()
+    rows: chunks.Rows,
+    first: int,
+    shape: tuple[int, ...],
+    sharding: jax.sharding.Sharding,
+    piece: int,
+) -> jax.Array:
+    """Fills an array that the device owns, so that it can be donated without a copy.
+
+    Args:
+      rows: on disk.
+      first: of them that the array has.
+      shape: of the array, whose rows beyond the last on disk are 0.
+      sharding: of one device.
+      piece: bytes that are read at a time.
+    """
+    # Made there; ``jnp.zeros`` would make it on the first device and copy it.
+    zeros = jax.jit(lambda: jnp.zeros(shape, rows.dtype), out_shardings=sharding)
+    whole = zeros()
+    there = min(shape[0], max(rows.count - first, 0))
+    step = min(max(piece // max(rows.row_bytes, 1), 1), there)
+    for start in range(0, there, max(step, 1)):
+        # The last piece, of the same shape, reads some rows again.
+        start = min(start, there - step)
+        values = rows.read(first + start, step)
+        values, at = jax.device_put((values, np.int32(start)), sharding)
+        # Wait, or pieces would pile up in memory.
+        whole = _replace_rows(whole, values, at).block_until_ready()
     return whole
 
 

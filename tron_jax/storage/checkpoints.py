@@ -5,6 +5,10 @@ A checkpoint is a folder ``checkpoints/<step>/``: the arrays as Orbax writes the
 CRC-32 of each file. It is written to ``checkpoints/.unfinished/`` and renamed when
 complete, so a folder named after a step was once complete; by the manifest one sees
 whether it still is, since Orbax alone does not notice a flipped bit.
+
+Of many processes, which share the folder, each writes, reads and checks its part, by
+Orbax and by the files; process 0 alone makes, names and deletes checkpoints, and says
+to the others which there are.
 """
 
 import contextlib
@@ -14,10 +18,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import jax
 from absl import logging
 
 from tron_jax import files
 from tron_jax.errors import UserError
+from tron_jax.hosts.peers import Alone, Peers, first_says
 from tron_jax.memory import host_memory, size
 from tron_jax.storage import array_files, manifest, staging
 from tron_jax.storage.manifest import DamagedCheckpointError, MissingCheckpointError
@@ -49,6 +55,7 @@ class Checkpoints:
         keep_last: int = 3,
         copy_below: int | None = None,
         piece: int = array_files.PIECE,
+        peers: Peers | None = None,
     ):
         """Names the folder; the first save creates it.
 
@@ -62,12 +69,17 @@ class Checkpoints:
           copy_below: a state of fewer bytes is copied, for a larger one training
             waits; by default a sixteenth of main memory.
           piece: bytes of a large array that are read at a time.
+          peers: the processes that save and restore together; None = this one alone.
         """
         if keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {keep_last}")
         self.folder = Path(folder).absolute()  # as Orbax wants it
         self.keep_last = keep_last
+        self._peers = peers or Alone()
+        # What is to be copied of a state, no host holds more than its share of.
         share = (host_memory().total or 0) // COPIED_SHARE
+        shares = map(int, self._peers.gather("copied", str(share)))
+        share = min(shares) * self._peers.count
         self.copy_below = share if copy_below is None else copy_below
         self.piece = piece
         self.saved: list[Saved] = []  # by this object, complete
@@ -117,6 +129,7 @@ class Checkpoints:
         *,
         score: float | None = None,
         wait: bool = False,
+        like: Any = None,
     ) -> float:
         """Saves the state of a step, in the background where it can.
 
@@ -131,6 +144,8 @@ class Checkpoints:
           info: what belongs to the state but is no array; JSON must be able to hold it.
           score: decides which checkpoint is the best, the highest; None = no candidate.
           wait: return only when the checkpoint is complete.
+          like: the tree with the shapes that are saved, where arrays have rows beyond
+            for the sake of the devices that share them; None = as they are.
 
         Returns:
           Seconds that the caller was kept waiting.
@@ -143,10 +158,11 @@ class Checkpoints:
         entry = {"format": manifest.FORMAT, "step": step, "score": score, "info": info}
         # A copy, as the caller may change what it passed; refuses NaN, too.
         entry = json.loads(json.dumps(entry, allow_nan=False))
-        entry["arrays"] = array_files.describe(state)
+        like = state if like is None else like
+        entry["arrays"] = array_files.describe(like)
         with staging.writing(self.folder, step):
-            if not self._keep_existing(entry):
-                self._start(entry, state)
+            if not first_says(self._peers, "kept", self._keep_existing, entry):
+                self._start(entry, state, like)
         if wait:
             self.wait()
         return time.perf_counter() - start
@@ -160,7 +176,9 @@ class Checkpoints:
         self._writer.join()
         self.check()
 
-    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    def restore(
+        self, step: int, like: Any, placed: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Reads one checkpoint back, bit for bit.
 
         Args:
@@ -168,6 +186,8 @@ class Checkpoints:
           like: the state's structure, with the shape and dtype of each array
             (``jax.eval_shape`` of its initialiser); a leaf that names a sharding is
             restored to it, others to the first device.
+          placed: the same with the shapes and shardings of a state on many devices;
+            None = as in ``like``.
 
         Returns:
           The state and its info.
@@ -178,24 +198,26 @@ class Checkpoints:
           UserError: if it is of another model.
         """
         try:
-            return self._read(self._path(step), like)
+            return self._read(self._path(step), like, placed)
         except Exception:
             self._path(step)  # raises where the run, still in training, has deleted it
             raise
 
-    def _read(self, path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-        saved = manifest.read(path)
-        manifest.verify(path, saved["files"])
+    def _read(self, path: Path, like: Any, placed: Any) -> tuple[Any, dict[str, Any]]:
+        saved = manifest.read_whole(path, self._peers)
         differs = array_files.difference(saved["arrays"], array_files.describe(like))
         if differs:
             raise UserError(f"checkpoint {path} is of another model: {differs}")
-        return array_files.read(path, like, self.piece), saved["info"]
+        return array_files.read(path, like, self.piece, placed), saved["info"]
 
-    def restore_newest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    def restore_newest(
+        self, like: Any, placed: Any = None
+    ) -> tuple[int, Any, dict[str, Any]] | None:
         """Reads the newest whole checkpoint, naming each damaged one in a warning.
 
         Args:
           like: as for ``restore``.
+          placed: as for ``restore``.
 
         Returns:
           The step, state and info, or None where no checkpoint was ever finished.
@@ -203,10 +225,10 @@ class Checkpoints:
         Raises:
           UserError: if all are damaged, or the newest whole one is of another model.
         """
-        steps = self.steps()
+        steps = first_says(self._peers, "steps", self.steps)
         for step in reversed(steps):
             try:
-                return step, *self.restore(step, like)
+                return step, *self.restore(step, like, placed)
             except DamagedCheckpointError as error:
                 self._damaged.add(step)
                 older = "" if step == steps[0] else "; using the one before"
@@ -246,8 +268,7 @@ class Checkpoints:
         if not path.exists():
             return False
         try:
-            saved = manifest.read(path)
-            manifest.verify(path, saved["files"])
+            saved = manifest.read_whole(path, Alone())
         except DamagedCheckpointError as error:
             logging.warning("%s; saving it again", error)
             self._delete(entry["step"])
@@ -258,27 +279,51 @@ class Checkpoints:
             self.delete_surplus()
         return True
 
-    def _start(self, entry: dict[str, Any], state: Any) -> None:
+    def _start(self, entry: dict[str, Any], state: Any, like: Any) -> None:
         """Copies the state, if it is small enough, and has a thread write it."""
-        staged = staging.begin(self.folder, entry["step"])
-        files.require_room(self.folder, size(state) + SMALL_FILES)
         start, num_bytes, copy = time.perf_counter(), size(state), self.copies(state)
+        staged = Path(
+            first_says(self._peers, "staged", self._begin, entry["step"], num_bytes)
+        )
         response = array_files.start_writing(staged, state, copy=copy)
         if not copy:
             response.result()  # until then the next step must not touch the arrays
+        shapes = jax.tree.map(_shape, (state, like))
 
         def finish() -> None:
             with staging.writing(self.folder, entry["step"]):
                 response.result()
-                files = manifest.checksums(staged)
-                manifest.write(staged, entry | {"files": files})
-                staging.finish(staged)
-                self._damaged.discard(entry["step"])
-                self.delete_surplus()
+                self._complete(staged, entry, *shapes)
             seconds = time.perf_counter() - start
             self.saved.append(Saved(entry["step"], num_bytes, seconds))
 
         self._writer.start(finish, name=f"save {entry['step']}")
+
+    def _begin(self, step: int, num_bytes: int) -> str:
+        """Makes room for a checkpoint; returns where to write it."""
+        staged = staging.begin(self.folder, step)
+        files.require_room(self.folder, num_bytes + SMALL_FILES)
+        return str(staged)
+
+    def _complete(
+        self, staged: Path, entry: dict[str, Any], written: Any, like: Any
+    ) -> None:
+        """Checks what all have written, and gives it its name."""
+
+        def listed() -> list[str]:
+            array_files.cut(staged, written, like)
+            return manifest.files_of(staged)
+
+        names = first_says(self._peers, "written", listed)
+        of_files = manifest.checksums(staged, names, self._peers)
+
+        def named() -> None:
+            manifest.write(staged, entry | {"files": of_files})
+            staging.finish(staged)
+            self._damaged.discard(entry["step"])
+            self.delete_surplus()
+
+        first_says(self._peers, "named", named)
 
     def delete_surplus(self) -> None:
         """Deletes all but the newest whole ones and the best."""
@@ -292,6 +337,10 @@ class Checkpoints:
     def _delete(self, step: int) -> None:
         staging.delete(self.folder, step)
         self._damaged.discard(step)
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def _is_step(path: Path) -> bool:

@@ -6,12 +6,14 @@ other damage it raises errors of many kinds; here every damage is one kind of er
 
 import json
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tron_jax.errors import UserError
 from tron_jax.files import replacing, sync
+from tron_jax.hosts.peers import Peers
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -24,6 +26,7 @@ class DamagedCheckpointError(UserError):
     def __init__(self, folder: Path, reason: str):
         """Names the checkpoint and what is wrong with it."""
         super().__init__(f"checkpoint {folder} is damaged ({reason})")
+        self.reason = reason
 
 
 class MissingCheckpointError(UserError):
@@ -68,31 +71,64 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
-def checksums(folder: Path) -> dict[str, list[int]]:
-    """Returns size and CRC-32 of each file below a folder, once they are on disk."""
-    found = sorted(folder.rglob("*"))
-    for path in found:  # folders too, or a file may lose its name
-        sync(path)
-    files = [path for path in found if path.is_file()]
+def files_of(folder: Path) -> list[str]:
+    """Returns the names of all files below a folder."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [str(path.relative_to(folder)) for path in found]
+
+
+def checksums(folder: Path, names: Sequence[str], peers: Peers) -> dict[str, list[int]]:
+    """Returns size and CRC-32 of files, once they are on disk.
+
+    Args:
+      folder: where they lie.
+      names: of the files, the same to all processes.
+      peers: each of which reads some.
+    """
+    own = names[peers.index :: peers.count]
+    sums = json.dumps(dict(zip(own, _sums(folder, own), strict=True)))
+    parts = map(json.loads, peers.gather("checksums", sums))
+    return {name: part[name] for part in parts for name in part}
+
+
+def _sums(folder: Path, names: Sequence[str]) -> list[list[int]]:
+    paths = [folder / name for name in names]
+    folders = {up for path in paths for up in path.parents if up != folder}
+    within = sorted(up for up in folders if up.is_relative_to(folder))
+    for path_or_folder in [*paths, *within]:  # or a file may lose its name
+        sync(path_or_folder)
     with ThreadPoolExecutor(READERS) as pool:
-        sums = list(pool.map(_checksum, files))
-    names = [str(path.relative_to(folder)) for path in files]
-    return dict(zip(names, sums, strict=True))
+        return list(pool.map(_checksum, paths))
 
 
-def verify(folder: Path, files: dict[str, list[int]]) -> None:
-    """Looks for a file that is not as it was saved.
+def read_whole(folder: Path, peers: Peers) -> dict[str, Any]:
+    """Returns the content of a manifest all of whose files are as they were saved.
 
     Args:
       folder: the checkpoint.
-      files: what ``checksums`` returned when it was saved.
+      peers: each of which reads some of the files.
 
     Raises:
-      DamagedCheckpointError: naming the first.
+      DamagedCheckpointError: naming the first that is not, to all processes.
       UserError: if one may not be read, which says nothing of what it holds.
     """
+    content: dict[str, Any] = {}
+    try:
+        content = read(folder)
+        own = sorted(content["files"])[peers.index :: peers.count]
+        why = _fault(folder, {name: content["files"][name] for name in own})
+    except DamagedCheckpointError as error:
+        why = error.reason
+    for found in peers.gather("faults", why or ""):
+        if found:
+            raise DamagedCheckpointError(folder, found)
+    return content
 
-    def fault(name: str) -> str | None:
+
+def _fault(folder: Path, files: dict[str, list[int]]) -> str | None:
+    """What is wrong with the first of some files; None where nothing is."""
+
+    def fault_of(name: str) -> str | None:
         size, _ = files[name]
         try:
             found = _checksum(folder / name)
@@ -105,9 +141,7 @@ def verify(folder: Path, files: dict[str, list[int]]) -> None:
         return None if found == files[name] else f"{name} has changed"
 
     with ThreadPoolExecutor(READERS) as pool:
-        for reason in pool.map(fault, files):
-            if reason is not None:
-                raise DamagedCheckpointError(folder, reason)
+        return next((why for why in pool.map(fault_of, files) if why), None)
 
 
 def _unreadable(folder: Path, name: str, error: OSError) -> UserError:

@@ -90,7 +90,8 @@ class Loop:
         Args:
           state: at step ``start``; its buffers are donated.
           start: updates already made.
-          stop: says after each dispatch whether to stop, by something true.
+          stop: says after each dispatch whether to stop, by something true, and the
+            same to all processes of the run.
 
         Returns:
           The state and its step.
@@ -173,8 +174,10 @@ class Loop:
     ) -> None:
         self.recorder.sync()
         content = self.info | self.recorder.info() | self.patience.info()
-        saved = self.placement.saved(state)
-        spent = self.checkpoints.save(step, saved, content, score=score, wait=wait)
+        like = self.placement.saved(self.placement.shapes(state))
+        spent = self.checkpoints.save(
+            step, state, content, score=score, wait=wait, like=like
+        )
         self.recorder.add_saving(spent, size(state))
 
     def _refuse_not_finite(self, state: TrainState, step: int) -> None:

@@ -1,0 +1,1 @@
+"""Many processes, as on many hosts: what they tell each other besides their arrays."""
