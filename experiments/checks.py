@@ -10,7 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.assembly.architectures import MODELS
+from experiments.assembly.architectures import MODELS, SCORINGS
+from experiments.assembly.run_parts import EVALUATE_ON
 from experiments.assembly.settings import FULL_SOFTMAX, negative_sampling
 from experiments.assembly.update_rules import ITEM_TABLES, MOMENTS, OPTIMIZERS
 from tron_jax.data.packing import Order, Position
@@ -21,6 +22,7 @@ from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
 from tron_jax.objectives.losses import LOSSES
 from tron_jax.objectives.objective import MEANS
+from tron_jax.optimizers.schedules import SCHEDULES
 from tron_jax.sampling.exclusion import EXCLUDES
 from tron_jax.sampling.in_batch import IN_BATCH_FROM
 from tron_jax.sampling.sampler import DRAWN_PER, FITTING_EXCLUDES
@@ -34,6 +36,7 @@ CHOICES: dict[str, Collection[str]] = {
     "model.init": INIT_BOUNDS,
     "model.compute_dtype": COMPUTE_DTYPES,
     "model.position": typing.get_args(Position),
+    "model.scoring": SCORINGS,
     "negatives.drawn_per": DRAWN_PER,
     "negatives.exclude": EXCLUDES,
     "negatives.in_batch_from": IN_BATCH_FROM,
@@ -42,13 +45,16 @@ CHOICES: dict[str, Collection[str]] = {
     "loss.mean_over": MEANS,
     "optimizer.name": OPTIMIZERS,
     "optimizer.item_table": ITEM_TABLES,
+    "optimizer.schedule": SCHEDULES,
     "train.order": typing.get_args(Order),
+    "train.evaluate_on": EVALUATE_ON,
     "init.new_items": NEW_ITEMS,
     "init.moments": MOMENTS,
 }
 # field: (lowest, highest or None). Sizes are limited where XLA's own would overflow.
 RANGES = {
     "data.validation": (0, 0.99),
+    "data.without_last": (0, 0.99),
     "data.last_days": (0, 100_000),
     "model.hidden_size": (1, 10**6),
     "model.num_layers": (1, 1000),
@@ -56,6 +62,7 @@ RANGES = {
     "model.feedforward_size": (1, 10**6),
     "model.max_session_length": (1, 10**6),
     "model.dropout": (0, 0.99),
+    "model.scale": (1e-3, 1e4),
     "negatives.popularity_exponent": (0, 10),
     "loss.topk": (0, None),
     "loss.topk_start": (0, None),
@@ -66,6 +73,8 @@ RANGES = {
     "optimizer.learning_rate": (0, None),
     # The catch-up of sleeping rows tabulates the steps until Adam has settled.
     "optimizer.warmup_steps": (0, 1_000_000),
+    "optimizer.schedule_steps": (0, 1_000_000),
+    "optimizer.schedule_end": (0, 1),
     "optimizer.b1": (0, 0.999),
     "optimizer.b2": (0, 0.9999),
     "optimizer.epsilon": (1e-30, None),
@@ -106,6 +115,7 @@ def check(config: ConfigDict) -> None:
         _check_optimizer,
         _check_evaluate_every,
         _check_eval,
+        _check_evaluate_on,
         _check_init,
     ):
         part(config)
@@ -257,6 +267,7 @@ def _check_model(config: ConfigDict) -> None:
         return
     for field, expected in {
         "model.position": "from_start",
+        "model.scoring": "dot",
         "model.num_layers": 1,
         "model.num_heads": 1,
         "negatives.drawn_per": "batch",
@@ -278,6 +289,13 @@ def _check_model(config: ConfigDict) -> None:
 
 def _check_optimizer(config: ConfigDict) -> None:
     optimizer = config.optimizer
+    falls = optimizer.schedule != "constant"
+    _refuse(
+        falls != (optimizer.schedule_steps > 0),
+        f"optimizer.schedule_steps is {optimizer.schedule_steps} with "
+        f"optimizer.schedule={optimizer.schedule}",
+        "steps above 0 for a rate that falls, and 0 for a constant one",
+    )
     if optimizer.name == "adagrad":
         return
     for field in ("momentum", "epsilon_in_root"):
@@ -318,6 +336,15 @@ def _check_eval(config: ConfigDict) -> None:
         not all(type(cutoff) is int and cutoff > 0 for cutoff in cutoffs),
         f"eval.cutoffs is {tuple(cutoffs)}",
         "a tuple of whole numbers of at least 1",
+    )
+
+
+def _check_evaluate_on(config: ConfigDict) -> None:
+    on, share = config.train.evaluate_on, config.data.validation
+    _refuse(
+        on == "validation" and not share,
+        f"train.evaluate_on is {on} with data.validation={share}",
+        "data.validation above 0",
     )
 
 

@@ -11,9 +11,10 @@ again with --config.eval.metrics or --config.eval.cutoffs changes them there, ev
 the last epoch.
 
 The table is printed and then written to evaluation.json, the rank of each prediction to
-ranks.parquet (of validation: evaluation_validation.json, ranks_validation.parquet): in
-RUN, or in --out where RUN may not be written. The run may still train: where it deletes
-a checkpoint before that is read, the next one that fits is taken.
+ranks.parquet: in RUN, or in --out where RUN may not be written. They are of test, or of
+validation with train.evaluate_on=validation; the other split has files of its own, such
+as evaluation_validation.json. The run may still train: where it deletes a checkpoint
+before that is read, the next one that fits is taken.
 
 On many hosts each process runs this command as experiments.train says, with --mesh=0.
 """
@@ -72,9 +73,9 @@ def main(argv: Sequence[str]) -> int:
     )
     flags.DEFINE_enum(
         "split",
-        "test",
+        None,
         ["test", "validation"],
-        "Sessions to evaluate.",
+        "Sessions to evaluate; by default those that the run shows.",
         flag_values=flag_values,
     )
     flags.DEFINE_string(
@@ -102,8 +103,10 @@ def run(flag_values: flags.FlagValues) -> None:
 
 
 def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
-    workdir, split = local_path(flag_values.workdir), flag_values.split
+    workdir = local_path(flag_values.workdir)
     config, made_with = workdirs.read_config(workdir)
+    shown = evaluating.shown_split(config)
+    split = flag_values.split or shown
     if flag_values.out:
         workdirs.refuse_unwritable(local_path(flag_values.out))
     if flag_values.data:
@@ -113,6 +116,7 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
         raise UserError(
             f"{data.path} is not the data set that {workdir} was trained on"
         )
+    config.train.evaluate_on = "all"  # as --split asks, whatever the run may look at
     splits = run_parts.splits(config, data)
     if split not in splits:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
@@ -166,7 +170,8 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
         return
     unprinted = say(table)  # before files, which a disk may refuse
     folder = Path(flag_values.out or workdir)
-    summary = _write(folder, split, lines, splits[split].ids)
+    suffix = "" if split == shown else f"_{split}"
+    summary = _write(folder, suffix, lines, splits[split].ids)
     if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say
         raise UserError(
             f"the figures, which are in {summary}, cannot be printed: "
@@ -237,13 +242,12 @@ def _lines(
     return lines
 
 
-def _write(folder: Path, split: str, lines: dict[str, Line], session_ids: Any) -> Path:
-    """Writes ranks.parquet and evaluation.json, under names of their own off test.
+def _write(folder: Path, suffix: str, lines: dict[str, Line], session_ids: Any) -> Path:
+    """Writes ranks.parquet and evaluation.json, their names with a suffix.
 
     Returns:
       The latter's path.
     """
-    suffix = "" if split == "test" else f"_{split}"
     summary = folder / f"evaluation{suffix}.json"
     path = folder / f"ranks{suffix}.parquet"
     try:

@@ -169,6 +169,7 @@ def _write_onnx(path: Path, weights: Weights, config: ConfigDict, k: int) -> Non
         k=k,
         max_session_length=config.model.max_session_length,
         position=config.model.position,
+        cosine_scale=config.model.scale if config.model.scoring == "cosine" else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -93,6 +94,44 @@ def logs(tmp_path_factory):
         train = write_log(folder / f"{name}.csv", sessions(300, num_items))
         sets.append(prepare(folder / name, train, test))
     return sets
+
+
+def test_runs_that_look_at_validation_alone(tiny_data, tmp_path, train, evaluate):
+    """They are evaluated and compared on it; test is in no file of theirs."""
+    data = open_prepared(tiny_data)
+    fields = {
+        "data__validation": 0.3,
+        "data__without_last": 0.1,
+        "train__evaluate_on": "validation",
+        "train__epochs": 1,
+    }
+    for name, more in {"one": {}, "other": {"optimizer__learning_rate": 0.1}}.items():
+        assert train(tmp_path / "runs" / name, **fields, **more)[0] == 0
+        assert evaluate(tmp_path / "runs" / name)[0] == 0
+        lines = json.loads((tmp_path / "runs" / name / "evaluation.json").read_text())
+        log = tiny.lines(tmp_path / "runs" / name)
+        splits = {line["split"] for line in [*lines, *log] if "split" in line}
+        assert splits == {"validation"}
+    kept = data.train.num_sessions - round(0.1 * data.train.num_sessions)
+    held = round(0.3 * kept)
+    sessions = data.train.lengths[kept - held : kept]
+    comparison = build(tmp_path / "runs")
+    predicted = (sessions - 1).sum()
+    assert (
+        f"validation: {held:,} sessions, {predicted:,} predictions" in comparison.data
+    )
+    by_length = [s for s in comparison.slices if s.by == "clicks in the session"]
+    counts = {part.name: part.predictions for part in by_length}
+    assert counts["2"] == (sessions == 2).sum()
+    assert train(tmp_path / "runs" / "third", train__epochs=1)[0] == 0
+    assert evaluate(tmp_path / "runs" / "third")[0] == 0
+    with pytest.raises(UserError, match=r"evaluated on validation data.validation=0.3"):
+        build(tmp_path / "runs")
+    status, _, err = evaluate(tmp_path / "runs" / "one", "--split=test")
+    assert (status, err) == (0, "")
+    found = json.loads((tmp_path / "runs" / "one" / "evaluation_test.json").read_text())
+    events = {line["protocol"]: line["events"] for line in found}
+    assert events["exact"] == (data.test.lengths - 1).sum()
 
 
 def test_slices_are_those_of_loops(tmp_path, logs):

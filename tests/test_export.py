@@ -21,6 +21,7 @@ from experiments import export, recommend, run_files, workdirs
 from experiments.assembly import trained
 from experiments.exporting import card
 from tron_jax.data.sessions import catalogue_of, open_prepared
+from tron_jax.models.cosine import cosine
 from tron_jax.recommending import recommender
 from tron_jax.recommending.recommender import Model
 from tron_jax.reporting import metrics_writer
@@ -159,6 +160,33 @@ def test_the_onnx_graph_is_the_recommender(kind, tmp_path):
         wanted = [part[first:last] for part in expected]
         np.testing.assert_allclose(scores, wanted[1], rtol=1e-4, atol=1e-4)
         assert (best != wanted[0]).mean() < 0.02  # by rounding alone
+
+
+def test_the_onnx_graph_of_cosines(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    weights = Weights(*jax.tree.map(np.asarray, small.model("from_start")))
+    path = tmp_path / "model.onnx"
+    onnx_graph.save(
+        path,
+        weights,
+        model="sasrec",
+        num_heads=1,
+        k=small.NUM_ITEMS,
+        max_session_length=small.LONGEST,
+        position="from_start",
+        cosine_scale=7.0,
+    )
+    items = np.random.default_rng(3).integers(1, small.NUM_ITEMS, (4, small.LONGEST))
+    items = items.astype(np.int32)
+    lengths = np.full(4, small.LONGEST, np.int32)
+    session = runtime.InferenceSession(path)
+    inputs = {"items": items, "lengths": lengths}
+    scores, best = session.run(["scores", "best"], inputs)
+    position = np.broadcast_to(np.arange(small.LONGEST), items.shape)
+    encoder = cosine(small.SASREC, 7.0)
+    hidden = encoder.encode_rows(weights.params, weights.table[items], position)[:, -1]
+    wanted = np.take_along_axis(np.asarray(hidden) @ weights.table.T, best, axis=1)
+    np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-4)
 
 
 def rows(sessions):

@@ -71,6 +71,7 @@ RUNS = {
         "train__steps_per_call": 4,
     },
     "wide": {"model__hidden_size": 32, "loss__name": "gbce"},
+    "cosine": {"model__scoring": "cosine", "mode": "dense"},
     "softmax": FULL_SOFTMAX,
     "dense_softmax": {"mode": "dense", **FULL_SOFTMAX},
 }

@@ -9,6 +9,7 @@ import reference
 from tolerances import of_float32
 
 from tron_jax.optimizers import item_table
+from tron_jax.optimizers.schedules import make_schedule
 
 ROWS, HIDDEN = 12, 4
 
@@ -22,7 +23,12 @@ def decaying(step):
     return 1e-3 / array.sqrt(1 + step / 50)
 
 
-SCHEDULES = {"constant": (constant, 0), "decaying": (decaying, 5000)}
+SCHEDULES = {
+    "constant": (constant, 0),
+    "decaying": (decaying, 5000),
+    "to 0": make_schedule("cosine", 1e-3, warmup_steps=20, steps=3000, end=0.0),
+    "drop": make_schedule("step", 1e-3, warmup_steps=0, steps=905, end=0.1),
+}
 
 
 @functools.cache

@@ -20,11 +20,13 @@ from tron_jax.data.slots import SlotBatches
 from tron_jax.evaluation.evaluator import Evaluator, make_evaluator, make_slot_evaluator
 from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.evaluation.spread import Spread
+from tron_jax.models.cosine import cosine
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.steps import RepeatedStep, TrainStep, repeat
 
+SCORINGS = ("dot", "cosine")
 CLICKS = 0.25  # share of its memory up to which a device holds all clicks itself
 PAPER_INPUTS = 200  # that the paper's evaluation of GRU4Rec keeps of a session
 
@@ -63,6 +65,8 @@ class Model(NamedTuple):
 def _sasrec(config: ConfigDict) -> Model:
     model = config.model
     encoder = make_sasrec(filled(SASRecSettings, model))
+    if model.scoring == "cosine":
+        encoder = cosine(encoder, model.scale)
 
     def feed(train: Sessions, ways: Ways, send: Send) -> Fed:
         batches = PackedBatches(

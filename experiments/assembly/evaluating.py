@@ -36,6 +36,11 @@ def judge(config: ConfigDict) -> str:
     return "validation" if config.data.validation > 0 else "test"
 
 
+def shown_split(config: ConfigDict) -> str:
+    """The split whose figures a run is compared by."""
+    return "validation" if config.train.evaluate_on == "validation" else "test"
+
+
 def reported_metrics(config: ConfigDict) -> ReportedMetrics:
     """The metrics and cut-offs of a config that has been checked."""
     return reported(config.eval.metrics, config.eval.cutoffs)

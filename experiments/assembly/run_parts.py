@@ -34,6 +34,7 @@ from tron_jax.sampling.sources import Constants, make_constants
 from tron_jax.sharding.placement import Placement
 from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
 
+EVALUATE_ON = ("all", "validation")
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
 STEPS_PER_GROUP = 8  # on an accelerator; more would pad more than dispatching costs
 
@@ -84,12 +85,14 @@ def open_data(config: ConfigDict) -> PreparedData:
 def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
     """Train, validation (where a share is held out) and test (where there is one)."""
     train = data.train
+    if config.data.without_last:
+        train, _ = hold_out(train, config.data.without_last)
     if config.data.last_days:
         train = last_days(train, config.data.last_days)
     named = {"train": train}
     if config.data.validation:
         named["train"], named["validation"] = hold_out(train, config.data.validation)
-    if data.test.num_sessions:
+    if data.test.num_sessions and config.train.evaluate_on == "all":
         named["test"] = data.test
     return named
 

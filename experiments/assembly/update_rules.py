@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from tron_jax.optimizers import adagrad, carried_over, item_table
 from tron_jax.optimizers.item_table import RowOptimizer
+from tron_jax.optimizers.normalised import normalised
+from tron_jax.optimizers.schedules import make_schedule
 
 Optimizers = tuple[optax.GradientTransformation, RowOptimizer]
 
 
-def warmup(step: Any, peak: float, steps: int) -> Any:
-    """Learning rate of an update, counted from 0: a linear rise, then constant."""
-    array = np if isinstance(step, np.ndarray) else jnp
-    return peak * array.minimum(1.0, (step + 1) / max(steps, 1))
-
-
-def _adam(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
+def _adam(
+    optimizer: ConfigDict, rate: Callable[[Any], Any], horizon: int
+) -> Optimizers:
     tx = optax.adam(rate, b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.epsilon)
     if optimizer.item_table == "dense":
         return tx, item_table.dense(tx)
@@ -32,11 +27,13 @@ def _adam(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
         b1=optimizer.b1,
         b2=optimizer.b2,
         epsilon=optimizer.epsilon,
-        horizon=optimizer.warmup_steps,
+        horizon=horizon,
     )
 
 
-def _adagrad(optimizer: ConfigDict, rate: Callable[[Any], Any]) -> Optimizers:
+def _adagrad(
+    optimizer: ConfigDict, rate: Callable[[Any], Any], horizon: int
+) -> Optimizers:
     """A row without a gradient stays as it is, so "dense" is the same over all rows."""
     settings = {
         "epsilon": optimizer.epsilon,
@@ -60,12 +57,18 @@ def make_optimizers(config: ConfigDict) -> Optimizers:
     Where a warm start keeps the moments, both count their updates by themselves.
     """
     optimizer = config.optimizer
-    rate = functools.partial(
-        warmup, peak=optimizer.learning_rate, steps=optimizer.warmup_steps
+    rate, horizon = make_schedule(
+        optimizer.schedule,
+        optimizer.learning_rate,
+        warmup_steps=optimizer.warmup_steps,
+        steps=optimizer.schedule_steps,
+        end=optimizer.schedule_end,
     )
-    tx, item_tx = OPTIMIZERS[optimizer.name](optimizer, rate)
+    tx, item_tx = OPTIMIZERS[optimizer.name](optimizer, rate, horizon)
     if keeps_moments(config):
         item_tx = carried_over.continued(item_tx)
+    if config.model.scoring == "cosine":
+        item_tx = normalised(item_tx)
     return tx, item_tx
 
 

@@ -22,9 +22,11 @@ from experiments.comparing.settings import Pool
 from experiments.comparing.speeds import speeds_of
 from experiments.comparing.test_parts import (
     Shared,
+    held_out,
     open_sets,
     refuse_different,
     shared_predictions,
+    shown,
 )
 from experiments.runs import choices
 from experiments.runs.reading import Run
@@ -65,6 +67,7 @@ def build(
     runs = figures.at_best(gathered.runs, wanted=protocol == EXACT_AT_BEST)
     sets, missing = open_sets(runs, data)
     refuse_different(runs, sets)
+    sets = shown(runs, sets)
     keys = figures.keys_of(runs)
     runs = [ranks.completed(run, keys) for run in runs]
     pools, pooling = settings.pool(runs)
@@ -237,9 +240,8 @@ def _of_data(
     sessions = "" if shared is None else f"{shared.num_sessions:,} sessions, "
     if found is not None:
         sessions = f"{found.test.num_sessions:,} sessions, "
-    return (
-        f"{name}, test: {sessions}{first.evaluations['exact']['events']:,} predictions"
-    )
+    predictions = first.evaluations["exact"]["events"]
+    return f"{name}, {held_out(first)[0]}: {sessions}{predictions:,} predictions"
 
 
 def _swept(pools: Sequence[Pool]) -> dict[str, tuple[float, ...]]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from experiments.assembly.run_parts import splits
 from experiments.comparing import ranks, same_clicks
 from experiments.runs.reading import Run
-from tron_jax.data.sessions import PreparedData, open_prepared
+from tron_jax.data.sessions import PreparedData, alone, open_prepared
 from tron_jax.errors import UserError
 from tron_jax.evaluation.histories import consecutive
 from tron_jax.files import local_path
 
 LEAST_SHARED = 0.5  # of the predictions, or else the test parts are not the same log's
 PATH = "data.path"
+HELD_OUT = ("data.validation", "data.without_last", "data.last_days")
 MOST_NAMED = 3  # runs in a message
 
 
@@ -85,6 +88,52 @@ def open_sets(
 
 def _fingerprints(runs: Sequence[Run]) -> str:
     return ", ".join(dict.fromkeys(run.fingerprint[:12] for run in runs))
+
+
+def shown(
+    runs: Sequence[Run], sets: Mapping[str, PreparedData]
+) -> dict[str, PreparedData]:
+    """Puts what runs are compared on in the place of the test part.
+
+    That is the validation sessions of runs that do not look at test
+    (train.evaluate_on=validation).
+
+    Args:
+      runs: that are compared.
+      sets: prepared sets by fingerprint.
+
+    Raises:
+      UserError: where it is not the same sessions of all runs.
+    """
+    first, *others = runs
+    for other in others:
+        if held_out(other) != held_out(first):
+            raise UserError(
+                f"{first.path} is evaluated on {_words(first)}, {other.path} on "
+                f"{_words(other)}; expected runs on the same sessions"
+            )
+    if held_out(first)[0] == "test":
+        return dict(sets)
+    config = ConfigDict({"data": {}, "train": {"evaluate_on": "all"}})
+    for field in HELD_OUT:
+        config.data[field.partition(".")[2]] = first.fields[field]
+    return {
+        name: found._replace(test=alone(splits(config, found)["validation"]))
+        for name, found in sets.items()
+    }
+
+
+def held_out(run: Run) -> tuple[Any, ...]:
+    """The split that a run is compared on, and if not test, how it is cut off."""
+    if run.fields.get("train.evaluate_on", "all") == "all":
+        return ("test",)
+    return "validation", *(run.fields[field] for field in HELD_OUT)
+
+
+def _words(run: Run) -> str:
+    split, *values = held_out(run)
+    pairs = zip(HELD_OUT, values, strict=False)
+    return " ".join([split, *(f"{field}={value}" for field, value in pairs if value)])
 
 
 def refuse_different(runs: Sequence[Run], sets: Mapping[str, PreparedData]) -> None:

@@ -27,6 +27,7 @@ def _data() -> ConfigDict:
     data = ConfigDict()
     data.path = config_dict.placeholder(str)  # folder of a prepared data set
     data.validation = 0.0  # share of train sessions, the latest, held out for tuning
+    data.without_last = 0.0  # share of train sessions, the latest, left out altogether
     data.last_days = 0  # of the train sessions only those of the last days; 0 = all
     return data
 
@@ -40,6 +41,8 @@ def _model() -> ConfigDict:
     model.feedforward_size = 200  # width inside the feed-forward part
     model.max_session_length = 50  # inputs; longer sessions keep their last ones
     model.dropout = 0.05  # probability of dropping
+    model.scoring = "dot"  # dot | cosine: the same of vectors of length 1
+    model.scale = 10.0  # that a cosine is multiplied by, to be a score
     model.position = "from_end"  # from_end (published) | from_start (honest)
     model.init = "published"  # published | original (of gru4rec: Hidasi's own)
     model.compute_dtype = "float32"  # float32 | bfloat16 (slower on a CPU): of the
@@ -83,6 +86,9 @@ def _optimizer() -> ConfigDict:
     optimizer.name = "adam"  # adam | adagrad (from accumulators of 0)
     optimizer.learning_rate = 5e-4  # of either
     optimizer.warmup_steps = 0  # steps of linear rise to it
+    optimizer.schedule = "constant"  # constant | step | linear | cosine: how it falls
+    optimizer.schedule_steps = 0  # steps until it has fallen, to stay there
+    optimizer.schedule_end = 0.0  # share of it that is left then
     optimizer.b1 = 0.9  # decay of adam's first moment
     optimizer.b2 = 0.999  # decay of adam's second moment
     optimizer.epsilon = 1e-8  # added to the root of the second moment or accumulator
@@ -101,6 +107,7 @@ def _train() -> ConfigDict:
     #   to one length; 0 = 1 on a CPU, where it saves nothing, 8 on an accelerator
     train.order = "chronological"  # chronological (published) | shuffled
     train.seed = 0  # of initial parameters and every draw
+    train.evaluate_on = "all"  # all | validation: whether test is looked at, too
     train.evaluate_every = 1.0  # epochs from one evaluation, and its checkpoint, to the
     #   next: a whole number, or a part of an epoch, in whole steps (0.2 = five times an
     #   epoch, the last at its end); the last step of a run is evaluated in any case

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import run_files, workdirs
+from experiments.assembly import evaluating
 from tron_jax.errors import UserError
 from tron_jax.reporting import metrics_writer
 
@@ -83,7 +84,7 @@ def load(path: str, named: str = "", chosen: str = "") -> Run | None:
     if finished:
         evaluations = _read_evaluations(folder / EVALUATION)
     else:
-        evaluations = _latest_of(log)
+        evaluations = _latest_of(log, evaluating.shown_split(config))
     if "exact" not in evaluations:
         return None
     fields = workdirs.fields(config)
@@ -127,11 +128,11 @@ def _read_evaluations(path: Path) -> dict[str, Record]:
     return found
 
 
-def _latest_of(log: list[Record]) -> dict[str, Record]:
-    """The lines of the latest evaluation on test."""
-    tests = [line for line in log if line.get("split") == "test"]
+def _latest_of(log: list[Record], split: str) -> dict[str, Record]:
+    """The lines of the latest evaluation on a split."""
+    found = [line for line in log if line.get("split") == split]
     return {
         str(line["protocol"]): line
-        for line in tests
-        if line["step"] == tests[-1]["step"]
+        for line in found
+        if line["step"] == found[-1]["step"]
     }

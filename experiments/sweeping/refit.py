@@ -16,7 +16,8 @@ from tron_jax.errors import UserError
 from tron_jax.evaluation.metrics import BEST_KEY, title
 
 ROUNDING = 1e-6  # of the epochs that a log holds
-SCHEDULES = ("optimizer.warmup_steps", "loss.topk_steps")  # counted in steps
+# Counted in steps.
+SCHEDULES = ("optimizer.warmup_steps", "optimizer.schedule_steps", "loss.topk_steps")
 
 
 class Chosen(NamedTuple):
@@ -84,13 +85,15 @@ def runs_of(chosen: Chosen, runs: Sequence[Run]) -> list[Run]:
       runs: of the sweep.
     """
     of_setting = [run for run in runs if run.setting == chosen.setting]
-    growth = _growth(of_setting[0].config)
     again = []
     for run in of_setting:
         config = run.config.copy_and_resolve_references()
-        config.data.validation = 0.0
+        before = _sessions(config)
+        config.data.validation = config.data.without_last = 0.0
+        config.train.evaluate_on = "all"
         config.train.epochs = chosen.epochs
         config.train.stop_after = 0
+        growth = _sessions(config) / before
         for field in SCHEDULES:
             group, name = field.split(".")
             if config[group][name]:
@@ -101,8 +104,7 @@ def runs_of(chosen: Chosen, runs: Sequence[Run]) -> list[Run]:
     return again
 
 
-def _growth(config: ConfigDict) -> float:
-    """Train sessions with those held out, per session without."""
+def _sessions(config: ConfigDict) -> int:
+    """Sessions that a run trains on."""
     splits = run_parts.splits(config, run_parts.open_data(config))
-    kept, held_out = (splits[name].num_sessions for name in ("train", "validation"))
-    return (kept + held_out) / kept
+    return splits["train"].num_sessions

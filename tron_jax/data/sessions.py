@@ -86,6 +86,14 @@ def select(sessions: Sessions, start: int, stop: int) -> Sessions:
     )
 
 
+def alone(sessions: Sessions) -> Sessions:
+    """Selected sessions with no other clicks than theirs, without copying."""
+    first, last = sessions.offsets[0], sessions.offsets[-1]
+    return sessions._replace(
+        items=sessions.items[first:last], offsets=sessions.offsets - first
+    )
+
+
 def hold_out(train: Sessions, share: float) -> tuple[Sessions, Sessions]:
     """Holds out the latest sessions for validation.
 

@@ -115,6 +115,7 @@ def save(
     k: int,
     max_session_length: int,
     position: Position,
+    cosine_scale: float | None = None,
 ) -> None:
     """Writes the graph with its weights.
 
@@ -127,6 +128,7 @@ def save(
       k: items to find, at most num_items.
       max_session_length: the most positions.
       position: numbering of the positions.
+      cosine_scale: see ``models.cosine``; None = hidden states are of any length.
 
     Raises:
       UserError: where onnx is not installed.
@@ -142,6 +144,9 @@ def save(
         last = _sasrec(graph, params, table, num_heads, max_session_length, position)
     else:
         last = _gru4rec(graph, params, table)
+    if cosine_scale is not None:
+        unit = graph.add("LpNormalization", last, axis=-1, p=2)
+        last = graph.add("Mul", unit, graph.constant(cosine_scale, np.float32))
     _best(graph, last, table, k)
     values = onnx.helper.make_tensor_value_info
     integers, floats = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT

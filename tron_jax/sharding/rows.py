@@ -44,7 +44,9 @@ def divided(item_tx: RowOptimizer, shards: Shards) -> RowOptimizer:
         if not isinstance(one, DenseState):
             return item_tx.update(state, own, rows, gradients, step)
         of_all = jnp.zeros_like(state.table).at[own].set(gradients, mode="drop")
-        after = item_tx.update(state, None, Rows(state.table, ()), of_all, step)
+        after = item_tx.update(
+            state, None, item_tx.read(state, None, step), of_all, step
+        )
         return _if_made(ids, after, state, shards)
 
     return RowOptimizer(item_tx.init, read, update)
