@@ -166,12 +166,17 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
         chosen_by={name: line.chosen_by for name, line in lines.items()},
         position=config.model.position,
     )
-    if peers.index:
-        return
+    if peers.index == 0:
+        suffix = "" if split == shown else f"_{split}"
+        folder = Path(flag_values.out or workdir)
+        _show(table, folder, suffix, lines, splits[split].ids)
+
+
+def _show(
+    table: str, folder: Path, suffix: str, lines: dict[str, Line], session_ids: Any
+) -> None:
     unprinted = say(table)  # before files, which a disk may refuse
-    folder = Path(flag_values.out or workdir)
-    suffix = "" if split == shown else f"_{split}"
-    summary = _write(folder, suffix, lines, splits[split].ids)
+    summary = _write(folder, suffix, lines, session_ids)
     if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say
         raise UserError(
             f"the figures, which are in {summary}, cannot be printed: "

@@ -94,6 +94,11 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
 
 
 def _initialize(given: dict[str, Any]) -> Several:
+    count, index = given["num_processes"], given["process_id"]
+    if count is not None and index is not None and index >= count:
+        raise UserError(
+            f"--process_id is {index}; expected below --num_processes, {count}"
+        )
     # It would handle SIGTERM itself, in C++.
     jax.config.update("jax_enable_preemption_service", False)
     _on_abort(lambda: _end(f"not all processes have come within {PATIENCE} s"))

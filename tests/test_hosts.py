@@ -10,7 +10,9 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from conftest import said
 
+from experiments import evaluate
 from tron_jax.storage.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.skipif(
@@ -173,6 +175,13 @@ def test_an_evaluation_of_two_things_is_refused(together, whole):
     assert statuses == [1, 1], texts
     for text in texts:
         assert_one_line(text, "process 1 has --step=25, process 0 ")
+
+
+def test_a_process_beyond_the_last_is_refused(tmp_path, capfd):
+    flags = ["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=2"]
+    status = evaluate.main(["evaluate", f"--workdir={tmp_path}", *flags])
+    words = ("--process_id is 2", "below --num_processes, 2")
+    tiny.assert_refused((status, *said(capfd)), *words)
 
 
 def test_no_process_writes_rows_of_another(whole):
