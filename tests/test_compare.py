@@ -490,6 +490,11 @@ def test_speed_of_a_benchmark_finds_its_setting(tmp_path, tiny_data):
     first, second = build(tmp_path, speed=[str(speed)]).settings
     assert (first.sessions_per_s, first.seconds_to_best) == (None, None)
     assert second.sessions_per_s == (123.0, None, 1)
+    # A file that is older than a field of today's configs goes by its default.
+    older = {k: v for k, v in fields.items() if k != "model.scoring"}
+    speed.write_text(json.dumps(report | {"fields": older}))
+    _, second = build(tmp_path, speed=[str(speed)]).settings
+    assert second.sessions_per_s == (123.0, None, 1)
     assert second.seconds_to_best.mean == pytest.approx(600 / 123)
     assert second.curves[0].seconds == pytest.approx((300 / 123, 600 / 123))
     speed.write_text(json.dumps(report | {"fingerprint": "of other data"}))

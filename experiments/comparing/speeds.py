@@ -62,9 +62,9 @@ def _read(path: Path) -> tuple[Mapping[str, object], str, float]:
 
 def _fits(pool: Pool, fields: Mapping[str, object], data: str) -> bool:
     """Whether a step is the same; how many of them a run makes does not matter."""
-    own = pool.runs[0]
+    own, known = pool.runs[0], {**workdirs.ADDED, **fields}
     return data == own.fingerprint and all(
-        fields.get(field) == value
+        known.get(field) == value
         for field, value in own.fields.items()
-        if field not in BESIDE and (value or field in fields)
+        if field not in BESIDE and (value or field in known)
     )
