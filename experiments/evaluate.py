@@ -105,7 +105,7 @@ def run(flag_values: flags.FlagValues) -> None:
 def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     workdir = local_path(flag_values.workdir)
     config, made_with = workdirs.read_config(workdir)
-    shown = evaluating.shown_split(config)
+    shown = evaluating.shown_split(config.train.evaluate_on)
     split = flag_values.split or shown
     if flag_values.out:
         workdirs.refuse_unwritable(local_path(flag_values.out))

@@ -12,7 +12,8 @@ from tron_jax.data.sessions import open_prepared
 from tron_jax.models.cosine import cosine
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.optimizers import item_table
-from tron_jax.optimizers.normalised import normalised, unit
+from tron_jax.optimizers.normalised import normalised
+from tron_jax.unit_vectors import unit
 
 COSINE = {"model__scoring": "cosine", "model__scale": 7.0}
 

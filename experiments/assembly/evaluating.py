@@ -36,9 +36,9 @@ def judge(config: ConfigDict) -> str:
     return "validation" if config.data.validation > 0 else "test"
 
 
-def shown_split(config: ConfigDict) -> str:
-    """The split whose figures a run is compared by."""
-    return "validation" if config.train.evaluate_on == "validation" else "test"
+def shown_split(evaluate_on: str) -> str:
+    """The split whose figures a run is compared by, by its train.evaluate_on."""
+    return "validation" if evaluate_on == "validation" else "test"
 
 
 def reported_metrics(config: ConfigDict) -> ReportedMetrics:

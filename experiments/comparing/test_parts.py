@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.assembly import evaluating
 from experiments.assembly.run_parts import splits
 from experiments.comparing import ranks, same_clicks
 from experiments.runs.reading import Run
@@ -125,9 +126,10 @@ def shown(
 
 def held_out(run: Run) -> tuple[Any, ...]:
     """The split that a run is compared on, and if not test, how it is cut off."""
-    if run.fields.get("train.evaluate_on", "all") == "all":
-        return ("test",)
-    return "validation", *(run.fields[field] for field in HELD_OUT)
+    split = evaluating.shown_split(run.fields.get("train.evaluate_on", "all"))
+    if split == "test":
+        return (split,)
+    return split, *(run.fields[field] for field in HELD_OUT)
 
 
 def _words(run: Run) -> str:

@@ -84,7 +84,7 @@ def load(path: str, named: str = "", chosen: str = "") -> Run | None:
     if finished:
         evaluations = _read_evaluations(folder / EVALUATION)
     else:
-        evaluations = _latest_of(log, evaluating.shown_split(config))
+        evaluations = _latest_of(log, evaluating.shown_split(config.train.evaluate_on))
     if "exact" not in evaluations:
         return None
     fields = workdirs.fields(config)

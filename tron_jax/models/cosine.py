@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from tron_jax.models.encoder import Encoder
-from tron_jax.optimizers.normalised import unit
+from tron_jax.unit_vectors import unit
 
 
 def cosine(encoder: Encoder, scale: float) -> Encoder:

@@ -5,25 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from tron_jax.optimizers.item_table import RowOptimizer, Rows
-
-SMALLEST = 1e-12  # of a squared length: a row of zeros stays one, with a gradient of 0
-
-
-def unit(vectors: jax.Array) -> jax.Array:
-    """Vectors of length 1 in the directions of others.
-
-    Args:
-      vectors: [..., hidden].
-
-    Returns:
-      [..., hidden]; 0 of vectors of 0.
-    """
-    squared = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
-    return vectors * lax.rsqrt(jnp.maximum(squared, SMALLEST))
+from tron_jax.unit_vectors import unit
 
 
 def normalised(item_tx: RowOptimizer) -> RowOptimizer:
