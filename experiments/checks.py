@@ -243,11 +243,11 @@ def _check_full_softmax(config: ConfigDict) -> None:
         f"loss.logq is {logq} with loss.name=full_softmax, which samples nothing",
         "loss.logq=none",
     )
-    for field in ("mask_hits", "deduplicate"):
+    for field in ("negatives.mask_hits", "negatives.deduplicate", "model.repeats"):
         _refuse(
-            config.negatives[field],
-            f"negatives.{field} is set with loss.name=full_softmax",
-            f"negatives.{field}=false",
+            _get(config, field),
+            f"{field} is set with loss.name=full_softmax",
+            f"{field}=false",
         )
 
 
@@ -268,6 +268,7 @@ def _check_model(config: ConfigDict) -> None:
     for field, expected in {
         "model.position": "from_start",
         "model.scoring": "dot",
+        "model.repeats": False,
         "model.num_layers": 1,
         "model.num_heads": 1,
         "negatives.drawn_per": "batch",

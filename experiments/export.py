@@ -46,7 +46,7 @@ from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.files import local_path, new_folder, refuse_taken
 from tron_jax.models.encoder import Encoder
 from tron_jax.serving import folder, onnx_graph, stablehlo, tables
-from tron_jax.serving.scorer import Weights, make_last_hidden, make_scorer
+from tron_jax.serving.scorer import Weights, make_last_queries, make_scorer
 
 MOST = 100  # items that are found, unless --k says otherwise
 
@@ -146,12 +146,12 @@ def _write(
     """Writes weights, items, settings and scorer."""
     config = model.config
     folder.save_weights(new / folder.WEIGHTS, weights)
-    last_hidden = make_last_hidden(
+    last_queries = make_last_queries(
         encoder,
         max_session_length=config.model.max_session_length,
         position=config.model.position,
     )
-    score = make_scorer(last_hidden, k=k)
+    score = make_scorer(last_queries, k=k)
     (new / folder.STABLEHLO).write_bytes(stablehlo.serialize(score, weights))
     clicks = pa.array(model.items.train_events)
     numbers = pa.array(np.arange(1, len(clicks) + 1, dtype=np.int32))

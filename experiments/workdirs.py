@@ -70,6 +70,7 @@ ADDED = {
     "data.without_last": 0.0,
     "model.scoring": "dot",
     "model.scale": 10.0,
+    "model.repeats": False,
     "optimizer.schedule": "constant",
     "optimizer.schedule_steps": 0,
     "optimizer.schedule_end": 0.0,

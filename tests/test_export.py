@@ -26,7 +26,7 @@ from tron_jax.recommending import recommender
 from tron_jax.recommending.recommender import Model
 from tron_jax.reporting import metrics_writer
 from tron_jax.serving import folder, onnx_graph, stablehlo
-from tron_jax.serving.scorer import Weights, make_last_hidden, make_scorer
+from tron_jax.serving.scorer import Weights, make_last_queries, make_scorer
 
 
 @pytest.fixture
@@ -111,10 +111,10 @@ def test_the_exported_scorer_is_the_recommender(kind):
     weights = Weights(*small.model(kind))
     position = "from_start" if kind == "slots" else kind
     longest = small.LONGEST
-    last_hidden = make_last_hidden(
+    last_queries = make_last_queries(
         encoder, max_session_length=longest, position=position
     )
-    score = make_scorer(last_hidden, k=9)
+    score = make_scorer(last_queries, k=9)
     served = jax.export.deserialize(bytearray(stablehlo.serialize(score, weights)))
     items, offsets = small.clicks()
     expected = small.recommender(kind)(*weights, 0, items, offsets, k=9)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from tron_jax.evaluation import metrics, protocols
+from tron_jax.evaluation.queries import plain
 from tron_jax.evaluation.ranking import make_rank_step
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -26,7 +28,7 @@ def counts(table, hidden, labels, block=64, read_rows=read_rows, step=0, fixed=N
     rank_step = make_rank_step(
         read_rows, num_items=len(table) - 1, block=block, fixed=fixed
     )
-    found = jax.jit(rank_step)(table, step, hidden, labels, num_events)
+    found = jax.jit(rank_step)(table, step, plain(hidden), labels, num_events)
     return [np.asarray(values)[:num_events] for values in found]
 
 
@@ -132,7 +134,9 @@ def test_rows_are_read_as_of_the_step():
     rank_step = jax.jit(make_rank_step(deferred, num_items=100, block=70))
     for step in (0, 3):
         state = (jnp.asarray(table), jnp.asarray(moves))
-        found = rank_step(state, jnp.int32(step), hidden, labels.astype(np.int32), 70)
+        found = rank_step(
+            state, jnp.int32(step), plain(hidden), labels.astype(np.int32), 70
+        )
         expected = counts_by_numpy(table + step * moves, hidden, labels)
         np.testing.assert_array_equal(found, expected)
 
@@ -171,7 +175,7 @@ def test_block_too_large_to_count_is_refused():
 
 def test_no_more_scores_than_a_block_of_them_in_memory():
     block, num_items, chunk, width = 256, 50_000, 8192, 32
-    shapes = [
+    shapes: list[Any] = [
         jax.ShapeDtypeStruct(shape, dtype)
         for shape, dtype in [
             ((num_items + 1, width), jnp.float32),
@@ -181,6 +185,7 @@ def test_no_more_scores_than_a_block_of_them_in_memory():
             ((), jnp.int32),
         ]
     ]
+    shapes[2] = jax.eval_shape(plain, shapes[2])
     rank_step = make_rank_step(read_rows, num_items=num_items, block=block)
     memory = jax.jit(rank_step).lower(*shapes).compile().memory_analysis()
     blocks = 4 * (2 * block * block + 6 * block * width)

@@ -11,6 +11,7 @@ import pytest
 
 from tron_jax.data.sessions import Sessions
 from tron_jax.evaluation.evaluator import make_evaluator, make_slot_evaluator
+from tron_jax.evaluation.queries import plain
 from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.optimizers.item_table import deferred_adam
@@ -125,7 +126,7 @@ def test_the_best_of_the_whole_matrix_are_found(num_items, block, k, fixed):
     for share, most in ((1.0, 0), (0.6, 4), (0.05, 4)):
         allowed = draw.random(num_items + 1) < share
         excluded = draw.integers(0, num_items + 1, (len(hidden), most)).astype(np.int32)
-        scores, ids = step(table, 0, hidden, count, allowed, excluded, k=k)
+        scores, ids = step(table, 0, plain(hidden), count, allowed, excluded, k=k)
         expected = ranked_by_numpy(table, hidden, k, allowed, excluded)
         np.testing.assert_array_equal(np.asarray(ids)[:count], expected[0][:count])
         np.testing.assert_array_equal(np.asarray(scores)[:count], expected[1][:count])

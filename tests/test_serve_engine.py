@@ -12,7 +12,7 @@ import test_recommending as small
 from tron_jax.recommending.recommender import Model, recommend
 from tron_jax.serving import engine
 from tron_jax.serving.engine import Engine, Query
-from tron_jax.serving.scorer import make_last_hidden
+from tron_jax.serving.scorer import make_last_queries
 
 NONE = np.zeros(0, np.int32)
 ALL = np.ones(small.NUM_ITEMS + 1, bool)
@@ -21,14 +21,14 @@ ALL = np.ones(small.NUM_ITEMS + 1, bool)
 @functools.cache
 def made(kind, k=20):
     gru = kind == "slots"
-    last_hidden = make_last_hidden(
+    last_queries = make_last_queries(
         small.GRU4REC if gru else small.SASREC,
         max_session_length=small.LONGEST,
         position="from_start" if gru else kind,
     )
     longest = 64 if gru else small.LONGEST
     return Engine(
-        last_hidden,
+        last_queries,
         small.read_rows,
         *small.model(kind),
         0,
@@ -156,7 +156,7 @@ def test_all_programs_are_counted():
     told = []
     model = small.model("from_start")
     Engine(
-        make_last_hidden(small.SASREC, max_session_length=10, position="from_start"),
+        make_last_queries(small.SASREC, max_session_length=10, position="from_start"),
         small.read_rows,
         *model,
         0,

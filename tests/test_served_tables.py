@@ -22,7 +22,7 @@ from experiments.comparing import statistics
 from tron_jax.data.sessions import open_prepared
 from tron_jax.recommending import recommender
 from tron_jax.serving import onnx_graph, stablehlo, tables
-from tron_jax.serving.scorer import Weights, make_last_hidden, make_scorer
+from tron_jax.serving.scorer import Weights, make_last_queries, make_scorer
 
 ROUNDED = ("bfloat16", "int8")
 
@@ -109,7 +109,7 @@ def test_the_exported_scorer_reads_it(kind, dtype):
     encoder = small.GRU4REC if kind == "slots" else small.SASREC
     position = "from_start" if kind == "slots" else kind
     longest = small.LONGEST
-    last = make_last_hidden(encoder, max_session_length=longest, position=position)
+    last = make_last_queries(encoder, max_session_length=longest, position=position)
     served = jax.export.deserialize(
         bytearray(stablehlo.serialize(make_scorer(last, k=9), weights))
     )

@@ -109,8 +109,10 @@ def make_train_step(
         )
         with jax.named_scope("objective"):
             data = StepData(state.step, batch, candidates, touched, constants)
-            gradients, totals = objective(data, hidden, rows.values)
+            gradients, totals = objective(data, hidden, rows.values, state.params)
         by_params, by_inputs = backward(gradients.hidden)
+        if gradients.params != ():
+            by_params = jax.tree.map(jnp.add, by_params, gradients.params)
         with jax.named_scope("encoder_update"):
             updates, opt = tx.update(by_params, state.opt, state.params)
             params = optax.apply_updates(state.params, updates)

@@ -23,6 +23,7 @@ from tron_jax.evaluation.spread import Spread
 from tron_jax.models.cosine import cosine
 from tron_jax.models.encoder import Encoder
 from tron_jax.models.gru4rec import GRU4RecSettings, make_gru4rec
+from tron_jax.models.repeats import with_repeats
 from tron_jax.models.sasrec import SASRecSettings, make_sasrec
 from tron_jax.steps import RepeatedStep, TrainStep, repeat
 
@@ -67,6 +68,8 @@ def _sasrec(config: ConfigDict) -> Model:
     encoder = make_sasrec(filled(SASRecSettings, model))
     if model.scoring == "cosine":
         encoder = cosine(encoder, model.scale)
+    if model.repeats:
+        encoder = with_repeats(encoder)
 
     def feed(train: Sessions, ways: Ways, send: Send) -> Fed:
         batches = PackedBatches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from tron_jax.models.precision import compute_dtype_of
 from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import Objective, make_objective
+from tron_jax.objectives.repeats import make_repeats_gradient
 from tron_jax.recommending.recommender import Recommender, make_recommender
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
@@ -160,7 +162,7 @@ def build(
     train_step = make_train_step(
         layout.encoder,
         sampler_of(config, num_items),
-        _objective(config, num_items, log_q, ways, layout),
+        _objective(config, encoder, num_items, log_q, ways, layout),
         tx,
         layout.item_tx,
         num_items=layout.num_items,
@@ -223,6 +225,7 @@ def sampler_of(config: ConfigDict, num_items: int) -> Sampler:
 
 def _objective(
     config: ConfigDict,
+    encoder: Encoder,
     num_items: int,
     log_q: LogQ | None,
     ways: Ways,
@@ -233,6 +236,10 @@ def _objective(
         return layout.full_softmax(
             num_items=num_items, mean_over=loss.mean_over, batch_size=batch_size
         )
+    repeats = None
+    if config.model.repeats:
+        weight = settings.items_per_candidate(config, num_items)
+        repeats = make_repeats_gradient(encoder.correct, math.log(weight))
     return make_objective(
         make_loss(settings.loss(config, num_items)),
         settings.selection(config),
@@ -240,6 +247,7 @@ def _objective(
         dtype=compute_dtype_of(config.model.compute_dtype),
         by_matmul=ways.by_matmul,
         hardest=layout.hardest,
+        repeats=repeats,
         mean_over=loss.mean_over,
         batch_size=batch_size,
     )

@@ -58,3 +58,8 @@ def loss(config: ConfigDict, num_items: int) -> LossSettings:
     return filled(
         LossSettings, config.loss, num_candidates=num_candidates, num_items=num_items
     )
+
+
+def items_per_candidate(config: ConfigDict, num_items: int) -> float:
+    """How many items each negative of an event stands for; 1 at least."""
+    return max(num_items / max(negative_sampling(config).num_candidates, 1), 1.0)

@@ -13,6 +13,7 @@ from experiments.benchmarks.score_blocks import matmuls_alone
 from experiments.benchmarks.timing import compare_with_floor, timed
 from experiments.benchmarks.workload import Workload
 from tron_jax.evaluation.histories import consecutive
+from tron_jax.evaluation.queries import Queries
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -50,12 +51,12 @@ def measure(workload: Workload, repeats: int, sessions: int, k: int) -> dict[str
     width = workload.config.model.hidden_size
     floor = matmuls_alone(sessions, workload.num_items, evaluator.block, width)
 
-    def encode() -> list[jax.Array]:
+    def encode() -> list[Queries]:
         step = jax.device_put(np.int32(0))
         chunks = recommender.encoded(
             state.params, state.items, step, items, offsets, every_event=False
         )
-        return [chunk.hidden for chunk in chunks]
+        return [chunk.queries for chunk in chunks]
 
     passes, floors = [], []
     for _ in range(max(3, repeats // 20)):

@@ -43,6 +43,7 @@ def _model() -> ConfigDict:
     model.dropout = 0.05  # probability of dropping
     model.scoring = "dot"  # dot | cosine: the same of vectors of length 1
     model.scale = 10.0  # that a cosine is multiplied by, to be a score
+    model.repeats = False  # learn corrections of the scores of a session's last items
     model.position = "from_end"  # from_end (published) | from_start (honest)
     model.init = "published"  # published | original (of gru4rec: Hidasi's own)
     model.compute_dtype = "float32"  # float32 | bfloat16 (slower on a CPU): of the

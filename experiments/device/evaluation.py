@@ -21,6 +21,7 @@ from tron_jax.evaluation.evaluator import (
     TILINGS,
     Evaluator,
 )
+from tron_jax.evaluation.queries import plain
 from tron_jax.evaluation.ranking import make_rank_step
 
 BLOCKS = (1024, 2048, 4096)
@@ -85,13 +86,13 @@ def ranks(
     wanted = TINY_EVENTS if setting.rehearse else EVENTS
     calls, count = max(1, wanted // chunk), min(wanted, chunk)
     width, items = workload.config.model.hidden_size, workload.num_items
-    hidden = jax.random.normal(jax.random.key(1), (chunk, width))
+    queries = plain(jax.random.normal(jax.random.key(1), (chunk, width)))
     draw = np.random.default_rng(0)
     labels = jnp.asarray(draw.integers(1, items + 1, chunk).astype(np.int32))
     step, events = jnp.int32(0), jnp.int32(count)
 
     def rank() -> Any:
-        return evaluator.rank_step(state.items, step, hidden, labels, events)
+        return evaluator.rank_step(state.items, step, queries, labels, events)
 
     times = [calls * t for t in queued(rank, REPEATS, calls)]
     seconds = float(np.median(times))

@@ -21,7 +21,7 @@ from tron_jax.console.messages import readable
 from tron_jax.errors import UserError
 from tron_jax.serving import folder, tables
 from tron_jax.serving.engine import Engine
-from tron_jax.serving.scorer import make_last_hidden
+from tron_jax.serving.scorer import make_last_queries
 
 # Of the file of weights, what is in memory at most: as read, what says which numbers
 # are finite, and as the device has them.
@@ -76,14 +76,14 @@ def load(
     weights = jax.block_until_ready(jax.device_put(folder.weights_of(exported)))
     del exported
     gc.collect()  # only now does jax let go of the arrays that it has copied
-    last_hidden = make_last_hidden(
+    last_queries = make_last_queries(
         made.encoder,
         max_session_length=config.model.max_session_length,
         position=config.model.position,
     )
     with jax_settings.stated():  # a reload has a thread of its own
         engine = Engine(
-            last_hidden,
+            last_queries,
             tables.read_rows,
             weights.params,
             weights.table,

@@ -14,24 +14,25 @@ import jax
 import numpy as np
 
 from tron_jax.evaluation.histories import Layout, Sequences
+from tron_jax.evaluation.queries import Queries
 
 
 class EncodedChunk(NamedTuple):
     """Predictions that are ranked together; all chunks of a pass have one shape.
 
     Attributes:
-      hidden: [chunk, hidden] on the device; padding follows the predictions.
+      queries: of [chunk], on the device; padding follows the predictions.
       labels: [chunk] int32 item ids, likewise.
       rank_index: [predictions] index of each one's rank in the arrays of the layout.
     """
 
-    hidden: jax.Array
+    queries: Queries
     labels: np.ndarray
     rank_index: np.ndarray
 
 
 class EncodingPass(typing.Protocol):
-    """Turns the sessions of a split into hidden states to rank, chunk by chunk."""
+    """Turns the sessions of a split into queries to rank, chunk by chunk."""
 
     @property
     def paper_batch_size(self) -> int | None:
@@ -94,6 +95,13 @@ class EncodingPass(typing.Protocol):
           table_state: of the item table, likewise.
 
         Returns:
-          The traced program; its first output is a chunk of hidden states.
+          The traced program; the first of its outputs is a chunk's ``Queries``.
         """
         ...
+
+
+def traced_queries(encode: jax.stages.Traced) -> Queries:
+    """The shapes of a chunk's queries, of what ``EncodingPass.trace`` gives."""
+    outputs = encode.out_info
+    queries = outputs if isinstance(outputs, Queries) else outputs[0]
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), queries)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tron_jax.data.packing import Position, abstract_ids, block_size
 from tron_jax.data.sessions import Sessions
-from tron_jax.evaluation.encoding_pass import EncodingPass
+from tron_jax.evaluation.encoding_pass import EncodingPass, traced_queries
 from tron_jax.evaluation.histories import ranks_by_protocol
 from tron_jax.evaluation.packed_pass import PackedPass, make_encode_stream
 from tron_jax.evaluation.protocols import PAPER_BATCH_SIZE
@@ -103,11 +103,11 @@ class Evaluator:
                 progress(done, layout.num_ranks)
 
         running = None
-        for hidden, labels, rank_index in self.encoding.chunks(
+        for queries, labels, rank_index in self.encoding.chunks(
             layout.sequences, sessions.items, params, table_state, step
         ):
             labels, events = jax.device_put((labels, np.int32(len(rank_index))))
-            result = self.rank_step(table_state, step, hidden, labels, events)
+            result = self.rank_step(table_state, step, queries, labels, events)
             # One chunk behind, so that the device never waits for the host.
             if running is not None:
                 collect(*running)
@@ -127,10 +127,9 @@ class Evaluator:
           ``encode`` and ``rank``.
         """
         encode = self.encoding.trace(params, table_state)
-        hidden = jax.tree.leaves(encode.out_info)[0]
-        hidden = jax.ShapeDtypeStruct(hidden.shape, hidden.dtype)
-        labels, scalar = abstract_ids(len(hidden)), abstract_ids()
-        rank = self.rank_step.trace(table_state, scalar, hidden, labels, scalar)
+        queries = traced_queries(encode)
+        labels, scalar = abstract_ids(len(queries.hidden)), abstract_ids()
+        rank = self.rank_step.trace(table_state, scalar, queries, labels, scalar)
         return {"encode": encode, "rank": rank}
 
 
@@ -170,6 +169,7 @@ def make_evaluator(
     attention = block_size(max_session_length)
     stream_size = -(-stream_size // attention) * attention
     encoding = PackedPass(
+        encoder=encoder,
         encode=spread.compiled(make_encode_stream(encoder, spread.read), 2, 5, (0,)),
         read_rows=read_rows,
         max_session_length=max_session_length,

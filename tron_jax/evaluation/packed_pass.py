@@ -21,8 +21,10 @@ from tron_jax.evaluation.histories import (
     lay_out_for_packing,
     lay_out_next_for_packing,
 )
+from tron_jax.evaluation.queries import Queries
 from tron_jax.evaluation.ranking import ReadRows
-from tron_jax.models.encoder import Encoder
+from tron_jax.models.encoder import Corrections, Encoder
+from tron_jax.models.repeats import RECENT, last_clicks
 
 
 class Stream(NamedTuple):
@@ -33,7 +35,7 @@ class Stream(NamedTuple):
       session: [N] int32 sequence that the input belongs to.
       position: [N] int32 position in the sequence as the encoder numbers it.
       scored: [N] int32 indices of the inputs that are scored, then padding.
-      at: scalar int32, where in the chunk the hidden states of those are written:
+      at: scalar int32, where in the chunk the queries of those are written:
         chunk[at : at + N], whose padding the next stream overwrites.
     """
 
@@ -44,30 +46,34 @@ class Stream(NamedTuple):
     at: Any
 
 
-def make_encode_stream(
-    encoder: Encoder, read_rows: ReadRows
-) -> Callable[..., jax.Array]:
-    """Encodes a stream and writes the hidden states of its scored inputs into a chunk.
+def make_encode_stream(encoder: Encoder, read_rows: ReadRows) -> Callable[..., Queries]:
+    """Encodes a stream and writes the queries of its scored inputs into a chunk.
 
     Args:
       encoder: one that carries no state.
       read_rows: reads rows of the item table as of a step.
 
     Returns:
-      The pure ``(hidden, params, table_state, step, stream) -> hidden``.
+      The pure ``(chunk, params, table_state, step, stream) -> chunk``, of ``Queries``.
     """
 
     def encode_stream(
-        chunk: jax.Array, params: Any, table_state: Any, step: jax.Array, stream: Stream
-    ) -> jax.Array:
+        chunk: Queries, params: Any, table_state: Any, step: jax.Array, stream: Stream
+    ) -> Queries:
         inputs = read_rows(table_state, stream.items, step)
         # Float32 is not float32 on an accelerator otherwise.
         with jax.default_matmul_precision("highest"):
             hidden, _ = encoder.encode(
                 params, (), inputs, stream.session, stream.position
             )
-        hidden = hidden[stream.scored].astype(chunk.dtype)
-        return lax.dynamic_update_slice_in_dim(chunk, hidden, stream.at, 0)
+        clicks = last_clicks(stream.items, stream.session)[stream.scored]
+        queries = Queries(hidden[stream.scored], encoder.correct(params, clicks))
+
+        def write(chunk: jax.Array, some: jax.Array) -> jax.Array:
+            some = some.astype(chunk.dtype)
+            return lax.dynamic_update_slice_in_dim(chunk, some, stream.at, 0)
+
+        return jax.tree.map(write, chunk, queries)
 
     return encode_stream
 
@@ -77,6 +83,7 @@ class PackedPass:
     """Sequences packed into streams; an ``EncodingPass``.
 
     Attributes:
+      encoder: of the streams.
       encode: see ``make_encode_stream``; jitted, its chunk donated.
       read_rows: reads rows of the item table as of a step.
       max_session_length: the most inputs that the encoder takes.
@@ -86,6 +93,7 @@ class PackedPass:
       chunk_size: predictions ranked together.
     """
 
+    encoder: Encoder
     encode: jax.stages.Wrapped
     read_rows: ReadRows
     max_session_length: int
@@ -120,17 +128,17 @@ class PackedPass:
     ) -> Iterator[EncodedChunk]:
         """See ``EncodingPass.chunks``."""
         for streams in chunks_of_streams(sequences, self.stream_size, self.chunk_size):
-            hidden = self._zeros(table_state)
+            queries = self._empty(params, table_state)
             labels = np.zeros(self.chunk_size, np.int32)
             rank_index, at = [], 0
             for part in streams:
                 stream, of_scored = self._stream(part, items, at)
                 stream = jax.device_put(stream)
-                hidden = self.encode(hidden, params, table_state, step, stream)
+                queries = self.encode(queries, params, table_state, step, stream)
                 labels[at : at + len(of_scored)] = of_scored
                 rank_index.append(consecutive(part.rank_index, part.scored))
                 at += len(of_scored)
-            yield EncodedChunk(hidden, labels, np.concatenate(rank_index))
+            yield EncodedChunk(queries, labels, np.concatenate(rank_index))
 
     def _stream(
         self, sequences: Sequences, items: np.ndarray, at: int
@@ -152,19 +160,24 @@ class PackedPass:
         inputs = (batch.items, batch.session, batch.position)
         return Stream(*inputs, padded, np.int32(at)), batch.labels[scored]
 
-    def _zeros(self, table_state: Any) -> jax.Array:
-        """An empty chunk of hidden states, as wide as the item table."""
+    def _empty(self, params: Any, table_state: Any) -> Queries:
+        """A chunk of zeros, its hidden states as wide as the item table."""
         row = jax.eval_shape(
             self.read_rows, table_state, abstract_ids(1), abstract_ids()
         )
-        return _zeros(self.chunk_size, row.shape[1], row.dtype)
+        corrections = jax.eval_shape(
+            self.encoder.correct, params, abstract_ids(1, RECENT)
+        )
+        return _zeros(
+            self.chunk_size, row.shape[1], row.dtype, corrections.items.shape[1]
+        )
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
         """See ``EncodingPass.trace``: the encoding of a stream."""
         ids, scalar = abstract_ids(self.stream_size), abstract_ids()
         stream = Stream(ids, ids, ids, ids, scalar)
-        hidden = jax.eval_shape(self._zeros, table_state)
-        return self.encode.trace(hidden, params, table_state, scalar, stream)
+        queries = jax.eval_shape(self._empty, params, table_state)
+        return self.encode.trace(queries, params, table_state, scalar, stream)
 
 
 def chunks_of_streams(
@@ -195,6 +208,8 @@ def chunks_of_streams(
         yield chunk
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _zeros(rows: int, width: int, dtype: Any) -> jax.Array:
-    return jnp.zeros((rows, width), dtype)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _zeros(size: int, width: int, dtype: Any, corrected: int) -> Queries:
+    items = jnp.zeros((size, corrected), jnp.int32)
+    hidden = jnp.zeros((size, width), dtype)
+    return Queries(hidden, Corrections(items, items.astype(jnp.float32)))

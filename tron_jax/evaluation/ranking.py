@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tron_jax.evaluation import blocks
+from tron_jax.evaluation.queries import Queries, added_to, corrected
 
 # (state of the item table, ids [n], step) -> rows [n, hidden] as of that step
 ReadRows = Callable[[Any, jax.Array, jax.Array], jax.Array]
@@ -94,8 +95,8 @@ def make_rank_step(
 ) -> RankStep:
     """Counts, for each event, the items that score higher than its label and as high.
 
-    ``rank_step(table_state, step, hidden, labels, num_events)`` takes hidden states
-    [chunk, hidden], labels [chunk] and how many of them are events (scalar; the rest is
+    ``rank_step(table_state, step, queries, labels, num_events)`` takes ``Queries`` of
+    [chunk], labels [chunk] and how many of them are events (scalar; the rest is
     padding); chunk is a multiple of ``block``. It returns
     ``higher`` and ``equal``, [chunk] int32, over all items but the label itself and 0;
     the values at padding are meaningless.
@@ -129,29 +130,34 @@ def make_rank_step(
     def rank_step(
         table_state: Any,
         step: jax.Array,
-        hidden: jax.Array,
+        queries: Queries,
         labels: jax.Array,
         num_events: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
+        hidden, corrections = queries
         used = (num_events + block - 1) // block
         event_blocks = len(labels) // block if fixed else used
 
         def score_labels(i: jax.Array, label_scores: jax.Array) -> jax.Array:
             rows = read_rows(table_state, read_block(labels, i), step)
-            scores = score_block(rows, read_block(hidden, i))
-            return write_block(label_scores, jnp.diagonal(scores), i)
+            scores = jnp.diagonal(score_block(rows, read_block(hidden, i)))
+            return write_block(label_scores, scores, i)
 
         label_scores = lax.fori_loop(
             0, event_blocks, score_labels, jnp.zeros(len(labels), hidden.dtype)
         )
+        label_scores += added_to(corrections, labels)
 
         def count_items(b: jax.Array, counts):
-            ids = first + b * block + jnp.arange(block)
+            start = first + b * block
+            ids = start + jnp.arange(block)
             rows = own.read(table_state, jnp.minimum(ids, last), step)
             ids = jnp.where(ids <= last, ids, 0)
 
             def count_events(i: jax.Array, counts):
                 scores = score_block(rows, read_block(hidden, i))
+                items, added = (read_block(array, i) for array in corrections)
+                scores = corrected(scores, items - start, added)
                 found = count_block(
                     scores, ids, read_block(label_scores, i), read_block(labels, i)
                 )

@@ -20,6 +20,7 @@ from tron_jax.evaluation.histories import (
     lay_out_for_slots,
     lay_out_next_for_slots,
 )
+from tron_jax.evaluation.queries import Queries, plain
 from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.models.encoder import Encoder
 
@@ -51,13 +52,13 @@ def make_encode_steps(encoder: Encoder, read_rows: ReadRows) -> Callable[..., An
       read_rows: reads rows of the item table as of a step.
 
     Returns:
-      The pure ``(carry, params, table_state, step, steps) -> (hidden [chunk, hidden],
+      The pure ``(carry, params, table_state, step, steps) -> (queries of [chunk],
       carry)``.
     """
 
     def encode_steps(
         carry: Any, params: Any, table_state: Any, step: jax.Array, steps: Steps
-    ) -> tuple[jax.Array, Any]:
+    ) -> tuple[Queries, Any]:
         row = jax.eval_shape(read_rows, table_state, steps.items[0], step)
         all_hidden = jnp.zeros((len(steps.items), *row.shape), row.dtype)
 
@@ -72,7 +73,8 @@ def make_encode_steps(encoder: Encoder, read_rows: ReadRows) -> Callable[..., An
             return all_hidden.at[t].set(hidden.astype(all_hidden.dtype)), carry
 
         all_hidden, carry = lax.fori_loop(0, steps.count, encode, (all_hidden, carry))
-        return all_hidden.reshape(-1, all_hidden.shape[-1])[steps.scored], carry
+        hidden = all_hidden.reshape(-1, all_hidden.shape[-1])[steps.scored]
+        return plain(hidden), carry
 
     return encode_steps
 
@@ -146,10 +148,10 @@ class SlotPass:
                 np.int32(min(self.num_steps, schedule.steps - first)),
                 scored,
             )
-            hidden, carry = self.encode(
+            queries, carry = self.encode(
                 carry, params, table_state, step, jax.device_put(steps)
             )
-            yield EncodedChunk(hidden, labels, (rank_index[sequence] + past)[wanted])
+            yield EncodedChunk(queries, labels, (rank_index[sequence] + past)[wanted])
 
     def trace(self, params: Any, table_state: Any) -> jax.stages.Traced:
         """See ``EncodingPass.trace``: the encoding of a chunk's steps."""

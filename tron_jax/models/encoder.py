@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class StreamPart(NamedTuple):
@@ -19,6 +20,25 @@ class StreamPart(NamedTuple):
 
     number: Callable[[], jax.Array]
     before: Callable[[jax.Array], jax.Array]
+
+
+class Corrections(NamedTuple):
+    """What is added to the scores of a few items, besides what vectors say.
+
+    Attributes:
+      items: [..., m] int32, distinct where they are not 0, which is no item.
+      added: [..., m] float32; 0 where there is no item.
+    """
+
+    items: jax.Array
+    added: jax.Array
+
+
+def correct_nothing(params: Any, clicks: jax.Array) -> Corrections:
+    """Of a model whose scores are products of vectors alone; m is 0."""
+    del params
+    none = clicks[..., :0]
+    return Corrections(none, none.astype(jnp.float32))
 
 
 class Encoder(NamedTuple):
@@ -43,6 +63,8 @@ class Encoder(NamedTuple):
         inputs and their positions [sessions, T] to hidden states [sessions, T, width].
         Those of padding are meaningless, and touch no others.
       unit: what the size of a part must be a multiple of.
+      correct: ``(params, clicks) -> Corrections`` of the scores after the last clicks
+        of sessions, [..., ``repeats.RECENT``], the last one first; 0 = there was none.
     """
 
     init: Callable[[jax.Array], Any]
@@ -51,3 +73,4 @@ class Encoder(NamedTuple):
     encode: Callable[..., tuple[jax.Array, Any]]
     encode_rows: Callable[[Any, jax.Array, jax.Array], jax.Array]
     unit: int
+    correct: Callable[[Any, jax.Array], Corrections] = correct_nothing

@@ -180,8 +180,9 @@ def make_full_softmax(
     divisor = mean_divisor(mean_over, batch_size)
 
     def objective(
-        data: StepData, hidden: jax.Array, rows: jax.Array
+        data: StepData, hidden: jax.Array, rows: jax.Array, params: Any = ()
     ) -> tuple[Gradients, LossTotals]:
+        del params  # it corrects nothing
         batch, touched = data.batch, data.touched
         assert touched.ids is None, "full softmax is over the whole table"
         assert len(rows) == num_items + 1

@@ -74,14 +74,21 @@ class Gradients(NamedTuple):
     Attributes:
       hidden: [N, hidden] by the hidden states.
       rows: by the touched rows, in pieces that are to be added up.
+      params: by the encoder's parameters, in so far as corrections are made of them;
+        () where nothing is corrected.
     """
 
     hidden: jax.Array
     rows: list[RowGradient]
+    params: Any = ()
 
 
-# (data, hidden [N, d], rows [R, d]) -> gradients and totals
-Objective = Callable[[StepData, jax.Array, jax.Array], tuple[Gradients, LossTotals]]
+# (data, hidden [N, d], rows [R, d], params of the encoder) -> gradients and totals
+Objective = Callable[
+    [StepData, jax.Array, jax.Array, Any], tuple[Gradients, LossTotals]
+]
+# (params, data, hidden, rows, scores of the candidates [N, k]) -> gradient by params
+RepeatsGradient = Callable[[Any, StepData, jax.Array, jax.Array, jax.Array], Any]
 # (data, hidden, rows, settings, dtype), as of ``hardest_candidates`` -> the selected
 FindHardest = Callable[[StepData, jax.Array, jax.Array, Selection, Any], "Selected"]
 
@@ -96,6 +103,7 @@ def make_objective(
     dtype: Any = jnp.float32,
     by_matmul: bool = False,
     hardest: FindHardest | None = None,
+    repeats: RepeatsGradient | None = None,
 ) -> Objective:
     """Composes selection, scores, loss and gradient.
 
@@ -113,6 +121,7 @@ def make_objective(
         and scatter a row for each that is selected.
       hardest: what finds the hardest where the batch shares what is drawn, if not
         ``hardest_candidates``.
+      repeats: what the corrections of the session's own items learn by, if any.
 
     Returns:
       The pure objective.
@@ -120,7 +129,7 @@ def make_objective(
     divisor = mean_divisor(mean_over, batch_size)
 
     def objective(
-        data: StepData, hidden: jax.Array, rows: jax.Array
+        data: StepData, hidden: jax.Array, rows: jax.Array, params: Any = ()
     ) -> tuple[Gradients, LossTotals]:
         label_rows = data.touched.labels
         if settings.topk:
@@ -153,7 +162,11 @@ def make_objective(
         by_hidden, by_rows = selected.backward(by_neg)
         by_hidden += by_pos[:, None] * rows[label_rows]
         by_label = RowGradient(label_rows, by_pos[:, None] * hidden)
-        return Gradients(by_hidden, [by_label, *by_rows]), totals
+        by_params: Any = ()
+        if repeats is not None:
+            scores = jnp.where(selected.keep, selected.scores, selection.LOWEST)
+            by_params = repeats(params, data, hidden, rows, scores)
+        return Gradients(by_hidden, [by_label, *by_rows], by_params), totals
 
     return objective
 

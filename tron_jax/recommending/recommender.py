@@ -11,8 +11,13 @@ import jax
 import numpy as np
 
 from tron_jax.data.packing import abstract_ids
-from tron_jax.evaluation.encoding_pass import EncodedChunk, EncodingPass
+from tron_jax.evaluation.encoding_pass import (
+    EncodedChunk,
+    EncodingPass,
+    traced_queries,
+)
 from tron_jax.evaluation.evaluator import Evaluator
+from tron_jax.evaluation.queries import Queries
 from tron_jax.evaluation.ranking import ReadRows
 from tron_jax.recommending.exclusions import Ragged, divide
 from tron_jax.recommending.top_k import make_top_k_step
@@ -56,7 +61,7 @@ class Recommender:
         *,
         every_event: bool,
     ) -> Iterator[EncodedChunk]:
-        """Yields the hidden states that are recommended after, see ``__call__``."""
+        """Yields the queries of what is recommended, see ``__call__``."""
         sequences = self.encoding.lay_out_next(offsets, every_event=every_event)
         # The label behind the last click is read and not used.
         padded = np.append(items, np.zeros(1, items.dtype))
@@ -105,13 +110,15 @@ class Recommender:
         may = np.ones(self.num_items + 1, bool) if allowed is None else allowed
         top_k = functools.partial(self.top_k, table_state, step, k=k)
         done = 0
-        for hidden, _, index in self.encoded(
+        for queries, _, index in self.encoded(
             params, table_state, step, items, offsets, every_event=every_event
         ):
             for some, without, rows in divide(
-                excluded, index, may, len(hidden), self.block
+                excluded, index, may, len(queries.hidden), self.block
             ):
-                chosen = hidden if some is None else _taken(hidden, some, self.block)
+                chosen = queries
+                if some is not None:
+                    chosen = _taken(queries, some, self.block)
                 numbers = index if some is None else index[some]
                 args = jax.device_put((np.int32(len(numbers)), without, rows))
                 scores, ids = jax.device_get(top_k(chosen, *args))
@@ -137,11 +144,10 @@ class Recommender:
           ``encode`` and ``top_k``.
         """
         encode = self.encoding.trace(params, table_state)
-        hidden = jax.tree.leaves(encode.out_info)[0]
-        hidden = jax.ShapeDtypeStruct(hidden.shape, hidden.dtype)
+        queries = traced_queries(encode)
         may = jax.ShapeDtypeStruct((self.num_items + 1,), np.bool_)
-        args = abstract_ids(), hidden, abstract_ids(), may
-        rows = abstract_ids(len(hidden), excluded)
+        args = abstract_ids(), queries, abstract_ids(), may
+        rows = abstract_ids(len(queries.hidden), excluded)
         top_k = self.top_k.trace(table_state, *args, rows, k=k)
         return {"encode": encode, "top_k": top_k}
 
@@ -166,9 +172,10 @@ def make_recommender(evaluator: Evaluator, read_rows: ReadRows) -> Recommender:
     return Recommender(evaluator.encoding, top_k, evaluator.num_items, evaluator.block)
 
 
-def _taken(hidden: jax.Array, rows: np.ndarray, size: int) -> jax.Array:
-    """[size, hidden] some rows of a chunk, followed by any others."""
-    return hidden[jax.device_put(np.resize(rows, size))]
+def _taken(queries: Queries, rows: np.ndarray, size: int) -> Queries:
+    """Some of a chunk, followed by any others, ``size`` in all."""
+    numbers = jax.device_put(np.resize(rows, size))
+    return jax.tree.map(lambda of_all: of_all[numbers], queries)
 
 
 class Model(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from tron_jax.evaluation import blocks
+from tron_jax.evaluation.queries import Queries, corrected
 from tron_jax.evaluation.ranking import ReadRows, score_block
 
 TopKStep = Callable[..., tuple[jax.Array, jax.Array]]
@@ -30,9 +31,9 @@ def make_top_k_step(
 ) -> TopKStep:
     """Finds the k items of highest score for each hidden state of a chunk.
 
-    ``top_k_step(table_state, step, hidden, count, allowed, excluded, *, k)``, k being
-    static and at most num_items, takes hidden states [chunk, hidden] and how many of
-    them count (scalar; the rest is padding), chunk being a multiple of ``states``;
+    ``top_k_step(table_state, step, queries, count, allowed, excluded, *, k)``, k being
+    static and at most num_items, takes ``Queries`` of [chunk] and how many of them
+    count (scalar; the rest is padding), chunk being a multiple of ``states``;
     ``allowed`` [num_items + 1] bool, which items may be found at all; and ``excluded``
     [chunk, E] int32, ids that a single state must not get (0 = none). It returns scores
     and ids, [chunk, k], the highest first and of equal ones the lower id; -inf and 0
@@ -63,7 +64,7 @@ def make_top_k_step(
     def top_k_step(
         table_state: Any,
         step: jax.Array,
-        hidden: jax.Array,
+        queries: Queries,
         count: jax.Array,
         allowed: jax.Array,
         excluded: jax.Array,
@@ -72,6 +73,7 @@ def make_top_k_step(
     ) -> tuple[jax.Array, jax.Array]:
         if not 0 < k <= num_items:
             raise ValueError(f"k is {k}, not 1..{num_items}")
+        hidden, corrections = queries
         used = len(hidden) // states if fixed else (count + states - 1) // states
         grouped = not fixed and block % GROUP == 0 and block > GROUP * FEW
         group = GROUP if grouped else 1
@@ -85,8 +87,13 @@ def make_top_k_step(
             may = allowed[inside] & (ids <= num_items)
 
             def of_states(i: jax.Array, found: tuple[jax.Array, jax.Array]):
-                scores = jnp.where(may, score_block(rows, read(hidden, i)), -jnp.inf)
-                scores = _without(scores, read(excluded, i) - first, group)
+                scores = score_block(rows, read(hidden, i))
+                items, added = (read(array, i) for array in corrections)
+                columns = _columns_of(items - first, block, group)
+                scores = corrected(scores, columns, added)
+                scores = jnp.where(may, scores, -jnp.inf)
+                columns = _columns_of(read(excluded, i) - first, block, group)
+                scores = _without(scores, columns)
                 best, best_ids = (read(array, i) for array in found)
                 best, best_ids = _better(best, best_ids, scores, first, group)
                 return write(found[0], best, i), write(found[1], best_ids, i)
@@ -173,12 +180,18 @@ def _best_of(
     return best, jnp.take_along_axis(both, place, 1, mode="promise_in_bounds")
 
 
-def _without(scores: jax.Array, items: jax.Array, group: int) -> jax.Array:
-    """Takes items of a block, [rows, E] counted from its first, out of each row."""
-    if not items.shape[1]:
+def _without(scores: jax.Array, columns: jax.Array) -> jax.Array:
+    """Takes columns, [rows, E], out of each row; those beyond the last do not count."""
+    if not columns.shape[1]:
         return scores
-    size = scores.shape[1]
-    columns = items % group * (size // group) + items // group
-    columns = jnp.where((items < 0) | (items >= size), size, columns)
     rows = jnp.arange(len(scores))[:, None]
     return scores.at[rows, columns].set(-jnp.inf, mode="drop")
+
+
+def _columns_of(items: jax.Array, block: int, group: int) -> jax.Array:
+    """Where items stand that are counted from a block's first, see ``_columns``.
+
+    Of an item of another block it is a column beyond the last.
+    """
+    columns = items % group * (block // group) + items // group
+    return jnp.where((items < 0) | (items >= block), block, columns)

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tron_jax.evaluation.queries import Queries
 from tron_jax.evaluation.ranking import ReadRows, score_block
 from tron_jax.recommending.top_k import make_top_k_step
-from tron_jax.serving.scorer import LastHidden
+from tron_jax.serving.scorer import LastQueries
 
 # What each program is compiled for; what is smaller is padded.
 SESSIONS = (1, 8, 16, 32)
@@ -61,7 +62,7 @@ class Engine:
 
     def __init__(
         self,
-        last_hidden: LastHidden,
+        last_queries: LastQueries,
         read_rows: ReadRows,
         params: Any,
         table_state: Any,
@@ -76,7 +77,7 @@ class Engine:
         """Compiles. Afterwards nothing does, whatever is asked.
 
         Args:
-          last_hidden: see ``scorer.make_last_hidden``.
+          last_queries: see ``scorer.make_last_queries``.
           read_rows: ``(table_state, ids, step) -> rows``, pure.
           params: of the encoder, on the device.
           table_state: of the item table, on the device.
@@ -91,7 +92,7 @@ class Engine:
         self._clicks = (*(c for c in CLICKS if c < longest), longest)
         self._weights = params, table_state, jax.device_put(np.int32(step))
         self._encode, self._best, self._best_of = _compile(
-            _functions(last_hidden, read_rows, num_items, k, fixed),
+            _functions(last_queries, read_rows, num_items, k, fixed),
             self._weights,
             self._clicks,
             num_items,
@@ -124,7 +125,7 @@ class Engine:
         return [answers[n] for n in range(len(queries))]
 
     def _of_all(self, queries: Sequence[Query], allowed: jax.Array) -> list[Found]:
-        hidden, sessions = self._hidden([query.items for query in queries])
+        made, sessions = self._queries([query.items for query in queries])
         most = max(len(query.excluded) for query in queries)
         excluded = np.zeros((sessions, _at_least(EXCLUDED, most)), np.int32)
         for row, query in zip(excluded, queries, strict=False):
@@ -132,7 +133,7 @@ class Engine:
         _, table_state, step = self._weights
         program = self._best[excluded.shape]
         scores, ids = jax.device_get(
-            program(table_state, step, hidden, allowed, excluded)
+            program(table_state, step, made, allowed, excluded)
         )
         return [
             _found(ids[row], scores[row], query.k) for row, query in enumerate(queries)
@@ -141,16 +142,16 @@ class Engine:
     def _of_some(self, query: Query, only: np.ndarray) -> Found:
         """What is excluded of a few ids need not be on the device."""
         left = only[~np.isin(only, query.excluded)]
-        hidden, _ = self._hidden([query.items])
+        made, _ = self._queries([query.items])
         ids = np.zeros(_at_least(ONLY, len(left)), np.int32)
         ids[: len(left)] = left
         _, table_state, step = self._weights
         program = self._best_of[len(ids)]
-        scores, best = jax.device_get(program(table_state, step, hidden, ids))
+        scores, best = jax.device_get(program(table_state, step, made, ids))
         return _found(best, scores, query.k)
 
-    def _hidden(self, sessions: Sequence[np.ndarray]) -> tuple[jax.Array, int]:
-        """Hidden states, padded to a number of sessions, and that number."""
+    def _queries(self, sessions: Sequence[np.ndarray]) -> tuple[Queries, int]:
+        """Queries, padded to a number of sessions, and that number."""
         cut = [items[-self.longest :] for items in sessions]
         shape = (
             _at_least(SESSIONS, len(cut)),
@@ -163,9 +164,9 @@ class Engine:
 
 
 def _functions(
-    last_hidden: LastHidden, read_rows: ReadRows, num_items: int, k: int, fixed: bool
+    last_queries: LastQueries, read_rows: ReadRows, num_items: int, k: int, fixed: bool
 ) -> tuple[Callable, Callable, Callable]:
-    """The pure functions: hidden states, the best of all items, the best of a few."""
+    """The pure functions: queries, the best of all items, the best of a few."""
     block = LARGE_BLOCK if num_items >= LARGE else BLOCK
 
     def encode(
@@ -174,28 +175,31 @@ def _functions(
         step: jax.Array,
         items: jax.Array,
         lengths: jax.Array,
-    ) -> jax.Array:
+    ) -> Queries:
         rows = read_rows(table_state, items.reshape(-1), step)
-        return last_hidden(params, rows.reshape(*items.shape, -1), lengths)
+        return last_queries(params, items, rows.reshape(*items.shape, -1), lengths)
 
     def best(
         table_state: Any,
         step: jax.Array,
-        hidden: jax.Array,
+        queries: Queries,
         allowed: jax.Array,
         excluded: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        sessions = len(hidden)
+        sessions = len(queries.hidden)
         find = make_top_k_step(
             read_rows, num_items=num_items, block=block, states=sessions, fixed=fixed
         )
         count = jnp.int32(sessions)
-        return find(table_state, step, hidden, count, allowed, excluded, k=k)
+        return find(table_state, step, queries, count, allowed, excluded, k=k)
 
     def best_of(
-        table_state: Any, step: jax.Array, hidden: jax.Array, ids: jax.Array
+        table_state: Any, step: jax.Array, query: Queries, ids: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        scores = score_block(read_rows(table_state, ids, step), hidden)[0]
+        scores = score_block(read_rows(table_state, ids, step), query.hidden)[0]
+        items, added = query.corrections
+        is_item = (items[0] == ids[:, None]) & (ids > 0)[:, None]
+        scores += jnp.sum(jnp.where(is_item, added[0], 0), axis=1)
         scores, place = lax.top_k(
             jnp.where(ids > 0, scores, -jnp.inf), min(k, len(ids))
         )
@@ -232,20 +236,24 @@ def _compile(
         for sessions in SESSIONS
         for most in clicks
     }
-    hidden = {
-        sessions: jax.tree.leaves(encoded[sessions, clicks[0]].out_info)[0]
+    queries = {
+        sessions: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+            encoded[sessions, clicks[0]].out_info,
+        )
         for sessions in SESSIONS
     }
-    hidden = {n: jax.ShapeDtypeStruct(h.shape, h.dtype) for n, h in hidden.items()}
     _, *table = weights
     found = {
         (sessions, most): compiled(
-            best, *table, hidden[sessions], may, ids((sessions, most))
+            best, *table, queries[sessions], may, ids((sessions, most))
         )
         for sessions in SESSIONS
         for most in EXCLUDED
     }
-    of_few = {most: compiled(best_of, *table, hidden[1], ids((most,))) for most in ONLY}
+    of_few = {
+        most: compiled(best_of, *table, queries[1], ids((most,))) for most in ONLY
+    }
     return encoded, found, of_few
 
 

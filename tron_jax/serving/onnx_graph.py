@@ -17,6 +17,7 @@ import numpy as np
 
 from tron_jax.data.packing import Position
 from tron_jax.errors import UserError
+from tron_jax.models import repeats
 from tron_jax.models.sasrec import LAYER_NORM_EPSILON
 from tron_jax.serving.scorer import Weights
 from tron_jax.serving.tables import Int8Table, ItemTable
@@ -147,7 +148,10 @@ def save(
     if cosine_scale is not None:
         unit = graph.add("LpNormalization", last, axis=-1, p=2)
         last = graph.add("Mul", unit, graph.constant(cosine_scale, np.float32))
-    _best(graph, last, table, k)
+    scores = table.scores(last)
+    if repeats.PARAMS in weights.params:
+        scores = _corrected(graph, scores, weights.params[repeats.PARAMS])
+    _best(graph, scores, k)
     values = onnx.helper.make_tensor_value_info
     integers, floats = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
     made = onnx.helper.make_graph(
@@ -287,9 +291,35 @@ def _gates(of_all: np.ndarray) -> np.ndarray:
     return np.concatenate([update, reset, new], axis=-1)
 
 
-def _best(graph: _Graph, last: str, table: _Table, k: int) -> None:
-    """Adds the scores of all items but 0, and the k highest."""
-    scores = table.scores(last)
+def _corrected(graph: _Graph, scores: str, weights: Any) -> str:
+    """Adds corrections to the scores of the last clicks' items, see ``repeats``."""
+    last, row = (graph.constant([axis], np.int64) for axis in (2, 1))
+    back = graph.constant(np.arange(repeats.RECENT)[None] + 1, np.int64)
+    lengths = graph.add("Unsqueeze", graph.add("Cast", "lengths", to=7), row)
+    place = graph.add("Sub", lengths, back)
+    zero = graph.constant(0, np.int64)
+    clicks = graph.add("Cast", "items", to=7)
+    clicks = graph.add("GatherElements", clicks, graph.add("Max", place, zero), axis=1)
+    clicks = graph.add("Where", graph.add("Less", place, zero), zero, clicks)
+    columns = (graph.add("Unsqueeze", clicks, axis) for axis in (last, row))
+    same = graph.add("Cast", graph.add("Equal", *columns), to=7)
+    later = graph.constant(np.tri(repeats.RECENT, k=-1), np.int64)
+    again = graph.add("ReduceMax", graph.add("Mul", same, later), last, keepdims=0)
+    known = graph.add("Cast", graph.add("Greater", clicks, zero), to=7)
+    again = graph.add("Mul", again, known)
+    number = graph.add("ReduceSum", again, row, keepdims=1)
+    number = graph.add("Min", number, graph.constant(repeats.MOST, np.int64))
+    by_number = graph.constant(weights["repeats"] * repeats.FASTER, np.float32)
+    by_recency = graph.constant(weights["recency"][None] * repeats.FASTER, np.float32)
+    added = graph.add("Add", graph.add("Gather", by_number, number), by_recency)
+    # What is no item any more is added to item 0, of which nothing is found.
+    once = graph.add("Sub", graph.constant(1, np.int64), again)
+    items = graph.add("Mul", clicks, once)
+    return graph.add("ScatterElements", scores, items, added, axis=1, reduction="add")
+
+
+def _best(graph: _Graph, scores: str, k: int) -> None:
+    """Adds the k highest scores of all items but 0."""
     one, end, axis = (graph.constant([v], np.int64) for v in (1, 2**62, 1))
     scores = graph.add("Slice", scores, one, end, axis)
     number = graph.constant([k], np.int64)

@@ -10,13 +10,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from tron_jax.data.packing import Position
+from tron_jax.evaluation.queries import Queries, corrected
 from tron_jax.models.encoder import Encoder
+from tron_jax.models.repeats import last_clicks_of_rows
 from tron_jax.serving import tables
 from tron_jax.serving.tables import ItemTable
 
-# (params, rows of the items [sessions, T, width], lengths [sessions])
-# -> hidden states [sessions, hidden]
-LastHidden = Callable[[Any, jax.Array, jax.Array], jax.Array]
+# (params, items [sessions, T], their rows [sessions, T, width], lengths [sessions])
+# -> queries of [sessions]
+LastQueries = Callable[[Any, jax.Array, jax.Array, jax.Array], Queries]
 # (weights, items [sessions, T], lengths [sessions]) -> scores and items [sessions, k]
 Score = Callable[["Weights", jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -34,14 +36,15 @@ class Weights(NamedTuple):
     table: ItemTable
 
 
-def make_last_hidden(
+def make_last_queries(
     encoder: Encoder, *, max_session_length: int, position: Position
-) -> LastHidden:
-    """Builds the function that gives the hidden state after each session's last click.
+) -> LastQueries:
+    """Builds the function that gives the query after each session's last click.
 
-    Rows are float32 and may be followed by any others; lengths are 1..T. An encoder
-    that sees a session at once takes at most ``max_session_length`` clicks, which are
-    the last ones of a longer session. All is float32.
+    Items may be followed by any others that are items or 0, and their rows by those;
+    lengths are 1..T. An encoder that sees a session at once takes at most
+    ``max_session_length`` clicks, which are the last ones of a longer session. All is
+    float32.
 
     Args:
       encoder: of the model.
@@ -52,7 +55,9 @@ def make_last_hidden(
       The pure function.
     """
 
-    def last_hidden(params: Any, rows: jax.Array, lengths: jax.Array) -> jax.Array:
+    def last_queries(
+        params: Any, items: jax.Array, rows: jax.Array, lengths: jax.Array
+    ) -> Queries:
         place = jnp.arange(rows.shape[1])[None]
         if position == "from_end":
             place = place + (max_session_length - lengths)[:, None]
@@ -61,19 +66,21 @@ def make_last_hidden(
         # Float32 is not float32 on an accelerator otherwise.
         with jax.default_matmul_precision("highest"):
             hidden = encoder.encode_rows(params, rows, place)
-        return jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
+        hidden = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
+        clicks = last_clicks_of_rows(items, lengths)
+        return Queries(hidden[:, 0], encoder.correct(params, clicks))
 
-    return last_hidden
+    return last_queries
 
 
-def make_scorer(last_hidden: LastHidden, *, k: int) -> Score:
+def make_scorer(last_queries: LastQueries, *, k: int) -> Score:
     """Builds the function that recommends after the last click of each session.
 
     Items are int32, padded at the end by anything that is an item or 0; lengths are
     1..T.
 
     Args:
-      last_hidden: see ``make_last_hidden``.
+      last_queries: see ``make_last_queries``.
       k: items to find, at most num_items.
 
     Returns:
@@ -84,9 +91,10 @@ def make_scorer(last_hidden: LastHidden, *, k: int) -> Score:
         weights: Weights, items: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         rows = tables.read_rows(weights.table, items)
-        last = last_hidden(weights.params, rows, lengths)
+        hidden, corrections = last_queries(weights.params, items, rows, lengths)
         with jax.default_matmul_precision("highest"):
-            scores = tables.score_items(weights.table, last)
+            scores = tables.score_items(weights.table, hidden)
+        scores = corrected(scores, corrections.items - 1, corrections.added)
         best, index = lax.top_k(scores, k)
         return best, index + 1
 

@@ -50,8 +50,9 @@ def make_full_softmax(
     divisor = mean_divisor(mean_over, batch_size)
 
     def objective(
-        data: StepData, hidden: jax.Array, rows: jax.Array
+        data: StepData, hidden: jax.Array, rows: jax.Array, params: Any = ()
     ) -> tuple[Gradients, LossTotals]:
+        del params  # it corrects nothing
         batch, touched = data.batch, data.touched
         assert touched.ids is not None
         first = len(touched.ids)  # of the device's part, behind the rows of the step

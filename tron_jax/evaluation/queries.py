@@ -1,0 +1,57 @@
+"""What items are scored by: hidden states, and corrections of a few scores each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tron_jax.models.encoder import Corrections
+
+
+class Queries(NamedTuple):
+    """Predictions whose items are to be scored.
+
+    The score of an item is the product of its row with the hidden state, and of the few
+    items that are corrected what is added to it.
+
+    Attributes:
+      hidden: [n, hidden].
+      corrections: [n, m] items, and what is added to their scores; m may be 0.
+    """
+
+    hidden: jax.Array
+    corrections: Corrections
+
+
+def plain(hidden: jax.Array) -> Queries:
+    """Queries of which nothing is corrected."""
+    none = jnp.zeros((len(hidden), 0), jnp.int32)
+    return Queries(hidden, Corrections(none, none.astype(jnp.float32)))
+
+
+def corrected(scores: jax.Array, columns: jax.Array, added: jax.Array) -> jax.Array:
+    """Adds corrections to some of a block of scores.
+
+    Args:
+      scores: [n, items].
+      columns: [n, m] which of the items are corrected, distinct in a row; others than
+        0..items - 1 are of other blocks.
+      added: [n, m] what is added to their scores.
+
+    Returns:
+      [n, items].
+    """
+    if not columns.shape[1]:
+        return scores
+    inside = (columns >= 0) & (columns < scores.shape[1])
+    columns = jnp.where(inside, columns, scores.shape[1])
+    rows = jnp.arange(len(scores))[:, None]
+    return scores.at[rows, columns].add(added, mode="drop")
+
+
+def added_to(corrections: Corrections, items: jax.Array) -> jax.Array:
+    """[n] what is added to the score of one item of each query, 0 of most."""
+    is_item = (corrections.items == items[:, None]) & (items > 0)[:, None]
+    return jnp.sum(jnp.where(is_item, corrections.added, 0), axis=1)

@@ -1,0 +1,61 @@
+"""What the corrections of a session's own items learn by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tron_jax.models.encoder import Corrections
+from tron_jax.models.repeats import last_clicks
+from tron_jax.objectives.objective import RepeatsGradient, StepData
+
+# (params, clicks [N, m]) -> corrections
+Correct = Callable[[Any, jax.Array], Corrections]
+
+
+def make_repeats_gradient(correct: Correct, log_weight: float) -> RepeatsGradient:
+    """Builds the gradient of the cross entropy of the label among all that competes.
+
+    That is the label, the session's own items with their corrections, and the
+    candidates of the step. It is a gradient by what corrects and by nothing else: all
+    other parameters learn as if nothing were corrected. An event whose label scores
+    lower than all candidates has no part in it, as no correction could save or spoil
+    its rank.
+
+    Args:
+      correct: of the encoder.
+      log_weight: log of how many items each candidate stands for, as candidates are a
+        sample and the session's items are not.
+
+    Returns:
+      The pure function.
+
+    Source: ours.
+    """
+
+    def loss(
+        params: Any,
+        data: StepData,
+        hidden: jax.Array,
+        rows: jax.Array,
+        candidates: jax.Array,
+    ) -> jax.Array:
+        batch, touched = data.batch, data.touched
+        items, added = correct(params, last_clicks(batch.items, batch.session))
+        # Row numbers are found as items are, by how many clicks ago they were.
+        numbers = last_clicks(touched.inputs, batch.session)
+        own = jnp.einsum("nd,nmd->nm", hidden, rows[numbers]) + added
+        label = jnp.sum(hidden * rows[touched.labels], axis=1)
+        is_label = (items == batch.labels[:, None]) & (items > 0)
+        label += jnp.sum(jnp.where(is_label, added, 0), axis=1)
+        lowest = jnp.finfo(own.dtype).min
+        own = jnp.where((items > 0) & ~is_label, own, lowest)
+        competing = jnp.concatenate([label[:, None], own, candidates + log_weight], 1)
+        losses = jax.nn.logsumexp(competing, axis=1) - label
+        weight = batch.weight * (label >= candidates.min(axis=1))
+        return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1)
+
+    return jax.grad(loss)
