@@ -162,7 +162,7 @@ def build(
     train_step = make_train_step(
         layout.encoder,
         sampler_of(config, num_items),
-        _objective(config, encoder, num_items, log_q, ways, layout),
+        _objective(config, encoder, fed.batches, num_items, log_q, ways, layout),
         tx,
         layout.item_tx,
         num_items=layout.num_items,
@@ -226,6 +226,7 @@ def sampler_of(config: ConfigDict, num_items: int) -> Sampler:
 def _objective(
     config: ConfigDict,
     encoder: Encoder,
+    batches: Batches,
     num_items: int,
     log_q: LogQ | None,
     ways: Ways,
@@ -239,7 +240,9 @@ def _objective(
     repeats = None
     if config.model.repeats:
         weight = settings.items_per_candidate(config, num_items)
-        repeats = make_repeats_gradient(encoder.correct, math.log(weight))
+        repeats = make_repeats_gradient(
+            encoder.correct, math.log(weight), until=batches.steps_per_epoch
+        )
     return make_objective(
         make_loss(settings.loss(config, num_items)),
         settings.selection(config),

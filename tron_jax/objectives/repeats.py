@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from tron_jax.models.encoder import Corrections
 from tron_jax.models.repeats import last_clicks
@@ -16,7 +17,9 @@ from tron_jax.objectives.objective import RepeatsGradient, StepData
 Correct = Callable[[Any, jax.Array], Corrections]
 
 
-def make_repeats_gradient(correct: Correct, log_weight: float) -> RepeatsGradient:
+def make_repeats_gradient(
+    correct: Correct, log_weight: float, *, until: int
+) -> RepeatsGradient:
     """Builds the gradient of the cross entropy of the label among all that competes.
 
     That is the label, the session's own items with their corrections, and the
@@ -25,10 +28,14 @@ def make_repeats_gradient(correct: Correct, log_weight: float) -> RepeatsGradien
     lower than all candidates has no part in it, as no correction could save or spoil
     its rank.
 
+    It is learnt from sessions that the model sees for the first time: later it knows
+    their labels by heart, and what they went back to would seem to matter less.
+
     Args:
       correct: of the encoder.
       log_weight: log of how many items each candidate stands for, as candidates are a
         sample and the session's items are not.
+      until: the step from which on nothing is learnt, that of the second epoch.
 
     Returns:
       The pure function.
@@ -58,4 +65,12 @@ def make_repeats_gradient(correct: Correct, log_weight: float) -> RepeatsGradien
         weight = batch.weight * (label >= candidates.min(axis=1))
         return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1)
 
-    return jax.grad(loss)
+    def gradient(params: Any, data: StepData, *arrays: jax.Array) -> Any:
+        return lax.cond(
+            data.step < until,
+            lambda params: jax.grad(loss)(params, data, *arrays),
+            lambda params: jax.tree.map(jnp.zeros_like, params),
+            params,
+        )
+
+    return gradient
