@@ -74,6 +74,7 @@ RANGES = {
     # The catch-up of sleeping rows tabulates the steps until Adam has settled.
     "optimizer.warmup_steps": (0, 1_000_000),
     "optimizer.schedule_steps": (0, 1_000_000),
+    "optimizer.schedule_epochs": (0, 100_000),
     "optimizer.schedule_end": (0, 1),
     "optimizer.b1": (0, 0.999),
     "optimizer.b2": (0, 0.9999),
@@ -269,6 +270,7 @@ def _check_model(config: ConfigDict) -> None:
         "model.position": "from_start",
         "model.scoring": "dot",
         "model.repeats": False,
+        "optimizer.schedule_epochs": 0,
         "model.num_layers": 1,
         "model.num_heads": 1,
         "negatives.drawn_per": "batch",
@@ -291,11 +293,12 @@ def _check_model(config: ConfigDict) -> None:
 def _check_optimizer(config: ConfigDict) -> None:
     optimizer = config.optimizer
     falls = optimizer.schedule != "constant"
+    steps, epochs = optimizer.schedule_steps, optimizer.schedule_epochs
     _refuse(
-        falls != (optimizer.schedule_steps > 0),
-        f"optimizer.schedule_steps is {optimizer.schedule_steps} with "
+        (steps > 0) + (epochs > 0) != falls,
+        f"optimizer.schedule_steps is {steps} and schedule_epochs {epochs} with "
         f"optimizer.schedule={optimizer.schedule}",
-        "steps above 0 for a rate that falls, and 0 for a constant one",
+        "one of them above 0 for a rate that falls, and both 0 for a constant one",
     )
     if optimizer.name == "adagrad":
         return

@@ -149,7 +149,7 @@ def rehearse(
       there: devices to compile for; None = those there are.
       ways: to compute; None = the best of these devices.
     """
-    config = run_parts.resolve(config, num_items, there)
+    config = run_parts.resolve(config, num_items, there, train=train)
     parts = run_parts.build(config, num_items, train, ways, there)
     state = parts.placement.shapes(jax.eval_shape(parts.init))
     if there and config.train.mesh == 1:

@@ -89,7 +89,8 @@ def _run(flag_values: flags.FlagValues, command: Sequence[str], peers: Peers) ->
     data = run_parts.open_data(config)
     devices.check()
     say(devices.describe())
-    config = run_parts.resolve(config, data.num_items)
+    splits = run_parts.splits(config, data)
+    config = run_parts.resolve(config, data.num_items, train=splits["train"])
     hosts.refuse_some_devices(peers, config.train.mesh, "train.mesh")
     if config.train.mesh > 1:
         of = f" of {peers.count} processes" if peers.count > 1 else ""
@@ -97,7 +98,6 @@ def _run(flag_values: flags.FlagValues, command: Sequence[str], peers: Peers) ->
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     if config.init.workdir:
         config.init.workdir = str(local_path(config.init.workdir).absolute())
-    splits = run_parts.splits(config, data)
     if len(splits) == 1 and config.train.stop_after:
         raise UserError(
             f"train.stop_after is {config.train.stop_after} without test sessions; "

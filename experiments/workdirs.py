@@ -73,6 +73,7 @@ ADDED = {
     "model.repeats": False,
     "optimizer.schedule": "constant",
     "optimizer.schedule_steps": 0,
+    "optimizer.schedule_epochs": 0.0,
     "optimizer.schedule_end": 0.0,
     "train.evaluate_on": "all",
     "init.workdir": None,

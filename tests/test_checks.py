@@ -14,6 +14,7 @@ from tron_jax.sampling.sources import SOURCES
 def test_every_field_is_checked():
     """What is neither a choice, a range, a tuple nor a path is a switch."""
     switches = {
+        "model.repeats",
         "negatives.mask_hits",
         "negatives.mask_session",
         "negatives.deduplicate",

@@ -37,7 +37,7 @@ def shrunk(config, data):
 # ``test_configs`` builds each with every data set; two programs that differ in numbers
 # alone prove no more than one. In bfloat16: what is selected, and what is not.
 CASES = [
-    *((name, "diginetica", "float32") for name in PUBLISHED),
+    *((name, "diginetica", "float32") for name in (*PUBLISHED, "tron_plus")),
     *(
         (name, "otto", "bfloat16")
         for name in ("tron_xl", "sasrec_bpr_max", "gru4rec_original")
@@ -52,7 +52,7 @@ def test_takes_two_steps(name, dataset, dtype, tiny_data, compilations):
     config.model.compute_dtype = dtype
     config = shrunk(config, tiny_data)
     data = run_parts.open_data(config)
-    config = run_parts.resolve(config, data.num_items)
+    config = run_parts.resolve(config, data.num_items, train=data.train)
     parts = run_parts.build(config, data.num_items, data.train)
     with tiny.compiled_once(compilations):
         train_step = jax.jit(parts.train_step)

@@ -18,7 +18,7 @@ FOLDER = tiny.ROOT / "experiments" / "configs"
 PUBLISHED = sorted(
     path.stem
     for path in FOLDER.glob("*.py")
-    if path.stem not in ("__init__", "defaults", "smoke", "stored")
+    if path.stem not in ("__init__", "defaults", "smoke", "stored", "tron_plus")
 )
 NUM_ITEMS = {"diginetica": 43_097, "yoochoose": 37_483, "otto": 1_855_603}
 
@@ -39,7 +39,7 @@ def sessions():
 
 def assert_builds(config, num_items):
     checks.check(config)
-    config = run_parts.resolve(config, num_items)
+    config = run_parts.resolve(config, num_items, train=sessions())
     parts = run_parts.build(config, num_items, sessions())
     state = jax.eval_shape(parts.init)
     width = config.model.hidden_size + (config.model.name == "gru4rec")
@@ -54,12 +54,19 @@ def assert_builds(config, num_items):
 
 
 @pytest.mark.parametrize("dataset", defaults.DATASETS)
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [*PUBLISHED, "tron_plus"])
 def test_builds(name, dataset):
     config = assert_builds(get_config(name, dataset), NUM_ITEMS[dataset])
     large = dataset == "otto" or config.model.name == "gru4rec"
     expected = "rows" if large else "dense"
     assert config.optimizer.item_table == expected
+
+
+def test_the_epochs_of_a_schedule_become_steps():
+    config = get_config("tron_plus", "diginetica")
+    config.optimizer.schedule_epochs = 1.5
+    optimizer = assert_builds(config, 2000).optimizer
+    assert (optimizer.schedule_steps, optimizer.schedule_epochs) == (4, 0)  # of 3 each
 
 
 def test_smoke_builds():

@@ -100,14 +100,20 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
 
 
 def resolve(
-    config: ConfigDict, num_items: int, devices: Sequence[jax.Device] | None = None
+    config: ConfigDict,
+    num_items: int,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    train: Sessions | None = None,
 ) -> ConfigDict:
-    """Replaces ``auto`` by what suits the number of items, and the device.
+    """Replaces ``auto`` by what suits the number of items and the device, and so on.
 
     Args:
       config: checked.
       num_items: the largest item id.
       devices: that the run is for; None = those there are.
+      train: sessions that the run trains on, of which it is known how many steps the
+        epochs of a schedule are; None will do for what a run has written.
     """
     config = config.copy_and_resolve_references()
     config.train.mesh = _devices(config, len(devices or jax.devices()))
@@ -115,6 +121,12 @@ def resolve(
         on_cpu = (_platform(devices) or jax.default_backend()) == "cpu"
         alone = config.model.name == "gru4rec" or on_cpu
         config.train.steps_per_group = 1 if alone else STEPS_PER_GROUP
+    optimizer = config.optimizer
+    if optimizer.schedule_epochs:
+        assert train is not None, "whoever trains knows the sessions"
+        steps = math.ceil(train.num_sessions / config.train.batch_size)
+        optimizer.schedule_steps = max(1, round(optimizer.schedule_epochs * steps))
+        optimizer.schedule_epochs = 0.0
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"
     return config

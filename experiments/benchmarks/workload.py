@@ -52,7 +52,7 @@ def build_workload(
     ways: Ways | None = None,
 ) -> Workload:
     """Builds the parts of a run on data that are already open."""
-    config = run_parts.resolve(config, num_items)
+    config = run_parts.resolve(config, num_items, train=splits["train"])
     parts = run_parts.build(config, num_items, splits["train"], ways)
     return Workload(config, parts, splits, num_items)
 

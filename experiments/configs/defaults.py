@@ -89,6 +89,7 @@ def _optimizer() -> ConfigDict:
     optimizer.warmup_steps = 0  # steps of linear rise to it
     optimizer.schedule = "constant"  # constant | step | linear | cosine: how it falls
     optimizer.schedule_steps = 0  # steps until it has fallen, to stay there
+    optimizer.schedule_epochs = 0.0  # the same in epochs; a run writes down the steps
     optimizer.schedule_end = 0.0  # share of it that is left then
     optimizer.b1 = 0.9  # decay of adam's first moment
     optimizer.b2 = 0.999  # decay of adam's second moment
