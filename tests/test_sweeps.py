@@ -4,10 +4,11 @@ import pytest
 import tiny
 
 from experiments.comparing import claims
-from experiments.configs import tron_xl
+from experiments.configs import tron_plus, tron_xl
 from experiments.configs.defaults import DATASETS
 from experiments.sweeping import definition
 from experiments.sweeps import ablation, table2
+from experiments.sweeps import tron_plus as tron_plus_path
 
 FILES = sorted((tiny.ROOT / "experiments" / "sweeps").glob("[a-z]*.py"))
 
@@ -34,6 +35,17 @@ def test_the_ablation_arrives_at_tron_xl(dataset):
     expected = tron_xl.get_config(dataset)
     expected.train.epochs = ablation.EPOCHS
     assert arrived == expected
+
+
+@pytest.mark.parametrize("window", tron_plus_path.WINDOWS)
+def test_the_path_arrives_at_tron_plus(window):
+    *_, (arrived, _) = tron_plus_path.sweep(window).values()
+    expected = tron_plus.get_config(window.partition("_")[0])
+    expected.train.evaluate_on = "validation"
+    shares = arrived.data.validation, arrived.data.without_last
+    expected.data.validation, expected.data.without_last = shares
+    assert arrived == expected
+    assert shares[0] > 0
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
