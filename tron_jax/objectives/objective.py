@@ -87,7 +87,8 @@ class Gradients(NamedTuple):
 Objective = Callable[
     [StepData, jax.Array, jax.Array, Any], tuple[Gradients, LossTotals]
 ]
-# (params, data, hidden, rows, scores of the candidates [N, k]) -> gradient by params
+# (params, data, hidden, rows, scores of the candidates [N, k], ``selection.LOWEST`` of
+# those that do not count) -> gradient by params
 RepeatsGradient = Callable[[Any, StepData, jax.Array, jax.Array, jax.Array], Any]
 # (data, hidden, rows, settings, dtype), as of ``hardest_candidates`` -> the selected
 FindHardest = Callable[[StepData, jax.Array, jax.Array, Selection, Any], "Selected"]

@@ -12,6 +12,7 @@ from jax import lax
 from tron_jax.models.encoder import Corrections
 from tron_jax.models.repeats import last_clicks
 from tron_jax.objectives.objective import RepeatsGradient, StepData
+from tron_jax.objectives.selection import LOWEST
 
 # (params, clicks [N, m]) -> corrections
 Correct = Callable[[Any, jax.Array], Corrections]
@@ -25,8 +26,8 @@ def make_repeats_gradient(
     That is the label, the session's own items with their corrections, and the
     candidates of the step. It is a gradient by what corrects and by nothing else: all
     other parameters learn as if nothing were corrected. An event whose label scores
-    lower than all candidates has no part in it, as no correction could save or spoil
-    its rank.
+    lower than all candidates that count has no part in it, as no correction could save
+    or spoil its rank; nor has one without any.
 
     It is learnt from sessions that the model sees for the first time: later it knows
     their labels by heart, and what they went back to would seem to matter less.
@@ -58,11 +59,12 @@ def make_repeats_gradient(
         label = jnp.sum(hidden * rows[touched.labels], axis=1)
         is_label = (items == batch.labels[:, None]) & (items > 0)
         label += jnp.sum(jnp.where(is_label, added, 0), axis=1)
-        lowest = jnp.finfo(own.dtype).min
-        own = jnp.where((items > 0) & ~is_label, own, lowest)
+        own = jnp.where((items > 0) & ~is_label, own, LOWEST)
         competing = jnp.concatenate([label[:, None], own, candidates + log_weight], 1)
         losses = jax.nn.logsumexp(competing, axis=1) - label
-        weight = batch.weight * (label >= candidates.min(axis=1))
+        counts = candidates > LOWEST
+        least = jnp.min(candidates, axis=1, where=counts, initial=jnp.inf)
+        weight = batch.weight * (label >= least)
         return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1)
 
     def gradient(params: Any, data: StepData, *arrays: jax.Array) -> Any:
