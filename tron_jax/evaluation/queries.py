@@ -47,7 +47,8 @@ def corrected(scores: jax.Array, columns: jax.Array, added: jax.Array) -> jax.Ar
         return scores
     inside = (columns >= 0) & (columns < scores.shape[1])
     columns = jnp.where(inside, columns, scores.shape[1])
-    rows = jnp.arange(len(scores))[:, None]
+    # Of an exported program the number of rows is no number yet, so no ``len``.
+    rows = jnp.arange(scores.shape[0])[:, None]
     return scores.at[rows, columns].add(added, mode="drop")
 
 
