@@ -72,6 +72,14 @@ RUNS = {
     },
     "wide": {"model__hidden_size": 32, "loss__name": "gbce"},
     "cosine": {"model__scoring": "cosine", "mode": "dense"},
+    "repeats": {"model__repeats": True},
+    "repeats_of_sessions": {
+        "model__repeats": True,
+        "negatives__drawn_per": "session",
+        "negatives__exclude": "session",
+        "negatives__mask_hits": True,
+        "loss__topk": 0,
+    },
     "softmax": FULL_SOFTMAX,
     "dense_softmax": {"mode": "dense", **FULL_SOFTMAX},
 }
@@ -119,7 +127,7 @@ def test_a_step_has_the_loss_and_gradient_of_one_device(name, tiny_data):
 
 
 @many
-@pytest.mark.parametrize("name", ["tron", "events", "gru4rec", "softmax"])
+@pytest.mark.parametrize("name", ["tron", "events", "gru4rec", "softmax", "repeats"])
 def test_a_step_lowers_for_accelerators(name, tiny_data):
     data = open_prepared(tiny_data)
     fields = {"mode": "rows", **SHORT, **RUNS[name], "train__mesh": DEVICES}
@@ -134,7 +142,7 @@ def test_a_step_lowers_for_accelerators(name, tiny_data):
 
 
 @many
-@pytest.mark.parametrize("name", ["tron", "dense", "gru4rec", "softmax"])
+@pytest.mark.parametrize("name", ["tron", "dense", "gru4rec", "softmax", "repeats"])
 def test_steps_that_are_computed_in_vain_change_nothing(name, tiny_data):
     """As on an accelerator, where a dispatch always computes as many."""
     data = open_prepared(tiny_data)
@@ -187,7 +195,7 @@ def test_fifty_steps_are_those_of_one_device(name, tiny_data, tmp_path, compilat
 
 
 @many
-@pytest.mark.parametrize("name", ["tron", "gru4rec"])
+@pytest.mark.parametrize("name", ["tron", "gru4rec", "repeats"])
 def test_a_checkpoint_has_the_same_ranks_on_any_devices(
     name, tiny_data, tmp_path, compilations, capfd
 ):

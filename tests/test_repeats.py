@@ -10,17 +10,18 @@ import pytest
 import reference_repeats
 import tiny
 
-from experiments import checks
+from experiments import checks, export
 from experiments.assembly import run_parts
-from experiments.assembly.ways import Ways
+from experiments.assembly import trained as trained_models
 from tron_jax.data.packing import pack
-from tron_jax.data.sessions import Sessions, open_prepared
+from tron_jax.data.sessions import Sessions
 from tron_jax.models import repeats
 from tron_jax.models.repeats import correct, last_clicks, last_clicks_of_rows
 from tron_jax.objectives.objective import StepData
 from tron_jax.objectives.repeats import make_repeats_gradient
 from tron_jax.objectives.selection import LOWEST
 from tron_jax.optimizers.touched import touch
+from tron_jax.recommending.recommender import recommend
 
 ITEMS = 400
 WEIGHTS = {
@@ -186,12 +187,12 @@ def returning(share=0.6, seed=0, count=240):
 
 
 @functools.cache
-def trained(mode, steps, ways=None, **fields):
+def trained(mode, steps, **fields):
     """The state after steps on sessions that go back, and its evaluator."""
     config = tiny.config("-", mode, negatives__mask_hits=True, **fields)
     checks.check(config)
     config = run_parts.resolve(config, tiny.NUM_ITEMS)
-    parts = run_parts.build(config, tiny.NUM_ITEMS, returning(), ways)
+    parts = run_parts.build(config, tiny.NUM_ITEMS, returning())
     state, step = jax.jit(parts.init)(), jax.jit(parts.train_step)
     for number in range(steps):
         dispatch, _ = parts.batches.dispatch_at(number, number + 1)
@@ -199,13 +200,16 @@ def trained(mode, steps, ways=None, **fields):
     return state, totals, parts
 
 
-def without(tree):
-    """A tree without the leaves that are of corrections."""
-    return {
-        jax.tree_util.keystr(path): leaf
-        for path, leaf in jax.tree.leaves_with_path(tree)
-        if f"['{repeats.PARAMS}']" not in jax.tree_util.keystr(path)
-    }
+def names(tree):
+    """The leaves of a tree by their paths."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def not_of_repeats(tree):
+    """Those that are of no corrections."""
+    key = f"['{repeats.PARAMS}']"
+    return {name: leaf for name, leaf in names(tree).items() if key not in name}
 
 
 COSINE = {"model__scoring": "cosine", "model__scale": 7.0}
@@ -233,7 +237,7 @@ def test_all_else_learns_as_if_nothing_were_corrected(kind):
     state, totals, _ = trained(steps=12, model__repeats=True, **fields)
     plain, of_plain, _ = trained(steps=12, **fields)
     assert repeats.PARAMS not in plain.params
-    tiny.assert_same_bits(without(state), without(plain))
+    tiny.assert_same_bits(not_of_repeats(state), not_of_repeats(plain))
     tiny.assert_same_bits(totals, of_plain)
     learnt = state.params[repeats.PARAMS]
     assert all(np.isfinite(leaf).all() and leaf.any() for leaf in learnt.values())
@@ -281,30 +285,33 @@ def test_what_is_not_corrected_is_refused_in_one_line(tmp_path, train):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_is_cut_ends_as_an_unbroken_one(tmp_path, train):
-    fields = {"model__repeats": True}
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert train(whole, **fields)[0] == 0
-    assert train(cut, train__epochs=1, **fields)[0] == 0
-    status, out, err = train(cut, **fields)
+def test_a_run_that_is_cut_ends_as_an_unbroken_one(tmp_path, tiny_runs, train):
+    whole, cut = tiny_runs("repeats"), tmp_path / "cut"
+    assert train(cut, "repeats", train__epochs=1)[0] == 0
+    status, out, err = train(cut, "repeats")
     assert (status, err) == (0, "")
     assert "resuming at step 25" in out
     tiny.assert_same_run(cut, whole)
     learnt = tiny.saved(whole)[0].params[repeats.PARAMS]
     assert all(leaf.any() for leaf in learnt.values())
-    tiny.assert_refused(train(cut), "trained with model.repeats=True, not False")
+    outcome = train(cut, "rows")
+    tiny.assert_refused(outcome, "trained with model.repeats=True, not False")
 
 
-@pytest.mark.portable
-@pytest.mark.parametrize("mode", ["dense", "rows"])
-def test_a_step_lowers_for_accelerators(mode, tiny_data):
-    data = open_prepared(tiny_data)
-    config = tiny.config(tiny_data, mode, model__repeats=True)
-    config = run_parts.resolve(config, data.num_items)
-    ways = Ways(by_matmul=True, fixed=True)
-    parts = run_parts.build(config, data.num_items, data.train, ways)
-    state = jax.eval_shape(parts.init)
-    traced = jax.jit(parts.train_step).trace(
-        state, parts.batches.shapes[0], parts.constants
+def test_an_export_recommends_as_its_run_does(tmp_path, tiny_runs, capfd):
+    pytest.importorskip("safetensors")
+    out = tmp_path / "model"
+    argv = [f"--workdir={tiny_runs('repeats')}", f"--out={out}", "--table=bfloat16"]
+    assert export.main(["export", *argv]) == 0
+    capfd.readouterr()
+    of_run, of_export = (
+        trained_models.load(place).model for place in (tiny_runs("repeats"), out)
     )
-    assert traced.lower(lowering_platforms=("cuda", "tpu")).as_text()
+    tiny.assert_same_bits(of_run.params, of_export.params)
+    assert of_export.params[repeats.PARAMS]["recency"].any()
+    sessions = [[5, 9, 5], [7], [200, 3, 200, 3]]
+    both = [recommend(model, sessions, 20) for model in (of_run, of_export)]
+    # Of a table that is rounded to 2^-9; the corrections are not.
+    np.testing.assert_allclose(both[0].scores, both[1].scores, rtol=0.02, atol=0.02)
+    text = (out / "MODEL_CARD.md").read_text()
+    assert "corrected" in text

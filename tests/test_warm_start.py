@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import tiny
 from conftest import signal_at
+from test_repeats import names, not_of_repeats
 from test_resume_slots import SLOTS
 
 from experiments import checks, workdirs
 from experiments.assembly import run_parts, trained, warm_start
 from tron_jax.data.neighbours import neighbour_means
+from tron_jax.models import repeats
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -87,6 +89,52 @@ def test_new_items_as_the_mean_of_their_neighbours(tiny_runs, new_data):
     fresh = np.asarray(jax.jit(parts.init)().items.table)[is_new]
     np.testing.assert_array_equal(found[counts == 0], fresh[counts == 0])
     assert f"20 new ({(counts > 0).sum()} as the mean of their neighb" in warm.summary
+
+
+@pytest.mark.parametrize("moments", ["reset", "keep"])
+@pytest.mark.parametrize(
+    ("old_mode", "mode"),
+    [("rows", "repeats"), ("repeats", "dense"), ("repeats", "repeats")],
+)
+def test_corrections_are_taken_over_begun_or_dropped(
+    tiny_runs, new_data, old_mode, mode, moments
+):
+    warm, parts = prepared(tiny_runs(old_mode), new_data, mode, moments=moments)
+    _, found = rows_of(tiny_runs(old_mode))
+    fresh = jax.jit(parts.init)()
+    assert jax.tree.structure(warm.state) == jax.tree.structure(fresh)
+    kept = found.state if moments == "keep" else fresh
+    if old_mode == mode:
+        tiny.assert_same_bits(warm.state.params, found.state.params)
+        tiny.assert_same_bits(warm.state.opt, kept.opt)
+        assert "corrections" not in warm.summary
+        return
+    of_new, of_old = (warm.state.params, warm.state.opt), (found.state.params, kept.opt)
+    tiny.assert_same_bits(*map(not_of_repeats, (of_new, of_old)))
+    if mode == "repeats":
+        tiny.assert_same_bits(warm.state.params["repeats"], repeats.init())
+        of_repeats = {*names(of_new)} - {*not_of_repeats(of_new)}
+        assert len(of_repeats) == 6  # two parameters, each with two moments
+        assert not any(names(of_new)[name].any() for name in of_repeats)
+    how = "begin at nothing" if mode == "repeats" else "are dropped"
+    assert warm.summary.endswith(f"; corrections of repeats {how}")
+
+
+@pytest.mark.parametrize(
+    ("old_mode", "mode"), [("rows", "repeats"), ("repeats", "rows")]
+)
+def test_a_run_goes_on_with_corrections_or_without(
+    tmp_path, tiny_runs, new_data, train, old_mode, mode
+):
+    old = {"init__workdir": tiny_runs(old_mode), "init__moments": "keep"}
+    status, out, err = train(
+        tmp_path / "run", mode, data=new_data, train__epochs=1, **old
+    )
+    assert (status, err) == (0, "")
+    assert "; corrections of repeats " in out
+    state, _ = tiny.saved(tmp_path / "run")
+    assert ("repeats" in state.params) == (mode == "repeats")
+    assert all(leaf.any() for leaf in jax.tree.leaves(state.params.get("repeats", {})))
 
 
 @pytest.fixture

@@ -52,6 +52,11 @@ FIELDS = {
 MODES = {
     "rows": {"optimizer.item_table": "rows", "train.order": "shuffled"},
     "dense": {"optimizer.item_table": "dense", "train.order": "chronological"},
+    "repeats": {
+        "optimizer.item_table": "rows",
+        "train.order": "shuffled",
+        "model.repeats": True,
+    },
 }
 # What differs between two runs that are otherwise equal bit for bit.
 CLOCKED = {"time", "sessions_per_s", "events_per_s", "epochs_per_hour", "save_s"} | {

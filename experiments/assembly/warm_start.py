@@ -2,7 +2,9 @@
 
 The encoder is taken as it is, the rows of items by their raw ids. Rows of items that
 the data lack are dropped; items that the other run lacked begin as ``init.new_items``
-says. ``tron_jax.optimizers.carried_over`` has what becomes of the moments.
+says. ``tron_jax.optimizers.carried_over`` has what becomes of the moments. Corrections
+of a session's own items, which all else learns without, begin at nothing where the
+other run had none, and are dropped where this one has none.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+from jax.tree_util import DictKey
 from ml_collections import ConfigDict
 
 from experiments.assembly import trained, update_rules
@@ -25,6 +28,7 @@ from tron_jax.data.catalogue import ITEMS
 from tron_jax.data.neighbours import neighbour_means
 from tron_jax.data.sessions import PreparedData, Sessions, catalogue_of
 from tron_jax.errors import UserError
+from tron_jax.models import repeats
 from tron_jax.optimizers import carried_over
 from tron_jax.optimizers.carried_over import WholeTable
 from tron_jax.steps import TrainState
@@ -167,12 +171,30 @@ def _first_state(
     config: ConfigDict, source: TrainState, fresh: TrainState, table: WholeTable
 ) -> TrainState:
     """The source's encoder and rows; step, and what is under way, as from scratch."""
-    state = fresh._replace(params=source.params)
+    state = fresh._replace(params=_corrected_alike(source.params, fresh.params))
     if update_rules.keeps_moments(config):
         items = carried_over.place(table, fresh.items)
-        return state._replace(opt=source.opt, items=items)
+        opt = _corrected_alike(source.opt, fresh.opt)
+        return state._replace(opt=opt, items=items)
     _, item_tx = update_rules.make_optimizers(config)
     return state._replace(items=item_tx.init(jnp.array(table.values)))
+
+
+def _corrected_alike(source: Any, fresh: Any) -> Any:
+    """What the source has, without corrections where fresh has none, or with its own.
+
+    Args:
+      source: parameters of the encoder, or moments of them.
+      fresh: the same of a run that starts from scratch.
+    """
+    known = dict(jax.tree.leaves_with_path(source))
+
+    def taken(path: tuple[Any, ...], of_fresh: Any) -> Any:
+        if DictKey(repeats.PARAMS) in path:
+            return known.get(path, of_fresh)
+        return known[path]
+
+    return jax.tree.map_with_path(taken, fresh)
 
 
 def _provenance(source: Restored) -> dict[str, Any]:
@@ -195,8 +217,12 @@ def _summary(config: ConfigDict, source: Restored, counts: dict[str, int]) -> st
         )
     new = f" ({', '.join(begin)})" if counts["new"] else ""
     kept = "kept" if update_rules.keeps_moments(config) else "reset"
+    corrected = ""
+    if source.config.model.repeats != config.model.repeats:
+        how = "begin at nothing" if config.model.repeats else "are dropped"
+        corrected = f"; corrections of repeats {how}"
     return (
         f"warm start from step {source.step:,} ({source.chosen_by}): "
         f"{counts['matched']:,} items matched, {counts['new']:,} new{new}, "
-        f"{counts['dropped']:,} dropped; moments {kept}"
+        f"{counts['dropped']:,} dropped; moments {kept}{corrected}"
     )

@@ -29,6 +29,7 @@ from tron_jax.data.sessions import Sessions, open_prepared
 from tron_jax.evaluation.metrics import BEST_KEY, METRICS, title
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.files import local_path
+from tron_jax.models.repeats import RECENT
 
 TAGS = ("recommender-system", "session-based-recommendation", "jax")
 SHOWN = ("recall@20", "mrr@20")  # with intervals
@@ -169,11 +170,15 @@ def _head(model: Trained, made_with: dict[str, Any]) -> Iterator[str]:
     yield f"---\nlibrary_name: tron-jax\nlicense: other\ntags:\n{tags}\n---"
     yield f"# {model.config.model.name} on data {made_with['fingerprint'][:12]}"
     config = model.config
+    corrected = (
+        f" Scores of the items of the last {RECENT} clicks are corrected by how long "
+        "ago they were clicked and how often the session went back."
+    ) * config.model.repeats
     yield (
         f"A session-based recommender: `{config.model.name}`, width "
         f"{config.model.hidden_size}, loss `{config.loss.name}`, "
         f"{made_with.get('parameters', 0):,} parameters. State after "
-        f"{model.model.step:,} steps ({model.chosen_by})."
+        f"{model.model.step:,} steps ({model.chosen_by}).{corrected}"
     )
 
 
