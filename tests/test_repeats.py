@@ -110,6 +110,7 @@ def example(whole):
     """A batch with many repeats, its hidden states, rows and candidates' scores."""
     draw = np.random.default_rng(4)
     batch = packed(draw, 9)
+    batch = batch._replace(items=41 * batch.items, labels=41 * batch.labels)
     drawn = jnp.asarray(draw.integers(1, ITEMS + 1, (1, 9)), jnp.int32)
     touched = touch(batch.items, batch.labels, drawn, ITEMS + 1, whole)
     table = draw.normal(size=(ITEMS + 1, 8)).astype(np.float32)

@@ -48,7 +48,7 @@ class Encoder(NamedTuple):
       init: ``key -> params``.
       init_table: ``(key, num_rows, part=None) -> [num_rows, width]``, the first item
         table, or a part of its rows (``initializers.Part``); an input is a row of it,
-        and a score the product of a hidden state with a row.
+        and a score its product with a hidden state, plus what ``correct`` adds.
       init_carry: ``num_sessions -> carry``, the carried state before the first step;
         ``()`` for an encoder that sees whole sessions.
       encode: ``(params, carry, inputs, session, position, dropout_key=None) -> (hidden,

@@ -46,7 +46,7 @@ def correct(params: Any, clicks: jax.Array) -> Corrections:
     """
     weights = params[PARAMS]
     known = clicks > 0
-    same = (clicks[..., :, None] == clicks[..., None, :]) & known[..., None, :]
+    same = clicks[..., :, None] == clicks[..., None, :]
     later = jnp.tri(clicks.shape[-1], k=-1, dtype=bool)
     again = jnp.any(same & later, axis=-1) & known
     repeats = jnp.minimum(again.sum(-1), MOST)
