@@ -226,6 +226,7 @@ KINDS = {
         "loss__name": "bce",
         "loss__topk": 0,
     },
+    "rounded": {"mode": "rows", "model__compute_dtype": "bfloat16"},
     "groups": {"mode": "rows", "train__steps_per_group": 4},
     "adagrad": {"mode": "rows", "optimizer__name": "adagrad"},
 }

@@ -88,6 +88,23 @@ def test_ranks_against_numpy(num_items, block, fixed):
     assert len(kinds) == 4
 
 
+def test_no_more_scores_than_a_block_of_them_in_memory():
+    block, num_items, chunk, width, most = 256, 50_000, 8192, 32, repeats.RECENT
+    table = jax.ShapeDtypeStruct((num_items + 1, width), jnp.float32)
+    hidden = jax.ShapeDtypeStruct((chunk, width), jnp.float32)
+    labels, items, scalar = (
+        jax.ShapeDtypeStruct(shape, jnp.int32)
+        for shape in ((chunk,), (chunk, most), ())
+    )
+    added = jax.ShapeDtypeStruct((chunk, most), jnp.float32)
+    queries = Queries(hidden, Corrections(items, added))
+    step = make_rank_step(read_rows, num_items=num_items, block=block)
+    lowered = jax.jit(step).lower(table, scalar, queries, labels, scalar)
+    memory = lowered.compile().memory_analysis()
+    blocks = 4 * (2 * block * block + 6 * block * width)
+    assert memory.temp_size_in_bytes < blocks + 4 * 8 * chunk
+
+
 def test_a_diverged_state_is_still_the_worst():
     draw = np.random.default_rng(0)
     table = draw.normal(size=(41, 5)).astype(np.float32)
