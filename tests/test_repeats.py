@@ -133,8 +133,8 @@ def test_the_gradient_is_that_of_the_slow_loss(whole, log_weight):
         repeats.PARAMS: jax.tree.map(lambda x: x.astype(np.float32), weights),
         "params": {"others": jnp.ones(3)},
     }
-    data = StepData(jnp.int32(0), batch, None, touched, None)
-    gradient = jax.jit(make_repeats_gradient(correct, log_weight))
+    data = StepData(jnp.int32(3), batch, None, touched, None)
+    gradient = jax.jit(make_repeats_gradient(correct, log_weight, until=4))
     masked = np.where(keep, scores, LOWEST)
     found = gradient(params, data, hidden, rows, masked)
     counted = [row[kept] for row, kept in zip(scores, keep, strict=True)]
@@ -156,6 +156,8 @@ def test_the_gradient_is_that_of_the_slow_loss(whole, log_weight):
             found[repeats.PARAMS][name], slopes, rtol=1e-3, atol=1e-4
         )
     assert not found["params"]["others"].any()
+    later = gradient(params, data._replace(step=jnp.int32(4)), hidden, rows, masked)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(later))
 
 
 def test_events_that_no_correction_could_save_have_no_part():
@@ -164,11 +166,15 @@ def test_events_that_no_correction_could_save_have_no_part():
     high = np.where(keep, 1e4 + scores, LOWEST).astype(np.float32)
     data = StepData(jnp.int32(0), batch, None, touched, None)
     assert not keep.all(axis=1).all()
-    found = make_repeats_gradient(correct, 0.0)(PARAMS, data, hidden, rows, high)
+    gradient = make_repeats_gradient(correct, 0.0, until=1)
+    found = gradient(PARAMS, data, hidden, rows, high)
     assert not any(leaf.any() for leaf in jax.tree.leaves(found))
 
 
-def returning(share=0.6, seed=0, count=240):
+EPOCH = 20  # steps
+
+
+def returning(share=0.6, seed=0, count=12 * EPOCH):
     """Sessions whose next click is, as often, the one before the last once more."""
     draw = np.random.default_rng(seed)
     sessions = []
@@ -235,14 +241,25 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_else_learns_as_if_nothing_were_corrected(kind):
     """Bit for bit: parameters, item table and the moments of both."""
-    fields = KINDS[kind]
-    state, totals, _ = trained(steps=12, model__repeats=True, **fields)
-    plain, of_plain, _ = trained(steps=12, **fields)
+    fields = {"steps": EPOCH + 4, **KINDS[kind]}
+    state, totals, _ = trained(model__repeats=True, **fields)
+    plain, of_plain, _ = trained(**fields)
     assert repeats.PARAMS not in plain.params
     tiny.assert_same_bits(not_of_repeats(state), not_of_repeats(plain))
     tiny.assert_same_bits(totals, of_plain)
     learnt = state.params[repeats.PARAMS]
     assert all(np.isfinite(leaf).all() and leaf.any() for leaf in learnt.values())
+
+
+def test_they_learn_from_the_first_epoch_alone():
+    """By Adagrad, which moves nothing of what has no gradient."""
+    fields = {"model__repeats": True, "optimizer__name": "adagrad"}
+    states = (
+        trained("rows", steps, **fields)[0] for steps in (EPOCH - 1, EPOCH, EPOCH + 4)
+    )
+    before, at_end, later = (state.params[repeats.PARAMS] for state in states)
+    tiny.assert_same_bits(at_end, later)
+    assert (before["recency"] != at_end["recency"]).any()
 
 
 def test_they_move_to_where_sessions_go_back():
