@@ -20,7 +20,7 @@ def get_config(dataset: str = "diginetica") -> ConfigDict:
     config.model.scoring = "cosine"
     config.model.scale = 8.0
     config.model.repeats = True
-    config.model.dropout = 0.3
+    config.model.dropout = 0.3 if dataset == "diginetica" else 0.1
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "step"
     config.optimizer.schedule_epochs = 2.0
