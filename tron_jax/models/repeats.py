@@ -65,15 +65,31 @@ def last_clicks(items: jax.Array, session: jax.Array) -> jax.Array:
     Returns:
       [N, RECENT] int32, the input itself first; 0 before the session's first.
     """
-
-    def before(x: jax.Array, clicks: int, fill: int) -> jax.Array:
-        return jnp.pad(x, (clicks, 0), constant_values=fill)[: len(x)]
-
     columns = [
-        jnp.where(before(session, i, -1) == session, before(items, i, 0), 0)
+        jnp.where(_before(session, i, -1) == session, _before(items, i), 0)
         for i in range(RECENT)
     ]
     return jnp.stack(columns, axis=1)
+
+
+def scores_of_last(hidden: jax.Array, inputs: jax.Array) -> jax.Array:
+    """Scores, without corrections, of what ``last_clicks`` gives.
+
+    Args:
+      hidden: [N, hidden] of each input of a stream.
+      inputs: [N, hidden] rows of the inputs.
+
+    Returns:
+      [N, RECENT]; of another session's input where there was no click.
+    """
+    columns = [jnp.sum(hidden * _before(inputs, i), axis=1) for i in range(RECENT)]
+    return jnp.stack(columns, axis=1)
+
+
+def _before(x: jax.Array, clicks: int, fill: int = 0) -> jax.Array:
+    """What stood so many inputs earlier in the stream, [N, …]."""
+    widths = [(clicks, 0)] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, widths, constant_values=fill)[: len(x)]
 
 
 def last_clicks_of_rows(items: jax.Array, lengths: jax.Array) -> jax.Array:

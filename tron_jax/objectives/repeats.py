@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tron_jax.data.packing import Batch
 from tron_jax.models.encoder import Corrections
-from tron_jax.models.repeats import last_clicks
+from tron_jax.models.repeats import last_clicks, scores_of_last
 from tron_jax.objectives.objective import RepeatsGradient, StepData
 from tron_jax.objectives.selection import LOWEST
 
@@ -46,20 +47,15 @@ def make_repeats_gradient(
 
     def loss(
         params: Any,
-        data: StepData,
-        hidden: jax.Array,
-        rows: jax.Array,
+        batch: Batch,
+        own: jax.Array,
+        label: jax.Array,
         candidates: jax.Array,
     ) -> jax.Array:
-        batch, touched = data.batch, data.touched
         items, added = correct(params, last_clicks(batch.items, batch.session))
-        # Row numbers are found as items are, by how many clicks ago they were.
-        numbers = last_clicks(touched.inputs, batch.session)
-        own = jnp.einsum("nd,nmd->nm", hidden, rows[numbers]) + added
-        label = jnp.sum(hidden * rows[touched.labels], axis=1)
         is_label = (items == batch.labels[:, None]) & (items > 0)
         label += jnp.sum(jnp.where(is_label, added, 0), axis=1)
-        own = jnp.where((items > 0) & ~is_label, own, LOWEST)
+        own = jnp.where((items > 0) & ~is_label, own + added, LOWEST)
         competing = jnp.concatenate([label[:, None], own, candidates + log_weight], 1)
         losses = jax.nn.logsumexp(competing, axis=1) - label
         counts = candidates > LOWEST
@@ -67,10 +63,18 @@ def make_repeats_gradient(
         weight = batch.weight * (label >= least)
         return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1)
 
-    def gradient(params: Any, data: StepData, *arrays: jax.Array) -> Any:
+    def gradient(
+        params: Any,
+        data: StepData,
+        hidden: jax.Array,
+        rows: jax.Array,
+        candidates: jax.Array,
+    ) -> Any:
+        own = scores_of_last(hidden, rows[data.touched.inputs])
+        label = jnp.sum(hidden * rows[data.touched.labels], axis=1)
         return lax.cond(
             data.step < until,
-            lambda params: jax.grad(loss)(params, data, *arrays),
+            lambda params: jax.grad(loss)(params, data.batch, own, label, candidates),
             lambda params: jax.tree.map(jnp.zeros_like, params),
             params,
         )
