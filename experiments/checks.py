@@ -22,7 +22,7 @@ from tron_jax.models.precision import COMPUTE_DTYPES
 from tron_jax.objectives.log_q import LOGQ
 from tron_jax.objectives.losses import LOSSES
 from tron_jax.objectives.objective import MEANS
-from tron_jax.optimizers.schedules import SCHEDULES
+from tron_jax.optimizers.schedules import MOST_STEPS, SCHEDULES
 from tron_jax.sampling.exclusion import EXCLUDES
 from tron_jax.sampling.in_batch import IN_BATCH_FROM
 from tron_jax.sampling.sampler import DRAWN_PER, FITTING_EXCLUDES
@@ -71,9 +71,8 @@ RANGES = {
     "loss.calibration": (0, 1),
     "loss.elu": (0, None),
     "optimizer.learning_rate": (0, None),
-    # The catch-up of sleeping rows tabulates the steps until Adam has settled.
-    "optimizer.warmup_steps": (0, 1_000_000),
-    "optimizer.schedule_steps": (0, 1_000_000),
+    "optimizer.warmup_steps": (0, MOST_STEPS),
+    "optimizer.schedule_steps": (0, MOST_STEPS),
     "optimizer.schedule_epochs": (0, 100_000),
     "optimizer.schedule_end": (0, 1),
     "optimizer.b1": (0, 0.999),
@@ -270,7 +269,6 @@ def _check_model(config: ConfigDict) -> None:
         "model.position": "from_start",
         "model.scoring": "dot",
         "model.repeats": False,
-        "optimizer.schedule_epochs": 0,
         "model.num_layers": 1,
         "model.num_heads": 1,
         "negatives.drawn_per": "batch",
@@ -288,6 +286,12 @@ def _check_model(config: ConfigDict) -> None:
         f"train.steps_per_group is {group} with model.name=gru4rec",
         "0 or 1: train.steps_per_call is gru4rec's",
     )
+    epochs = config.optimizer.schedule_epochs
+    _refuse(
+        epochs > 0,
+        f"optimizer.schedule_epochs is {epochs} with model.name=gru4rec",
+        "optimizer.schedule_steps, as its sessions go on from step to step",
+    )
 
 
 def _check_optimizer(config: ConfigDict) -> None:
@@ -299,6 +303,13 @@ def _check_optimizer(config: ConfigDict) -> None:
         f"optimizer.schedule_steps is {steps} and schedule_epochs {epochs} with "
         f"optimizer.schedule={optimizer.schedule}",
         "one of them above 0 for a rate that falls, and both 0 for a constant one",
+    )
+    _refuse(
+        epochs > 0 and bool(config.init.workdir) and config.init.moments == "keep",
+        f"optimizer.schedule_epochs is {epochs} with init.moments=keep, where updates "
+        "are counted on from the other run",
+        "optimizer.schedule_steps, those of the other run included, or "
+        "init.moments=reset",
     )
     if optimizer.name == "adagrad":
         return

@@ -320,8 +320,16 @@ def _check_same_run(
 ) -> dict[str, Any]:
     """Refuses what may not change; returns what the run was made with before."""
     stored, made_with = read_config(path)
+    if made_with["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"workdir {path} was trained on other data than data.path={data.path}; "
+            f"expected fingerprint {made_with['fingerprint'][:12]}, "
+            f"found {data.fingerprint[:12]}"
+        )
     before, now = fields(stored), fields(config)
-    for field in sorted({*before, *now} - {*MAY_CHANGE}):
+    # What may have been made of others comes last: steps, of epochs and the batch size.
+    made = "optimizer.schedule_steps"
+    for field in sorted({*before, *now} - {*MAY_CHANGE}, key=lambda x: (x == made, x)):
         if before.get(field) != now.get(field):
             raise UserError(
                 f"workdir {path} was trained with {field}={before.get(field)}, not "
@@ -329,12 +337,6 @@ def _check_same_run(
                 f"(only {', '.join(MAY_CHANGE)} may change)"
             )
     _check_stop_after(path, stored.train.stop_after, config.train.stop_after)
-    if made_with["fingerprint"] != data.fingerprint:
-        raise UserError(
-            f"workdir {path} was trained on other data than data.path={data.path}; "
-            f"expected fingerprint {made_with['fingerprint'][:12]}, "
-            f"found {data.fingerprint[:12]}"
-        )
     return made_with
 
 

@@ -128,6 +128,15 @@ SLOTS = {"model.name": "gru4rec", "model.num_layers": 1, "model.position": "from
         ({"loss.logq": "plain", "loss.elu": 0.5}, "elu is 0.5 with loss.logq=plain"),
         ({"loss.logq": "corrected"}, "corrected with negatives.mask_hits=false"),
         ({"loss.penalty": 0.1}, "penalty is 0.1 with loss.name=ssm"),
+        (
+            {"optimizer.schedule": "step", "optimizer.schedule_epochs": 2}
+            | {"init.workdir": "RUN", "init.moments": "keep"},
+            "schedule_epochs is 2.0 with init.moments=keep.*expected .*schedule_steps",
+        ),
+        (
+            SLOTS | {"optimizer.schedule": "step", "optimizer.schedule_epochs": 2},
+            "schedule_epochs is 2.0 with model.name=gru4rec; .*schedule_steps",
+        ),
         ({"loss.topk_start": 200}, "expected all three above 0"),
         ({"loss.topk_steps": 200}, "expected all three above 0"),
         ({"loss.topk_start": 16512, "loss.topk_steps": 9}, "topk_start is 16512"),

@@ -11,11 +11,14 @@ import tiny
 from tolerances import of_float32
 
 from data_prep import synthetic
+from experiments import workdirs
 from experiments.assembly import program, run_parts
 from experiments.assembly.ways import Ways
 from experiments.configs import smoke
 from tron_jax import files, memory
 from tron_jax.console.program import run as run_preparation
+from tron_jax.data.sessions import open_prepared
+from tron_jax.errors import UserError
 from tron_jax.reporting import metrics_writer, plots
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -91,6 +94,33 @@ def test_auto_is_resolved_once(tiny_data, monkeypatch):
     assert run_parts.resolve(config, 199_999).optimizer.item_table == "dense"
     assert run_parts.resolve(config, 200_000).optimizer.item_table == "rows"
     assert config.optimizer.item_table == "auto"
+
+
+def test_epochs_of_a_schedule_are_steps_once_and_for_all(tmp_path, train, evaluate):
+    """The same command goes on with the run, and what reads it needs no sessions."""
+    fields = {"optimizer__schedule": "step", "optimizer__schedule_epochs": 1.5}
+    workdir = tmp_path / "run"
+    for epochs in (1, 2):
+        status, _, err = train(workdir, "dense", train__epochs=epochs, **fields)
+        assert status == 0, err
+    config, _ = workdirs.read_config(workdir)
+    optimizer = config.optimizer
+    assert (optimizer.schedule_steps, optimizer.schedule_epochs) == (38, 0)  # of 25
+    assert evaluate(workdir)[0] == 0
+    fields["optimizer__schedule_epochs"] = 1
+    refused = train(workdir, "dense", train__epochs=2, **fields)
+    tiny.assert_refused(refused, "schedule_steps=38, not 25", "expected the same")
+    fields["train__batch_size"] = 6
+    refused = train(workdir, "dense", train__epochs=2, **fields)
+    tiny.assert_refused(refused, "train.batch_size=12, not 6")
+
+
+def test_epochs_of_a_schedule_may_be_too_many(tiny_data):
+    fields = {"optimizer__schedule": "step", "optimizer__schedule_epochs": 40_001.0}
+    config = tiny.config(tiny_data, **fields)
+    train = open_prepared(tiny_data).train
+    with pytest.raises(UserError, match=r"is 40001 of 25 steps; expected at most 1,00"):
+        run_parts.resolve(config, 300, train=train)
 
 
 def test_steps_of_a_group_are_resolved_by_the_device(tiny_data, monkeypatch):

@@ -30,6 +30,7 @@ from tron_jax.objectives.log_q import LogQ, make_log_q
 from tron_jax.objectives.losses import make_loss
 from tron_jax.objectives.objective import Objective, make_objective
 from tron_jax.objectives.repeats import make_repeats_gradient
+from tron_jax.optimizers.schedules import MOST_STEPS
 from tron_jax.recommending.recommender import Recommender, make_recommender
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
@@ -106,14 +107,17 @@ def resolve(
     *,
     train: Sessions | None = None,
 ) -> ConfigDict:
-    """Replaces ``auto`` by what suits the number of items and the device, and so on.
+    """Replaces ``auto`` by what suits the items and the device, and epochs by steps.
 
     Args:
       config: checked.
       num_items: the largest item id.
       devices: that the run is for; None = those there are.
-      train: sessions that the run trains on, of which it is known how many steps the
-        epochs of a schedule are; None will do for what a run has written.
+      train: sessions that the run trains on, for the steps of ``schedule_epochs``;
+        None will do for a config that a run has written, which has steps.
+
+    Raises:
+      UserError: there are too few devices, or the epochs have too many steps.
     """
     config = config.copy_and_resolve_references()
     config.train.mesh = _devices(config, len(devices or jax.devices()))
@@ -123,10 +127,16 @@ def resolve(
         config.train.steps_per_group = 1 if alone else STEPS_PER_GROUP
     optimizer = config.optimizer
     if optimizer.schedule_epochs:
-        assert train is not None, "whoever trains knows the sessions"
-        steps = math.ceil(train.num_sessions / config.train.batch_size)
-        optimizer.schedule_steps = max(1, round(optimizer.schedule_epochs * steps))
-        optimizer.schedule_epochs = 0.0
+        if train is None:
+            raise ValueError("the steps of schedule_epochs need the train sessions")
+        epoch = math.ceil(train.num_sessions / config.train.batch_size)
+        steps = max(1, round(optimizer.schedule_epochs * epoch))
+        if steps > MOST_STEPS:
+            raise UserError(
+                f"optimizer.schedule_epochs is {optimizer.schedule_epochs:g} of "
+                f"{epoch:,} steps; expected at most {MOST_STEPS:,} steps in all"
+            )
+        optimizer.schedule_steps, optimizer.schedule_epochs = steps, 0.0
     if config.optimizer.item_table == "auto":
         config.optimizer.item_table = "rows" if num_items >= ROWS_FROM else "dense"
     return config

@@ -61,5 +61,5 @@ def loss(config: ConfigDict, num_items: int) -> LossSettings:
 
 
 def items_per_candidate(config: ConfigDict, num_items: int) -> float:
-    """How many items each negative of an event stands for; 1 at least."""
+    """How many items a negative stands for, as if all were drawn evenly; 1 at least."""
     return max(num_items / max(negative_sampling(config).num_candidates, 1), 1.0)

@@ -39,6 +39,8 @@ IDEAS = {
 
 def sweep(window: str = "diginetica") -> dict[str, tuple[ConfigDict, int]]:
     """The path, in its order; the first setting has two ideas that cost nothing."""
+    if window not in WINDOWS:
+        raise ValueError(f"{window!r}; expected one of: {', '.join(WINDOWS)}")
     dataset = window.partition("_")[0]
     end = tron_plus.get_config(dataset)
     config = tron_xl.get_config(dataset)

@@ -95,7 +95,7 @@ class EncodingPass(typing.Protocol):
           table_state: of the item table, likewise.
 
         Returns:
-          The traced program; the first of its outputs is a chunk's ``Queries``.
+          The traced program, which gives a chunk's ``Queries``, and what is carried.
         """
         ...
 

@@ -46,13 +46,9 @@ def corrected(scores: jax.Array, columns: jax.Array, added: jax.Array) -> jax.Ar
     if not columns.shape[1]:
         return scores
     inside = (columns >= 0) & (columns < scores.shape[1])
-    columns = jnp.where(inside, columns, scores.shape[1])
+    # Distinct beyond the end as well, so that no order of additions matters.
+    beyond = scores.shape[1] + jnp.arange(columns.shape[1])
+    columns = jnp.where(inside, columns, beyond)
     # Of an exported program the number of rows is no number yet, so no ``len``.
     rows = jnp.arange(scores.shape[0])[:, None]
-    return scores.at[rows, columns].add(added, mode="drop")
-
-
-def added_to(corrections: Corrections, items: jax.Array) -> jax.Array:
-    """[n] what is added to the score of one item of each query, 0 of most."""
-    is_item = (corrections.items == items[:, None]) & (items > 0)[:, None]
-    return jnp.sum(jnp.where(is_item, corrections.added, 0), axis=1)
+    return scores.at[rows, columns].add(added, mode="drop", unique_indices=True)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from tron_jax.evaluation import blocks
-from tron_jax.evaluation.queries import Queries, added_to, corrected
+from tron_jax.evaluation.queries import Queries, corrected
+from tron_jax.models.encoder import added_to
 
 # (state of the item table, ids [n], step) -> rows [n, hidden] as of that step
 ReadRows = Callable[[Any, jax.Array, jax.Array], jax.Array]

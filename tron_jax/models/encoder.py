@@ -34,6 +34,12 @@ class Corrections(NamedTuple):
     added: jax.Array
 
 
+def added_to(corrections: Corrections, items: jax.Array) -> jax.Array:
+    """What is added to the score of one item: [..., m] and [...] -> [...]."""
+    is_item = (corrections.items == items[..., None]) & (items > 0)[..., None]
+    return jnp.sum(jnp.where(is_item, corrections.added, 0), axis=-1)
+
+
 def correct_nothing(params: Any, clicks: jax.Array) -> Corrections:
     """Of a model whose scores are products of vectors alone; m is 0."""
     del params

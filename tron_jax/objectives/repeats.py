@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tron_jax.data.packing import Batch
-from tron_jax.models.encoder import Corrections
+from tron_jax.models.encoder import Corrections, added_to
 from tron_jax.models.repeats import last_clicks, scores_of_last
 from tron_jax.objectives.objective import RepeatsGradient, StepData
 from tron_jax.objectives.selection import LOWEST
@@ -30,14 +30,18 @@ def make_repeats_gradient(
     lower than all candidates that count has no part in it, as no correction could save
     or spoil its rank; nor has one without any.
 
-    It is learnt from sessions that the model sees for the first time: later it knows
-    their labels by heart, and what they went back to would seem to matter less.
+    Candidates are taken as they are: negatives that do not leave out the session's own
+    items and the label, as TRON's do, have those compete a second time.
+
+    There is a gradient from sessions alone that the model sees for the first time:
+    later it knows their labels by heart, and what they went back to would seem to
+    matter less.
 
     Args:
       correct: of the encoder.
       log_weight: log of how many items each candidate stands for, as candidates are a
         sample and the session's items are not.
-      until: the step from which on nothing is learnt, that of the second epoch.
+      until: the step from which on the gradient is 0, the first of the second epoch.
 
     Returns:
       The pure function.
@@ -52,10 +56,11 @@ def make_repeats_gradient(
         label: jax.Array,
         candidates: jax.Array,
     ) -> jax.Array:
-        items, added = correct(params, last_clicks(batch.items, batch.session))
-        is_label = (items == batch.labels[:, None]) & (items > 0)
-        label += jnp.sum(jnp.where(is_label, added, 0), axis=1)
-        own = jnp.where((items > 0) & ~is_label, own + added, LOWEST)
+        corrections = correct(params, last_clicks(batch.items, batch.session))
+        items, added = corrections
+        label += added_to(corrections, batch.labels)
+        others = (items > 0) & (items != batch.labels[:, None])
+        own = jnp.where(others, own + added, LOWEST)
         competing = jnp.concatenate([label[:, None], own, candidates + log_weight], 1)
         losses = jax.nn.logsumexp(competing, axis=1) - label
         counts = candidates > LOWEST

@@ -11,6 +11,10 @@ import numpy as np
 
 from tron_jax.optimizers.adagrad import Schedule
 
+# Updates until a rate is constant, at most: the catch-up of sleeping rows has a table
+# of them.
+MOST_STEPS = 1_000_000
+
 
 def _array(step: Any) -> Any:
     return np if isinstance(step, np.ndarray) else jnp

@@ -43,7 +43,7 @@ def divide(
       excluded: ids of each prediction; None = of none.
       index: [predictions] of the chunk.
       allowed: [num_items + 1] bool, which items any prediction may get.
-      chunk: hidden states of the chunk.
+      chunk: queries of the chunk.
       block: of those that have many ids, made together.
 
     Yields:

@@ -1,4 +1,4 @@
-"""The best items of the whole catalogue for each hidden state, exactly, in blocks."""
+"""The best items of the whole catalogue for each query, exactly, in blocks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_top_k_step(
     states: int | None = None,
     fixed: bool = False,
 ) -> TopKStep:
-    """Finds the k items of highest score for each hidden state of a chunk.
+    """Finds the k items of highest score for each query of a chunk.
 
     ``top_k_step(table_state, step, queries, count, allowed, excluded, *, k)``, k being
     static and at most num_items, takes ``Queries`` of [chunk] and how many of them
@@ -51,7 +51,7 @@ def make_top_k_step(
       read_rows: reads rows of the item table as of a step.
       num_items: the largest item id.
       block: items per matmul.
-      states: hidden states per matmul; as many as items where None.
+      states: queries per matmul; as many as items where None.
       fixed: go through all blocks of a chunk, see ``ranking.make_rank_step``.
 
     Returns:

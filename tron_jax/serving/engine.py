@@ -14,6 +14,7 @@ from jax import lax
 
 from tron_jax.evaluation.queries import Queries
 from tron_jax.evaluation.ranking import ReadRows, score_block
+from tron_jax.models.encoder import added_to
 from tron_jax.recommending.top_k import make_top_k_step
 from tron_jax.serving.scorer import LastQueries
 
@@ -125,7 +126,7 @@ class Engine:
         return [answers[n] for n in range(len(queries))]
 
     def _of_all(self, queries: Sequence[Query], allowed: jax.Array) -> list[Found]:
-        made, sessions = self._queries([query.items for query in queries])
+        encoded, sessions = self._encoded([query.items for query in queries])
         most = max(len(query.excluded) for query in queries)
         excluded = np.zeros((sessions, _at_least(EXCLUDED, most)), np.int32)
         for row, query in zip(excluded, queries, strict=False):
@@ -133,7 +134,7 @@ class Engine:
         _, table_state, step = self._weights
         program = self._best[excluded.shape]
         scores, ids = jax.device_get(
-            program(table_state, step, made, allowed, excluded)
+            program(table_state, step, encoded, allowed, excluded)
         )
         return [
             _found(ids[row], scores[row], query.k) for row, query in enumerate(queries)
@@ -142,15 +143,15 @@ class Engine:
     def _of_some(self, query: Query, only: np.ndarray) -> Found:
         """What is excluded of a few ids need not be on the device."""
         left = only[~np.isin(only, query.excluded)]
-        made, _ = self._queries([query.items])
+        encoded, _ = self._encoded([query.items])
         ids = np.zeros(_at_least(ONLY, len(left)), np.int32)
         ids[: len(left)] = left
         _, table_state, step = self._weights
         program = self._best_of[len(ids)]
-        scores, best = jax.device_get(program(table_state, step, made, ids))
+        scores, best = jax.device_get(program(table_state, step, encoded, ids))
         return _found(best, scores, query.k)
 
-    def _queries(self, sessions: Sequence[np.ndarray]) -> tuple[Queries, int]:
+    def _encoded(self, sessions: Sequence[np.ndarray]) -> tuple[Queries, int]:
         """Queries, padded to a number of sessions, and that number."""
         cut = [items[-self.longest :] for items in sessions]
         shape = (
@@ -197,9 +198,7 @@ def _functions(
         table_state: Any, step: jax.Array, query: Queries, ids: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         scores = score_block(read_rows(table_state, ids, step), query.hidden)[0]
-        items, added = query.corrections
-        is_item = (items[0] == ids[:, None]) & (ids > 0)[:, None]
-        scores += jnp.sum(jnp.where(is_item, added[0], 0), axis=1)
+        scores += added_to(query.corrections, ids)
         scores, place = lax.top_k(
             jnp.where(ids > 0, scores, -jnp.inf), min(k, len(ids))
         )
