@@ -3,9 +3,14 @@
     python -m experiments.train --workdir=RUN --config.data.path=DIR \
         --config=experiments/configs/tron_plus.py:diginetica
 
-Scores are cosines, which learn faster and overfit less; what goes back to an item that
-the session has clicked is corrected for; the rate falls once; no negative is the label
-itself; and positions do not tell how many clicks are left.
+Scores are cosines, which learn faster; what goes back to an item that the session has
+clicked is corrected for; the rate falls once; no negative is the label itself; and
+positions do not tell how many clicks are left. Each was chosen on validation
+(experiments/results/diginetica/tron_plus/tried.md).
+
+Measured in `exact` after three epochs on two CPU cores, 2026-11-27, mean of three seeds
+(Recall@20 / MRR@20): Diginetica 0.561 / 0.200, the latest 64th of Yoochoose
+0.727 / 0.319.
 """
 
 from ml_collections import ConfigDict
