@@ -18,6 +18,7 @@ from experiments.assembly.layouts import Layout, make_init, make_layout, reads
 from experiments.assembly.update_rules import make_optimizers
 from experiments.assembly.ways import Ways, best
 from tron_jax.data.batches import Batches
+from tron_jax.data.packing import steps_per_epoch
 from tron_jax.data.recent import last_days
 from tron_jax.data.sessions import PreparedData, Sessions, hold_out, open_prepared
 from tron_jax.errors import UserError
@@ -129,7 +130,7 @@ def resolve(
     if optimizer.schedule_epochs:
         if train is None:
             raise ValueError("the steps of schedule_epochs need the train sessions")
-        epoch = math.ceil(train.num_sessions / config.train.batch_size)
+        epoch = steps_per_epoch(train.num_sessions, config.train.batch_size)
         steps = max(1, round(optimizer.schedule_epochs * epoch))
         if steps > MOST_STEPS:
             raise UserError(

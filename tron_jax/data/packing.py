@@ -176,6 +176,11 @@ def bucket_sizes(needed: np.ndarray, block: int, most: int = MAX_SHAPES) -> list
     return [int(sizes[i]) for i in reversed(chosen)]
 
 
+def steps_per_epoch(num_sessions: int, batch_size: int) -> int:
+    """Batches that sessions make, the partial one included."""
+    return -(-num_sessions // batch_size)
+
+
 @dataclasses.dataclass(frozen=True)
 class PackedBatches:
     """The training batches of a run: ``at(step)`` is a pure function of the step.
@@ -205,7 +210,7 @@ class PackedBatches:
     @property
     def steps_per_epoch(self) -> int:
         """Batches an epoch, the partial one included."""
-        return -(-self.sessions.num_sessions // self.batch_size)
+        return steps_per_epoch(self.sessions.num_sessions, self.batch_size)
 
     @functools.cached_property
     def sizes(self) -> list[int]:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from tron_jax.evaluation.histories import Layout, Sequences
-from tron_jax.evaluation.queries import Queries
+from tron_jax.evaluation.queries import Queries, shapes_of
 
 
 class EncodedChunk(NamedTuple):
@@ -103,5 +103,4 @@ class EncodingPass(typing.Protocol):
 def traced_queries(encode: jax.stages.Traced) -> Queries:
     """The shapes of a chunk's queries, of what ``EncodingPass.trace`` gives."""
     outputs = encode.out_info
-    queries = outputs if isinstance(outputs, Queries) else outputs[0]
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), queries)
+    return shapes_of(outputs if isinstance(outputs, Queries) else outputs[0])

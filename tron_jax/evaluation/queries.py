@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tron_jax.models.encoder import Corrections
+from tron_jax.models.encoder import Corrections, correct_nothing
 
 
 class Queries(NamedTuple):
@@ -27,8 +27,13 @@ class Queries(NamedTuple):
 
 def plain(hidden: jax.Array) -> Queries:
     """Queries of which nothing is corrected."""
-    none = jnp.zeros((len(hidden), 0), jnp.int32)
-    return Queries(hidden, Corrections(none, none.astype(jnp.float32)))
+    clicks = jnp.zeros((len(hidden), 0), jnp.int32)
+    return Queries(hidden, correct_nothing((), clicks))
+
+
+def shapes_of(queries: Queries) -> Queries:
+    """Their shapes and dtypes, as a compiler needs them; what it gives will do."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), queries)
 
 
 def corrected(scores: jax.Array, columns: jax.Array, added: jax.Array) -> jax.Array:

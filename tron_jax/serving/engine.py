@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tron_jax.evaluation.queries import Queries
+from tron_jax.evaluation.queries import Queries, shapes_of
 from tron_jax.evaluation.ranking import ReadRows, score_block
 from tron_jax.models.encoder import added_to
 from tron_jax.recommending.top_k import make_top_k_step
@@ -236,10 +236,7 @@ def _compile(
         for most in clicks
     }
     queries = {
-        sessions: jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-            encoded[sessions, clicks[0]].out_info,
-        )
+        sessions: shapes_of(encoded[sessions, clicks[0]].out_info)
         for sessions in SESSIONS
     }
     _, *table = weights
