@@ -1,6 +1,7 @@
 """Settings that must stand before JAX starts, and what tests share."""
 
 import gc
+import importlib.util
 import os
 import re
 import shutil
@@ -32,6 +33,13 @@ else:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if PLATFORM != "device":
     os.environ["JAX_PLATFORMS"] = PLATFORM
+
+# A machine that has what a device needs and no more lacks what a server needs.
+collect_ignore_glob = (
+    ["test_serve*"]
+    if PLATFORM != "cpu" and importlib.util.find_spec("fastapi") is None
+    else []
+)
 
 LOGGED = re.compile(
     r"^([IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log messages).*\n?", re.M

@@ -271,6 +271,13 @@ def test_counts_of_pytest():
     expected = {"passed": 31, "failed": 3, "skipped": 4}
     assert device_tests.counts([*lines, ""]) == expected
     assert device_tests.counts(["Killed"]) == {"passed": 0, "failed": 0, "skipped": 0}
+    cut_off = [
+        "tests/a.py::test_a PASSED [ 1%]",
+        "tests/a.py::test_b ",
+        "[gw0] [ 50%] PASSED tests/a.py::test_b ",
+        "[gw1] [ 50%] FAILED tests/b.py::test_c[x] ",
+    ]
+    assert device_tests.counts(cut_off) == {"passed": 2, "failed": 1, "skipped": 0}
     table = device_tests.report_table(expected | {"command": "-m x", "tail": lines})
     assert "31 passed, 3 failed" in table
     assert "FAILED a::b" in table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from typing import Any
@@ -12,10 +13,13 @@ from experiments.device.report import Report, Setting
 LIMIT = 190.0  # seconds
 PLATFORM = "TRON_TESTS_PLATFORM"  # read by tests/conftest.py
 ON_DEVICE = ("-m", "device")
+# They compile much and compute little, so several processes share a GPU and a host's
+# cores, where pytest-xdist is installed; a TPU belongs to one process.
+SIDE_BY_SIDE = ("-n", "6", "--dist", "loadfile")
 # Enough to show that pytest runs and is understood.
 REHEARSED = ("tests/test_losses.py", "tests/test_metrics.py")
 TAIL = 40  # lines of output
-OUTCOME = re.compile(r"::.* (PASSED|FAILED|ERROR|SKIPPED)\b")
+OUTCOME = re.compile(r"(?:::.*|^\[gw\d+\].*) (PASSED|FAILED|ERROR|SKIPPED)\b")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|deselected|xfailed|xpassed)")
 
 
@@ -29,6 +33,8 @@ def run(setting: Setting, report: Report) -> None:
     # A warning of another version of a package says nothing of the device.
     command += ["-p", "no:cacheprovider", "-o", "filterwarnings=default"]
     command += [f"--basetemp={folder / 'temporary'}"]
+    if "TPU" not in setting.device and importlib.util.find_spec("xdist"):
+        command += SIDE_BY_SIDE
     with open(output, "wb") as stdout:
         ended = processes.run(
             command,
@@ -40,7 +46,9 @@ def run(setting: Setting, report: Report) -> None:
         )
     lines = output.read_text(errors="replace").splitlines()
     counted = counts(lines)
-    report.add(command=" ".join(command[1:-1]), **counted, tail=lines[-TAIL:])
+    report.add(
+        command=" ".join(command[1 : 3 + len(chosen)]), **counted, tail=lines[-TAIL:]
+    )
     if ended.error or not counted["passed"]:
         last = next((line for line in reversed(lines) if line.strip()), "no output")
         report.fail(f"pytest: {ended.error or 'no test passed'}; {last[:200]}")
