@@ -16,6 +16,7 @@ from made_up_results import KEYS, QUIET, build, drawn_ranks, write_run, write_sw
 from experiments import benchmark, keep
 from experiments import compare as program
 from experiments.comparing import differences, statistics
+from experiments.comparing.pictures import pooling
 from experiments.comparing.settings import short_names
 from experiments.comparing.statistics import REPLICATES
 from tron_jax.data.sessions import open_prepared
@@ -474,6 +475,27 @@ def test_time_is_that_of_training_in_runs_that_nothing_disturbed(tmp_path, tiny_
     assert [s.sessions_per_s for s in others] == [None] * 3
     assert [s.seconds_to_best for s in others] == [None] * 3
     assert any("2 of 4 runs say nothing of speed" in w for w in comparison.warnings)
+
+
+@pytest.mark.portable
+def test_times_on_another_device_are_left_out(tmp_path, tiny_data):
+    write_run(tmp_path / "a", tiny_data, loss__topk=4, made_with={"device": "cpu"})
+    write_run(tmp_path / "b", tiny_data, loss__topk=5, made_with={"device": "H900"})
+    comparison = build(tmp_path)
+    here, there = comparison.settings
+    assert here.sessions_per_s is not None
+    assert here.peak_memory_gb is not None
+    assert not here.remarks
+    assert (there.sessions_per_s, there.seconds_to_best) == (None, None)
+    assert there.peak_memory_gb is None
+    assert "trained on H900, the baseline on cpu" in there.remarks[-1]
+    assert not any("nothing of speed" in line for line in comparison.warnings)
+    by_time = {s.name: pooling.recall(s.curves, by_time=True) for s in (here, there)}
+    assert [len(lines) for lines in by_time.values()] == [1, 0]
+    assert len(pooling.recall(there.curves, by_time=False)) == 1
+    # Of one device, whatever it is called, all times stand.
+    turned = build(tmp_path / "b")
+    assert turned.settings[0].sessions_per_s is not None
 
 
 def test_speed_of_a_benchmark_finds_its_setting(tmp_path, tiny_data):

@@ -74,6 +74,7 @@ def build(
     base = _baseline(pools, baseline, protocol)
     known = claims.known_as(of_others, [pool.name for pool in pools])
     speeds = speeds_of(pools, speed)
+    device = next(figures.device_of(p.runs[0]) for p in pools if p.name == base)
     kept = [run for pool in pools for run in pool.runs]
     shared, unmatched = shared_predictions(kept, sets)
     outcome = Outcome(((), ()), ())
@@ -96,6 +97,7 @@ def build(
                 pool,
                 keys,
                 speeds.get(pool.name),
+                _elsewhere(pool, device),
                 _published(of_others, known, pool),
                 protocol,
             )
@@ -114,7 +116,7 @@ def build(
             *(missing if shared is not None else ()),
             *unmatched,
             *_without_baseline(pools, base, compared, protocol),
-            *_disturbed(pools, speeds),
+            *_disturbed([p for p in pools if not _elsewhere(p, device)], speeds),
             *_of_few_seeds(pools, outcome),
         ),
         commands=(*dict.fromkeys(gathered.commands), command),
@@ -179,13 +181,18 @@ def _setting(
     pool: Pool,
     keys: Sequence[str],
     speed: Figure | None,
+    elsewhere: str,
     published: Mapping[str, float],
     protocol: str,
 ) -> Setting:
+    """Of a pool; ``elsewhere``: see the function of that name."""
     runs = pool.runs
-    measured = figures.figure(map(figures.sessions_per_s, runs))
+    timed = [] if elsewhere else runs
+    measured = figures.figure(map(figures.sessions_per_s, timed))
     given = speed.mean if speed is not None else None
-    curves = [figures.curve(run, given) for run in runs]
+    curves = [curve for run in runs if (curve := figures.curve(run, given))]
+    if elsewhere:
+        curves = [curve._replace(seconds=()) for curve in curves]
     return Setting(
         name=pool.name,
         fields=pool.fields,
@@ -196,13 +203,24 @@ def _setting(
         chosen=figures.chosen(runs),
         sessions_per_s=speed or measured,
         seconds_to_best=figures.figure(
-            figures.seconds_to_best(run, given) for run in runs
+            figures.seconds_to_best(run, given) for run in timed
         ),
-        peak_memory_gb=figures.peak_memory_gb(runs),
+        peak_memory_gb=figures.peak_memory_gb(timed),
         parameters=figures.parameters(runs),
-        curves=tuple(curve for curve in curves if curve is not None),
+        curves=tuple(curves),
         published=dict(published),
-        remarks=tuple(_remarks(pool, protocol)),
+        remarks=(*_remarks(pool, protocol), *filter(None, [elsewhere])),
+    )
+
+
+def _elsewhere(pool: Pool, device: str) -> str:
+    """Says so where a setting ran on another device than the baseline, else nothing."""
+    own = figures.device_of(pool.runs[0])
+    if not own or not device or own == device:
+        return ""
+    return (
+        f"trained on {own}, the baseline on {device}; so neither its time nor its memory "
+        "stands here"
     )
 
 

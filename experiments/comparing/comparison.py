@@ -25,7 +25,8 @@ class Curve(NamedTuple):
     Attributes:
       seed: of the run.
       epochs: [E] of its evaluations in ``exact`` on test (validation where no test).
-      seconds: [E] training time at each, evaluation and saving not counted.
+      seconds: [E] training time at each, evaluation and saving not counted; () where
+        it is that of another device than the baseline's.
       recall: [E] Recall@20.
       loss_epochs: [L] ends of the log windows.
       losses: [L] mean loss of each.

@@ -158,6 +158,11 @@ def curve(run: Run, speed: float | None = None) -> Curve | None:
     )
 
 
+def device_of(run: Run) -> str:
+    """The kind of device that a run began on; empty where it does not say."""
+    return str(run.made_with.get("device", ""))
+
+
 def undisturbed(run: Run) -> bool | None:
     """Whether nothing else ran beside it, at its start and at each resume.
 
@@ -197,7 +202,7 @@ def seconds_to_best(run: Run, speed: float | None = None) -> float | None:
 
 
 def peak_memory_gb(runs: Sequence[Run]) -> Figure | None:
-    """The most that each run took, and of these the mean."""
+    """The most that each run took, and of these the mean; None without runs."""
     peaks = [
         max(
             (x["peak_memory_gb"] for x in run.log if "peak_memory_gb" in x),

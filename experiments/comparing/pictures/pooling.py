@@ -33,7 +33,7 @@ def recall(curves: Sequence[Curve], *, by_time: bool) -> list[Line]:
         [
             (c.epochs, c.seconds if by_time else c.epochs, c.recall)
             for c in curves
-            if c.epochs
+            if (c.seconds if by_time else c.epochs)
         ]
     )
 
