@@ -219,8 +219,8 @@ def _elsewhere(pool: Pool, device: str) -> str:
     if not own or not device or own == device:
         return ""
     return (
-        f"trained on {own}, the baseline on {device}; so neither its time nor its memory "
-        "stands here"
+        f"trained on {own}, the baseline on {device}; so neither its time nor its "
+        "memory stands here"
     )
 
 
