@@ -29,6 +29,9 @@ if PLATFORM == "cpu":
 else:
     # Room for the processes that tests start, and for the one that may have started us.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # No kernel is timed to choose the fastest: they run once.
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_autotune_level=0".strip()
     # What XLA logs would be taken for words of the program under test.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if PLATFORM != "device":

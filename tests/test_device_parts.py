@@ -10,9 +10,11 @@ from test_device_figures import PEAKS
 
 from experiments.device import (
     accuracy,
+    compiling,
     evaluation,
     floors,
     parts,
+    processes,
     scatters,
     selections,
     step_times,
@@ -132,7 +134,7 @@ def test_accuracy_is_compared(tmp_path, monkeypatch, tiny_data, recall, ok):
 def test_a_run_on_another_device_does_not_count(tmp_path, monkeypatch, tiny_data):
     monkeypatch.setattr(training, "train", lambda *_, **__: None)
     monkeypatch.setattr(training, "device_of", lambda workdir: "cpu")
-    monkeypatch.setattr(training, "train_and_stop", lambda *_: 7)
+    monkeypatch.setattr(training, "train_and_stop", lambda *_, **__: 7)
     report = Report(tmp_path)
     accuracy.run(Setting(tmp_path, False, str(tiny_data), device="NVIDIA Y"), report)
     assert "trained on cpu, not NVIDIA Y" in report.errors[0]
@@ -203,6 +205,35 @@ def test_a_step_that_does_not_fit_is_left_out(setting, monkeypatch, compilations
     [row] = report.figures["steps"]
     assert "MB are free" in row["left_out"]
     assert "left out" in steps.report_table(report.figures)
+
+
+def test_what_compiling_takes(setting, monkeypatch, compilations):
+    asked = []
+
+    def measure(name, setting, limit, *, label, environment):
+        asked.append((name, label, environment))
+        return found.figures
+
+    found = Report(setting.folder)
+    with tiny.compiled_once(compilations):
+        compiling.compile_once(setting, found)
+    assert found.figures["step"]["compile_s"] > 0
+    monkeypatch.setattr(processes, "measure_apart", measure)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    report = Report(setting.folder)
+    compiling.run(setting, report)
+    assert report.errors == []
+    assert [name for name, *_ in asked][:2] == ["compile_once", "compile_another_seed"]
+    assert len({label for _, label, _ in asked}) == len(asked)
+    caches = [of["JAX_COMPILATION_CACHE_DIR"] for *_, of in asked]
+    assert caches[0] == caches[1]  # another seed has the first's
+    assert len(set(caches)) == len(asked) - 1
+    assert [of.get("XLA_FLAGS") for *_, of in asked][:3] == [
+        None,
+        None,
+        "--xla_gpu_autotune_level=0",
+    ]
+    assert "another seed" in compiling.report_table(report.figures)
 
 
 def test_trace(setting, compilations):

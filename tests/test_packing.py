@@ -4,7 +4,6 @@ import pytest
 import reference
 
 from tron_jax.data.packing import (
-    MAX_SHAPES,
     PackedBatches,
     block_size,
     bucket_sizes,
@@ -116,11 +115,14 @@ def test_batches_are_fresh_arrays():
 
 @pytest.mark.parametrize("order", ["chronological", "shuffled"])
 @pytest.mark.parametrize("longest", [4, 60])
-def test_sizes_are_few_and_hold_every_batch(order, longest):
+@pytest.mark.parametrize(("group", "most"), [(1, 8), (2, 3)])
+def test_sizes_are_few_and_hold_every_batch(order, longest, group, most):
     sessions, _ = make_sessions(count=700, longest=longest)
-    batches = make_batches(sessions, order=order, max_session_length=40)
+    batches = make_batches(
+        sessions, order=order, max_session_length=40, steps_per_group=group
+    )
     sizes = batches.sizes
-    assert len(sizes) <= MAX_SHAPES
+    assert len(sizes) <= most
     assert all(size % block_size(40) == 0 for size in sizes)
     assert sizes == sorted(set(sizes))
     for step in range(batches.steps_per_epoch * 3):

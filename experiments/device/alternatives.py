@@ -6,7 +6,14 @@ import os
 from typing import Any, NamedTuple
 
 from experiments.assembly.ways import Ways
-from experiments.device import processes, scatters, selections, step_times, workloads
+from experiments.device import (
+    compiling,
+    processes,
+    scatters,
+    selections,
+    step_times,
+    workloads,
+)
 from experiments.device.report import Report, Setting
 from experiments.device.tables import number, spread, table
 
@@ -52,6 +59,7 @@ COMMAND_BUFFERS = {
 
 def run(setting: Setting, report: Report) -> None:
     """Measures in processes of their own, since XLA reads its flags at the start."""
+    compiling.run(setting, report)
     with report.attempt("selections, scatters, variants"):
         try:
             report.add(**processes.measure_apart("alternatives_here", setting, LIMIT))
@@ -120,6 +128,7 @@ def report_table(figures: dict[str, Any]) -> str:
     """The figures of ``run``."""
     return "\n\n".join(
         [
+            compiling.report_table(figures),
             _selections(figures.get("selection", [])),
             _scatters(figures.get("scatter", [])),
             _steps(figures.get("variants", []), figures.get("command_buffers", [])),

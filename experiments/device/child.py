@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 from experiments.assembly.run_parts import use_compilation_cache
-from experiments.device import accelerators, alternatives, probe, step_trace
+from experiments.device import accelerators, alternatives, compiling, probe, step_trace
 from experiments.device.parts import PARTS
 from experiments.device.report import Report, one_line, read_task
 
@@ -27,6 +27,8 @@ MEASUREMENTS = {
     "trace_once": step_trace.trace_once,
     "alternatives_here": alternatives.measure_here,
     "steps_with_flags": alternatives.steps_with_flags,
+    "compile_once": compiling.compile_once,
+    "compile_another_seed": compiling.compile_another_seed,
 }
 
 

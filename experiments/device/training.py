@@ -57,7 +57,11 @@ def train(
 
 
 def train_and_stop(
-    arguments: Sequence[str], folder: Path, metrics: Path, limit: float
+    arguments: Sequence[str],
+    folder: Path,
+    metrics: Path,
+    limit: float,
+    **environment: str,
 ) -> int:
     """Trains until the first line of the log and asks the run to stop there.
 
@@ -66,6 +70,7 @@ def train_and_stop(
       folder: for its output.
       metrics: the log of the run.
       limit: seconds.
+      **environment: variables besides those of this process.
 
     Returns:
       The step at which it stopped.
@@ -78,7 +83,11 @@ def train_and_stop(
     until = time.monotonic() + limit
     with open(output, "wb") as stdout, open(folder / processes.STDERR, "wb") as stderr:
         process = subprocess.Popen(
-            arguments, cwd=ROOT, env=os.environ, stdout=stdout, stderr=stderr
+            arguments,
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=stdout,
+            stderr=stderr,
         )
         try:
             while process.poll() is None and not _has_a_line(metrics):

@@ -15,6 +15,9 @@ from tron_jax.data.sessions import Sessions
 Position = Literal["from_start", "from_end"]
 Order = Literal["chronological", "shuffled"]
 MAX_SHAPES = 8
+# Of groups, which are for accelerators. A GPU times kernels for each program before it
+# runs (a minute or more for a step of TRON XL on an H100), and pays little for padding.
+MAX_SHAPES_OF_GROUPS = 3
 Array = Any  # of NumPy where a batch is made, of JAX inside a step
 
 
@@ -214,7 +217,12 @@ class PackedBatches:
 
     @functools.cached_property
     def sizes(self) -> list[int]:
-        """The lengths of stream that occur, at most ``MAX_SHAPES``, in any epoch."""
+        """The lengths of stream that occur in any epoch.
+
+        At most ``MAX_SHAPES``, or ``MAX_SHAPES_OF_GROUPS`` where a group is of several
+        steps.
+        """
+        most = MAX_SHAPES if self.steps_per_group == 1 else MAX_SHAPES_OF_GROUPS
         inputs = np.minimum(self.sessions.lengths - 1, self.max_session_length)
         block = block_size(self.max_session_length)
 
@@ -225,14 +233,14 @@ class PackedBatches:
             return np.maximum.reduceat(batches, edges)
 
         if self.order == "chronological":
-            return bucket_sizes(per_group(slice(None)), block)
+            return bucket_sizes(per_group(slice(None)), block, most)
         # The sizes may not depend on the number of epochs, or a longer run would not
         # continue a shorter one bit for bit; so the last holds any possible batch.
         sample = np.concatenate([per_group(self.permutation(e)) for e in range(8)])
-        sizes = bucket_sizes(sample, block, MAX_SHAPES - 1)
+        sizes = bucket_sizes(sample, block, most - 1)
         longest = np.sort(inputs)[-self.batch_size :].sum()
-        most = int(-(-longest // block) * block)
-        return sizes if most <= sizes[-1] else [*sizes, most]
+        largest = int(-(-longest // block) * block)
+        return sizes if largest <= sizes[-1] else [*sizes, largest]
 
     @property
     def shapes(self) -> list[Batch | StackedBatches]:
