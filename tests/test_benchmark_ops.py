@@ -120,7 +120,7 @@ def test_the_scopes_are_kept_by_an_accelerator(tiny_data):
     workload = open_workload(tiny.config(tiny_data))
     batch, _ = dispatch_at(workload.parts, 0)
     traced = jax.jit(workload.parts.train_step).trace(
-        jax.eval_shape(workload.parts.init), batch
+        jax.eval_shape(workload.parts.init), batch, workload.parts.constants
     )
     text = traced.lower(lowering_platforms=("cuda",)).as_text(debug_info=True)
     for scope in ("sampling", "jvp(encoder)", "objective/selection", "row_update"):

@@ -104,10 +104,11 @@ def test_lowered_steps_hold_bfloat16_where_asked_for_and_evaluation_never(
     for dtype in DTYPES:
         parts = built(get_config(config), tiny_data, dtype)
         state = jax.eval_shape(parts.init)
-        after, _ = jax.eval_shape(parts.train_step, state, *parts.batches.shapes[:1])
+        given = (state, parts.batches.shapes[0], parts.constants)
+        after, _ = jax.eval_shape(parts.train_step, *given)
         for leaf in jax.tree.leaves((state, after)):
             assert leaf.dtype in (jnp.float32, jnp.int32)
-        traced = jax.jit(parts.train_step).trace(state, *parts.batches.shapes[:1])
+        traced = jax.jit(parts.train_step).trace(*given)
         text = traced.lower(lowering_platforms=PLATFORMS).as_text()
         assert ("bf16" in text) == (dtype == "bfloat16")
         assert (("bf16", "bf16", "bf16") in dots(text)) == (dtype == "bfloat16")

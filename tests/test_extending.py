@@ -116,7 +116,7 @@ def test_a_toy_source_and_a_toy_loss(config):
     train = make_sessions()
     config = run_parts.resolve(config, NUM_ITEMS)
     parts = run_parts.build(config, NUM_ITEMS, train)
-    assert set(parts.constants) == {"most_clicked"}
+    assert set(parts.constants) == {"most_clicked", "seed"}
     counts = np.bincount(train.items, minlength=NUM_ITEMS + 1)
     least = np.sort(counts[1:])[-MOST_CLICKED]
     assert 0 < (counts[1:] < least).sum() < NUM_ITEMS - MOST_CLICKED

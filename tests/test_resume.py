@@ -270,7 +270,7 @@ def test_reading_the_state_changes_nothing(
         state, _ = tiny.saved(tiny_runs(mode), start)
         like = run_parts.jax.eval_shape(parts.init)
         batch = abstract_batch(48)
-        train_step = compile_steps(parts.train_step, like, [batch])
+        train_step = compile_steps(parts.train_step, like, [batch], parts.constants)
 
         def go_on(state, read):
             for step in range(start, start + 20):

@@ -232,7 +232,7 @@ def first_losses(data, steps):
     totals = []
     for step in range(steps):
         batch = jax.device_put(parts.batches.at(step))
-        state, of_step = train_step(state, batch)
+        state, of_step = train_step(state, batch, parts.constants)
         totals.append(of_step)
     return [float(t.loss) / float(t.events) for t in jax.device_get(totals)]
 
@@ -270,8 +270,9 @@ def test_lowers_for_accelerators(tiny_data, mode, group, monkeypatch):
     parts = run_parts.build(config, prepared.num_items, prepared.train)
     state, (batch,) = jax.eval_shape(parts.init), parts.batches.shapes
     assert batch.shape == ((48,) if group == 1 else (8, 48))
+    train_step = jax.jit(parts.train_step, donate_argnums=0)
     traced = {
-        "train": jax.jit(parts.train_step, donate_argnums=0).trace(state, batch),
+        "train": train_step.trace(state, batch, parts.constants),
         **parts.evaluator.trace(state.params, state.items),
     }
     # Of a loop with a number of steps that is known beforehand, JAX makes a scan.
@@ -283,7 +284,7 @@ def test_lowers_for_accelerators(tiny_data, mode, group, monkeypatch):
         if name == "rank":
             assert "precision = [HIGHEST, HIGHEST]" in text
     # The whole state is updated in place.
-    donated = jax.jit(parts.train_step, donate_argnums=0).lower(state, batch)
+    donated = train_step.lower(state, batch, parts.constants)
     marks = donated.as_text().count("tf.aliasing_output")
     assert marks == len(jax.tree.leaves(state))
 
@@ -302,6 +303,32 @@ def test_a_program_is_told_from_others_but_not_by_its_seed(tiny_data, mode):
     assert described(loss__topk=4).hash != first.hash
     assert described(negatives__mask_hits=False).hash != first.hash
     assert described(model__hidden_size=9).parameters > first.parameters
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("mode", tiny.MODES)
+def test_all_seeds_have_one_program(tiny_data, mode):
+    """A sweep compiles once for all of its seeds."""
+
+    def built(seed):
+        config = tiny.config(tiny_data, mode, train__seed=seed)
+        data = run_parts.open_data(config)
+        return run_parts.build(config, data.num_items, data.train)
+
+    one, other = built(0), built(2**32 - 1)
+    (shape,) = one.batches.shapes
+    state = jax.eval_shape(one.init)
+    lowered = [
+        jax.jit(parts.train_step).lower(state, shape, parts.constants)
+        for parts in (one, other)
+    ]
+    assert lowered[0].as_text() == lowered[1].as_text()
+    step = lowered[0].compile()
+    batch, _ = one.batches.dispatch_at(0, 1)
+    start = jax.jit(one.init)()
+    losses = [step(start, batch, p.constants)[1].loss for p in (one, other, one)]
+    assert np.all(losses[0] == losses[2])
+    assert np.all(losses[0] != losses[1])
 
 
 def test_the_number_of_parameters(tiny_runs):

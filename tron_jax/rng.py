@@ -11,6 +11,8 @@ import numpy as np
 
 from tron_jax.jax_settings import PRNG
 
+Seed = int | jax.Array  # an array is a scalar of uint32
+
 INIT = 0
 DROPOUT = 1
 ORDER = 4
@@ -35,11 +37,11 @@ def source_stream(name: str) -> int:
     return 2**30 + zlib.crc32(name.encode()) % 2**30
 
 
-def step_key(seed: int, step: jax.Array, stream: int) -> jax.Array:
+def step_key(seed: Seed, step: jax.Array, stream: int) -> jax.Array:
     """The key of one stream at one step.
 
     Args:
-      seed: ``train.seed``.
+      seed: ``train.seed``, 0 to 2^32 - 1; an array where a program serves all seeds.
       step: scalar, the number of updates made so far.
       stream: one of this module's numbers, or of ``source_stream``.
 
@@ -47,7 +49,7 @@ def step_key(seed: int, step: jax.Array, stream: int) -> jax.Array:
       A typed key of the kind ``jax_settings.PRNG``, whatever jax makes by default.
     """
     # What jax.random.key makes of a seed, but for JAX_RANDOM_SEED_OFFSET.
-    bits = jnp.asarray(np.array([0, seed], np.uint32))
+    bits = jnp.stack([np.uint32(0), jnp.asarray(seed, np.uint32)])
     key = jax.random.wrap_key_data(bits, impl=PRNG)
     return jax.random.fold_in(jax.random.fold_in(key, stream), step)
 

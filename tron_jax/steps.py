@@ -43,6 +43,9 @@ class TrainState(NamedTuple):
 # given and false, the state stays and the totals are 0) -> state and totals
 TrainStep = Callable[..., tuple[TrainState, LossTotals]]
 
+# Among the constants: the seed of the run.
+SEED = "seed"
+
 # (state, dispatch, constants) -> state, and the totals of each step
 RepeatedStep = Callable[
     [TrainState, ManySteps, Constants], tuple[TrainState, LossTotals]
@@ -61,7 +64,7 @@ def make_train_step(
     *,
     num_items: int,
     whole_table: bool | None,
-    seed: int,
+    seed: rng.Seed,
     share: ShareRows = lambda rows, touched: rows,
 ) -> TrainStep:
     """Composes the update; the caller jits it.
@@ -127,6 +130,26 @@ def make_train_step(
             after = _if_made(made, after, state, whole_table=touched.ids is None)
             totals = _choose(made, totals, jax.tree.map(jnp.zeros_like, totals))
         return after, totals
+
+    return train_step
+
+
+def seeded(make: Callable[[jax.Array], TrainStep]) -> TrainStep:
+    """Makes a train step that finds its seed among the constants, under ``SEED``.
+
+    Runs that differ by their seed alone then have one program, which is compiled once.
+
+    Args:
+      make: from a seed, a scalar of uint32, to the step of that seed.
+    """
+
+    def train_step(
+        state: TrainState,
+        batch: Batch,
+        constants: Constants,
+        made: jax.Array | None = None,
+    ) -> tuple[TrainState, LossTotals]:
+        return make(constants[SEED])(state, batch, constants, made)
 
     return train_step
 

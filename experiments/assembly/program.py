@@ -27,7 +27,7 @@ class Program(NamedTuple):
 def describe(
     config: ConfigDict, num_items: int, train: Sessions, parts: run_parts.RunParts
 ) -> Program:
-    """Describes a run's program, which is another for each seed but for this purpose.
+    """Describes a run's program.
 
     Args:
       config: checked and resolved.
@@ -39,7 +39,8 @@ def describe(
       The same for runs that differ by their seed alone, on one kind of device and with
       the same packages.
     """
-    # The seed is a constant of the program; other devices only round otherwise.
+    # Shuffled batches have other lengths with each seed; more devices only round
+    # otherwise.
     if (config.train.seed, config.train.mesh) != (0, 1):
         config = config.copy_and_resolve_references()
         config.train.seed, config.train.mesh = 0, 1

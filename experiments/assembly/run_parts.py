@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.assembly import settings
@@ -33,10 +34,18 @@ from tron_jax.objectives.objective import Objective, make_objective
 from tron_jax.objectives.repeats import make_repeats_gradient
 from tron_jax.optimizers.schedules import MOST_STEPS
 from tron_jax.recommending.recommender import Recommender, make_recommender
+from tron_jax.rng import Seed
 from tron_jax.sampling.sampler import Sampler, make_sampler
 from tron_jax.sampling.sources import Constants, make_constants
 from tron_jax.sharding.placement import Placement
-from tron_jax.steps import RepeatedStep, TrainState, TrainStep, make_train_step
+from tron_jax.steps import (
+    SEED,
+    RepeatedStep,
+    TrainState,
+    TrainStep,
+    make_train_step,
+    seeded,
+)
 
 EVALUATE_ON = ("all", "validation")
 ROWS_FROM = 200_000  # items; below, a dense update costs less than its bookkeeping
@@ -50,7 +59,8 @@ class RunParts(NamedTuple):
       init: () -> the state of step 0.
       train_step: pure; makes the steps of what ``batches`` gives at a time.
       batches: the training batches.
-      constants: what the sources of negatives are given of the training clicks.
+      constants: the seed, and what the sources of negatives are given of the training
+        clicks.
       evaluator: of any split.
       placement: where states lie.
     """
@@ -182,26 +192,30 @@ def build(
     log_q = make_log_q(config.loss.logq, negatives, num_items)
     layout = make_layout(config, encoder, tx, item_tx, num_items, devices)
     fed = model.feed(train, ways, layout.placement.send)
-    train_step = make_train_step(
-        layout.encoder,
-        sampler_of(config, num_items),
-        _objective(config, encoder, fed.batches, num_items, log_q, ways, layout),
-        tx,
-        layout.item_tx,
-        num_items=layout.num_items,
-        whole_table=layout.whole_table,
-        seed=config.train.seed,
-        share=layout.share,
-    )
+    objective = _objective(config, encoder, fed.batches, num_items, log_q, ways, layout)
+
+    def step_of(seed: Seed) -> TrainStep:
+        return make_train_step(
+            layout.encoder,
+            sampler_of(config, num_items, seed),
+            objective,
+            tx,
+            layout.item_tx,
+            num_items=layout.num_items,
+            whole_table=layout.whole_table,
+            seed=seed,
+            share=layout.share,
+        )
+
     # Of the clicks that the run trains on, which may be fewer than the data set's.
     clicks = train.items[train.offsets[0] : train.offsets[-1]]
     constants = make_constants(
         negatives, clicks, num_items, also_of=log_q.sources if log_q else ()
     )
-    constants = layout.divide(constants)
+    constants = layout.divide(constants) | {SEED: np.uint32(config.train.seed)}
     return RunParts(
         layout.init,
-        layout.on_all(fed.dispatched(train_step), constants),
+        layout.on_all(fed.dispatched(seeded(step_of)), constants),
         fed.batches,
         constants,
         model.make_evaluator(reads(item_tx), num_items, layout.spread),
@@ -235,14 +249,14 @@ def recommender_of(
     return make_recommender(model.make_evaluator(read_rows, num_items), read_rows)
 
 
-def sampler_of(config: ConfigDict, num_items: int) -> Sampler:
-    """The sampler of a run's negatives."""
+def sampler_of(config: ConfigDict, num_items: int, seed: Seed | None = None) -> Sampler:
+    """The sampler of a run's negatives, of the config's seed if none is given."""
     return make_sampler(
         settings.negative_sampling(config),
         num_items=num_items,
         num_sessions=config.train.batch_size,
         max_session_length=config.model.max_session_length,
-        seed=config.train.seed,
+        seed=config.train.seed if seed is None else seed,
     )
 
 

@@ -70,7 +70,7 @@ def make_sampler(
     num_items: int,
     num_sessions: int,
     max_session_length: int | None,
-    seed: int,
+    seed: rng.Seed,
 ) -> Sampler:
     """Composes the sources of a run, what they leave out, and who shares their draws.
 
