@@ -17,7 +17,7 @@ WITH = {
     "no matmul by Triton": "--xla_gpu_enable_triton_gemm=false",
     "deterministic": "--xla_gpu_deterministic_ops=true",
 }
-# This one has the first's: another program, whose kernels were timed before.
+# This one has the first's, and with it the program, which is that of all seeds.
 OTHER_SEED = "as it is, another seed, its cache"
 ANOTHER_SEED = 7
 
