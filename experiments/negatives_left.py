@@ -34,7 +34,7 @@ def warning(
         return None
     dispatch, _ = batches.dispatch_at(0, 1)
     counted = jax.jit(_count, static_argnums=(0, 1))
-    sampler = run_parts.sampler_of(config, num_items)
+    sampler = run_parts.sampler_of(config, num_items, config.train.seed)
     mask_hits = config.negatives.mask_hits
     bare, of = jax.device_get(counted(sampler, mask_hits, dispatch, constants))
     if bare == 0:

@@ -92,7 +92,7 @@ def make_sessions(num=2000):
 
 def hinge_of_batch(config, parts, state, batch, step):
     """Summed over the events, in NumPy, and the ids drawn by the source."""
-    sample = run_parts.sampler_of(config, NUM_ITEMS)
+    sample = run_parts.sampler_of(config, NUM_ITEMS, config.train.seed)
     found = jax.jit(sample)(jnp.int32(step), batch, parts.constants)
     [drawn], keep, positions, in_batch_keep = map(np.asarray, found[:4])
     assert keep.all()

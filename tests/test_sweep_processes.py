@@ -63,12 +63,12 @@ def latest(workdir):
     return Checkpoints(workdir / "checkpoints").latest_step() or 0
 
 
-def test_killed_twice(tmp_path, start, train):
+def test_killed_three_times(tmp_path, start, train):
     """Where each run would have ended, and bit for bit."""
     workdir = tmp_path / "sweep"
     first, second = (workdir / f"mask_hits={x}/seed=0" for x in ("true", "false"))
     over = "--over=negatives.mask_hits=true,false"
-    for run, step in ((first, 50), (second, 30)):
+    for run, step in ((first, 1), (first, 50), (second, 30)):
         process = start(workdir, over)
         begun = max(latest(run), step)
         wait_for(lambda run=run, begun=begun: latest(run) > begun)

@@ -249,14 +249,14 @@ def recommender_of(
     return make_recommender(model.make_evaluator(read_rows, num_items), read_rows)
 
 
-def sampler_of(config: ConfigDict, num_items: int, seed: Seed | None = None) -> Sampler:
-    """The sampler of a run's negatives, of the config's seed if none is given."""
+def sampler_of(config: ConfigDict, num_items: int, seed: Seed) -> Sampler:
+    """The sampler of a run's negatives."""
     return make_sampler(
         settings.negative_sampling(config),
         num_items=num_items,
         num_sessions=config.train.batch_size,
         max_session_length=config.model.max_session_length,
-        seed=config.train.seed if seed is None else seed,
+        seed=seed,
     )
 
 

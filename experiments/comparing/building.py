@@ -75,6 +75,7 @@ def build(
     known = claims.known_as(of_others, [pool.name for pool in pools])
     speeds = speeds_of(pools, speed)
     device = next(figures.device_of(p.runs[0]) for p in pools if p.name == base)
+    elsewhere = {pool.name: _elsewhere(pool, device) for pool in pools}
     kept = [run for pool in pools for run in pool.runs]
     shared, unmatched = shared_predictions(kept, sets)
     outcome = Outcome(((), ()), ())
@@ -97,7 +98,7 @@ def build(
                 pool,
                 keys,
                 speeds.get(pool.name),
-                _elsewhere(pool, device),
+                elsewhere[pool.name],
                 _published(of_others, known, pool),
                 protocol,
             )
@@ -116,7 +117,7 @@ def build(
             *(missing if shared is not None else ()),
             *unmatched,
             *_without_baseline(pools, base, compared, protocol),
-            *_disturbed([p for p in pools if not _elsewhere(p, device)], speeds),
+            *_disturbed([p for p in pools if not elsewhere[p.name]], speeds),
             *_of_few_seeds(pools, outcome),
         ),
         commands=(*dict.fromkeys(gathered.commands), command),

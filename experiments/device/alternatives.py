@@ -116,7 +116,7 @@ def steps_with_flags(setting: Setting, report: Report) -> None:
 def _time_steps(
     figure: str, made: dict[str, Any], setting: Setting, report: Report
 ) -> None:
-    rounds = step_times.TINY_ROUNDS if setting.rehearse else step_times.ROUNDS
+    rounds = step_times.rounds_of(setting)
     for name, run_ in step_times.compile_together(made).items():
         with report.attempt(f"step of {name}"):
             if isinstance(run_, Exception):

@@ -55,7 +55,7 @@ def compile_once(setting: Setting, report: Report, seed: int = 0) -> None:
     workload = workloads.make(
         "tron_xl", "diginetica", tiny=setting.rehearse, fields={"train.seed": seed}
     )
-    rounds = step_times.TINY_ROUNDS if setting.rehearse else step_times.ROUNDS
+    rounds = step_times.rounds_of(setting)
     report.add(
         xla_flags=os.environ.get("XLA_FLAGS", ""),
         step=step_times.measure(step_times.compile_run(workload), rounds),

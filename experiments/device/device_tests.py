@@ -29,7 +29,8 @@ def run(setting: Setting, report: Report) -> None:
     folder.mkdir()
     output = folder / "output.txt"
     # A name a line, so that something is known where it does not come to its end.
-    command = [sys.executable, "-m", "pytest", *chosen, "-vv", "-ra", "--tb=short"]
+    shown = ["-m", "pytest", *chosen]
+    command = [sys.executable, *shown, "-vv", "-ra", "--tb=short"]
     # A warning of another version of a package says nothing of the device.
     command += ["-p", "no:cacheprovider", "-o", "filterwarnings=default"]
     command += [f"--basetemp={folder / 'temporary'}"]
@@ -46,9 +47,7 @@ def run(setting: Setting, report: Report) -> None:
         )
     lines = output.read_text(errors="replace").splitlines()
     counted = counts(lines)
-    report.add(
-        command=" ".join(command[1 : 3 + len(chosen)]), **counted, tail=lines[-TAIL:]
-    )
+    report.add(command=" ".join(shown), **counted, tail=lines[-TAIL:])
     if ended.error or not counted["passed"]:
         last = next((line for line in reversed(lines) if line.strip()), "no output")
         report.fail(f"pytest: {ended.error or 'no test passed'}; {last[:200]}")

@@ -12,6 +12,7 @@ import jax
 
 from experiments.benchmarks.step_timer import compile_step
 from experiments.benchmarks.workload import Workload, commonest_shape, dispatch_at
+from experiments.device.report import Setting
 from experiments.device.timed_calls import summary
 from tron_jax import memory
 from tron_jax.console.messages import readable
@@ -19,6 +20,11 @@ from tron_jax.training.step_programs import StepPrograms, compiled_together
 
 ROUNDS, QUEUED = 20, 5  # 100 dispatches
 TINY_ROUNDS = 2
+
+
+def rounds_of(setting: Setting) -> int:
+    """Rounds of dispatches that a step is timed by."""
+    return TINY_ROUNDS if setting.rehearse else ROUNDS
 
 
 @dataclasses.dataclass

@@ -103,7 +103,7 @@ def _measure(
     case: Case, run: step_times.CompiledRun, setting: Setting, report: Report
 ) -> None:
     row: dict[str, Any] = {"case": case.name, "items": run.workload.num_items}
-    rounds = step_times.TINY_ROUNDS if setting.rehearse else step_times.ROUNDS
+    rounds = step_times.rounds_of(setting)
     try:
         times = step_times.measure(run, rounds)
     except MemoryError as error:
