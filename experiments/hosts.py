@@ -66,7 +66,7 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
     if not flag_values.distributed and all(v is None for v in given.values()):
         yield Alone()
         return
-    peers = _initialize(given)
+    peers = _initialize(given, distributed=flag_values.distributed)
     if peers.index:
         messages.only_errors()
         logging.set_verbosity(logging.ERROR)
@@ -93,11 +93,16 @@ def joined(flag_values: flags.FlagValues) -> Generator[Peers]:
     _part(watched, peers, "")
 
 
-def _initialize(given: dict[str, Any]) -> Several:
+def _initialize(given: dict[str, Any], *, distributed: bool) -> Several:
     count, index = given["num_processes"], given["process_id"]
     if count is not None and index is not None and index >= count:
         raise UserError(
             f"--process_id is {index}; expected below --num_processes, {count}"
+        )
+    if given["coordinator"] is None and not distributed:
+        raise UserError(
+            "--num_processes, --process_id: expected --coordinator=HOST:PORT of "
+            "process 0 beside them, or --distributed"
         )
     # It would handle SIGTERM itself, in C++.
     jax.config.update("jax_enable_preemption_service", False)

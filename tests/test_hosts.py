@@ -177,10 +177,19 @@ def test_an_evaluation_of_two_things_is_refused(together, whole):
         assert_one_line(text, "process 1 has --step=25, process 0 ")
 
 
-def test_a_process_beyond_the_last_is_refused(tmp_path, capfd):
-    flags = ["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=2"]
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=2"],
+            ["--process_id is 2", "below --num_processes, 2"],
+        ),
+        (["--num_processes=2", "--process_id=0"], ["--coordinator=HOST:PORT"]),
+    ],
+    ids=["beyond the last", "nowhere to meet"],
+)
+def test_a_process_that_cannot_be_one_is_refused(tmp_path, capfd, flags, words):
     status = evaluate.main(["evaluate", f"--workdir={tmp_path}", *flags])
-    words = ("--process_id is 2", "below --num_processes, 2")
     tiny.assert_refused((status, *said(capfd)), *words)
 
 

@@ -65,7 +65,8 @@ def run(setting: Setting, report: Report) -> None:
     with report.attempt(first.name):
         workload = _workload(first, setting)
         compiled = step_times.compile_run(workload)
-        report.add(first_from_cache=step_times.from_cache())
+        cached = step_times.from_cache()
+        report.add(first_from_cache=cached, from_cache=cached, programs=2)
         _measure(first, compiled, setting, report)
         del compiled, workload
     for begin in range(0, len(others), TOGETHER):
@@ -80,7 +81,7 @@ def _measure_together(cases: Sequence[Case], setting: Setting, report: Report) -
             made[name] = _workload(case, setting)
     with report.attempt(f"compiling {len(made)} steps, then timing them"):
         found = step_times.compile_together(made)
-        programs = report.figures.get("programs", 2) + 2 * len(found)
+        programs = report.figures.get("programs", 0) + 2 * len(found)
         report.add(from_cache=step_times.from_cache(), programs=programs)
         for name, compiled in found.items():
             with report.attempt(name):
