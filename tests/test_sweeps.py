@@ -7,7 +7,7 @@ from experiments.comparing import claims
 from experiments.configs import tron_plus, tron_xl
 from experiments.configs.defaults import DATASETS
 from experiments.sweeping import definition
-from experiments.sweeps import ablation, table2
+from experiments.sweeps import ablation, ablation_to_the_end, table2
 from experiments.sweeps import tron_plus as tron_plus_path
 
 FILES = sorted((tiny.ROOT / "experiments" / "sweeps").glob("[a-z]*.py"))
@@ -35,6 +35,20 @@ def test_the_ablation_arrives_at_tron_xl(dataset):
     expected = tron_xl.get_config(dataset)
     expected.train.epochs = ablation.EPOCHS
     assert arrived == expected
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_largest_steps_are_trained_to_the_end(dataset):
+    """Each pair is one step of the path apart, and trained as Table 2 is."""
+    short, long = ablation.sweep(dataset), ablation_to_the_end.sweep(dataset)
+    path, names = list(short), list(long)
+    assert len(names) == 2 * len(ablation_to_the_end.LARGEST)
+    for before, after in zip(names[::2], names[1::2], strict=True):
+        assert path.index(after) == path.index(before) + 1
+    for name, (config, _) in long.items():
+        assert (config.train.epochs, config.train.stop_after) == (30, 5)
+        config.train.epochs, config.train.stop_after = ablation.EPOCHS, 0
+        assert config == short[name][0]
 
 
 @pytest.mark.parametrize("window", tron_plus_path.WINDOWS)
