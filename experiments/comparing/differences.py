@@ -147,8 +147,11 @@ def sample(name: str, runs: Sequence[Sums], grouped: Groups) -> Sample:
 
 def _noise(totals: np.ndarray, predictions: np.ndarray) -> list[TrainingNoise]:
     figures = totals / np.maximum(predictions.sum(0), 1)  # a part may be empty
-    several = len(figures) > 1
-    variances = figures.var(axis=0, ddof=1) if several else np.zeros(figures.shape[1])
+    variances = np.zeros(figures.shape[1])
+    if len(figures) > 1:
+        # The mean of equal figures may be another by rounding, and they no longer equal.
+        alike = (figures == figures[0]).all(axis=0)
+        variances = np.where(alike, 0.0, figures.var(axis=0, ddof=1))
     return [TrainingNoise(float(variance), len(figures)) for variance in variances]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+_NORMAL_FROM = 1e12  # degrees of freedom; to rounding, it is the normal distribution
 _EXACT_UPTO = 2e4  # degrees of freedom; beyond, an expansion errs by less than 1e-11
 _TINY = 1e-300
 
@@ -38,7 +39,7 @@ def critical_value(degrees: float, level: float = 0.95) -> float:
       level: of the interval, at least 0.5.
     """
     t = NormalDist().inv_cdf((1 + level) / 2)
-    if math.isinf(degrees):
+    if degrees >= _NORMAL_FROM:  # where two values of lgamma would cancel
         return t
     # Newton's method from below on a falling convex function never overshoots.
     for _ in range(100):
