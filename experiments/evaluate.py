@@ -107,10 +107,12 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     config, made_with = workdirs.read_config(workdir)
     shown = evaluating.shown_split(config.train.evaluate_on)
     split = flag_values.split or shown
-    if flag_values.out:
-        workdirs.refuse_unwritable(local_path(flag_values.out))
-    if flag_values.data:
-        config.data.path = flag_values.data
+    out = workdir
+    if flag_values.out is not None:
+        out = local_path(flag_values.out)
+        workdirs.refuse_unwritable(out)
+    if flag_values.data is not None:
+        config.data.path = str(local_path(flag_values.data))
     data = run_parts.open_data(config)
     if data.fingerprint != made_with["fingerprint"]:
         raise UserError(
@@ -168,8 +170,7 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     )
     if peers.index == 0:
         suffix = "" if split == shown else f"_{split}"
-        folder = Path(flag_values.out or workdir)
-        _show(table, folder, suffix, lines, splits[split].ids)
+        _show(table, out, suffix, lines, splits[split].ids)
 
 
 def _show(

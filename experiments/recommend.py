@@ -118,6 +118,13 @@ def _refuse_input(out: Path, values: flags.FlagValues) -> None:
         there = given is not None and Path(given).exists() and out.exists()
         if there and out.samefile(given):
             raise UserError(f"--out={values.out} is the file of --{flag}")
+    # Lists have the columns of a log, as which the next command would read them.
+    sessions, out = Path(values.sessions).resolve(), out.resolve()
+    if sessions in out.parents or out.match(str(sessions)):
+        raise UserError(
+            f"--out={values.out} would be one of the files of --sessions; expected it "
+            "elsewhere"
+        )
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def test_a_source_has_no_negatives_without_a_count():
         ("negatives.drawn_per", "batchwise", "event, session, batch"),
         ("negatives.num_in_batch", 128, "at most train.batch_size - 1 = 127"),
         ("loss.topk", 16512, "candidates, .* = 16511"),
-        ("optimizer.b1", 0.9986, r"below optimizer.b2 \*\* 1.5"),
+        ("optimizer.b1", 0.998, r"at most 0.999 \* optimizer.b2 \*\* 1.5 = 0.9975"),
         ("model.num_heads", 3, "a divisor of model.hidden_size = 200"),
         ("data.validation", 1.0, "at most 0.99"),
         ("data.validation", -0.1, "at least 0"),

@@ -493,6 +493,12 @@ def test_times_on_another_device_are_left_out(tmp_path, tiny_data):
     by_time = {s.name: pooling.recall(s.curves, by_time=True) for s in (here, there)}
     assert [len(lines) for lines in by_time.values()] == [1, 0]
     assert len(pooling.recall(there.curves, by_time=False)) == 1
+    # Another seed of the first, elsewhere, leaves the first without figures of time.
+    mixed = {"device": "cpu", "resumed_with": [{"device": "H901"}]}
+    write_run(tmp_path / "c", tiny_data, seed=1, loss__topk=4, made_with=mixed)
+    here, _ = build(tmp_path).settings
+    assert (here.sessions_per_s, here.peak_memory_gb) == (None, None)
+    assert "trained on cpu and H901, the baseline on cpu and H901" in here.remarks[-1]
     # Of one device, whatever it is called, all times stand.
     turned = build(tmp_path / "b")
     assert turned.settings[0].sessions_per_s is not None

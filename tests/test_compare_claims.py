@@ -41,15 +41,15 @@ def said(tmp_path):
 
 @pytest.fixture
 def runs(tmp_path, tiny_data):
-    """Writes three runs of ``strong`` and of ``weak``: ``(**options of strong)``."""
+    """Writes runs of ``strong`` and of ``weak``: ``(seeds, **options of strong)``."""
 
-    def write(**options):
+    def write(seeds=range(3), **options):
         for name, shift, more in (("strong", 0.8, options), ("weak", 0.0, {})):
-            for seed in range(3):
+            for seed in seeds:
                 write_run(
                     tmp_path / "runs" / name / f"seed={seed}",
                     tiny_data,
-                    seed=seed,
+                    seed=abs(seed),
                     shift=shift,
                     loss__topk=4 if name == "strong" else 8,
                     # more fields than a name holds, so that folders name the settings
@@ -130,6 +130,7 @@ def claim(published=0.03, open_why="", **found):
         (claim(published=-0.03, value=-0.02), "holds"),
         (claim(p_holm=0.06), "not shown"),
         (claim(covers_seeds=False), "open: one run on a side"),
+        (claim(p=None, p_holm=None), "open: interval only, no test in this metric"),
         (claim(open_why="a not converged"), "open: a not converged"),
         (
             claim()._replace(difference=None),
@@ -199,6 +200,17 @@ def test_what_did_not_converge_leaves_a_claim_open(runs, said, options, why):
     assert outcome == (f"open: {why}" if why else "holds")
     remarks = " ".join(found.settings[0].remarks)
     assert (why or "").removeprefix("strong ") in remarks
+
+
+def test_a_claim_is_about_the_finished_runs_of_a_name(runs, said):
+    """Whichever of its runs comes first."""
+    runs(seeds=[-3], of=5)
+    found = build(runs(), published=str(said))
+    names = [setting.name for setting in found.settings if setting.published]
+    assert names == ["strong", "weak"]
+    assert wording.claim_outcome(found.claims[0]) == "holds"
+    (warning,) = [w for w in found.warnings if "set beside strong" in w]
+    assert "not beside strong (not finished: 2 of 5 epochs)" in warning
 
 
 @pytest.mark.parametrize(

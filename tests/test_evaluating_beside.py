@@ -49,6 +49,13 @@ def test_a_place_that_may_not_be_written_is_refused_first(
         assert outcome[1] == ""
 
 
+@pytest.mark.parametrize("flag", ["out", "data"])
+def test_a_variable_that_is_not_set_is_no_folder(stopped, evaluate, flag):
+    """Or the results that a run has would be replaced."""
+    tiny.assert_refused(evaluate(stopped, f"--{flag}="), "an empty path")
+    assert not (stopped / "evaluation.json").exists()
+
+
 def deleted_meanwhile(monkeypatch, workdir, when, times):
     """Lets a run that still trains delete a checkpoint, before or while it is read."""
     checkpoints = workdir / "checkpoints"

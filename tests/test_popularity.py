@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tron_jax.sampling import popularity
+from tron_jax.sampling import even, popularity
 
 
 def chances(made):
@@ -117,3 +117,23 @@ def test_draws_of_more_events_begin_alike():
     draw = jax.jit(popularity.draw, static_argnums=1)
     short, long = (draw(jax.random.key(1), (n, 7), made) for n in (10, 26))
     np.testing.assert_array_equal(short, long[:10])
+
+
+def test_draws_of_a_large_catalogue_follow_the_clicks(monkeypatch):
+    """By the even draw that large ranges need, as of uniform negatives."""
+    asked = []
+    between = even.between
+
+    def noted(*arguments):
+        asked.append(arguments[2:])
+        return between(*arguments)
+
+    monkeypatch.setattr(even, "LARGE", 4)
+    monkeypatch.setattr(even, "between", noted)
+    clicks = np.array([1, 2, 5, 40, 400])
+    made = popularity.make_popularity(np.repeat(np.arange(1, 6), clicks), 5, 0.5)
+    ids = popularity.draw(jax.random.key(4), (1000, 60), made)
+    assert asked == [(0, 5, 5)]
+    counts = np.bincount(np.asarray(ids).ravel(), minlength=6)[1:]
+    expected = 60_000 * wanted(clicks, 0.5)
+    assert ((counts - expected) ** 2 / expected).sum() < 4 + 4 * np.sqrt(8)

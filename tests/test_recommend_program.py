@@ -292,6 +292,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, log, flags, expected, tmp
     assert sorted(tmp_path.iterdir()) == there
 
 
+@pytest.mark.parametrize("form", ["{}", "{}/*.parquet"])
+def test_lists_do_not_become_clicks_of_the_next_command(run, log, form):
+    """As by their columns they could."""
+    folder = log.parent
+    place, out = form.format(folder), folder / "lists.parquet"
+    status, _, err, _ = run(log, f"--sessions={place}", f"--out={out}")
+    assert (status, f"--out={out} would be one of" in err) == (1, True)
+    assert not out.exists()
+
+
 def test_what_is_read_is_not_replaced(run, log):
     before = log.read_bytes()
     status, _, err, _ = run(log, f"--out={log}")

@@ -14,12 +14,14 @@ from test_repeats import names, not_of_repeats
 from test_resume_slots import SLOTS
 
 from experiments import checks, workdirs
-from experiments.assembly import run_parts, trained, warm_start
+from experiments.assembly import run_parts, trained, update_rules, warm_start
 from tron_jax.data.neighbours import neighbour_means
 from tron_jax.models import repeats
+from tron_jax.optimizers import carried_over
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
+COSINE = {"model__scoring": "cosine", "model__scale": 7.0}
 # The items of the new data, in another order: 20 that are new, and 20 of the old less.
 NEW_IDS = [1 + 20 + (37 * number) % tiny.NUM_ITEMS for number in range(tiny.NUM_ITEMS)]
 
@@ -74,6 +76,34 @@ def test_rows_follow_their_raw_ids(tiny_runs, new_data, old_mode, mode, moments)
     tiny.assert_same_bits(warm.state.opt, opt)
     assert "280 items matched, 20 new" in warm.summary
     assert "20 dropped" in warm.summary
+
+
+@pytest.mark.parametrize("mode", ["rows", "dense"])
+def test_rows_of_cosines_keep_lengths_and_moments(mode, tmp_path, tiny_data, train):
+    """They are read as unit vectors; what is taken over is what they are made from."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert train(old, mode, **COSINE)[0] == 0
+    source = trained.restore(old, None)
+    _, whole_rows = update_rules.of_whole_rows(source.config)
+    before = carried_over.take(whole_rows, source.state.items, source.step)
+    fields = COSINE | {"init__workdir": str(old), "init__moments": "keep"}
+    config = tiny.config(tiny_data, mode, **fields)
+    data = run_parts.open_data(config)
+    parts = run_parts.build(config, data.num_items, data.train)
+    warm = warm_start.prepare(config, data, data.train, jax.jit(parts.init)())
+    _, whole_rows = update_rules.of_whole_rows(config)
+    after = carried_over.take(whole_rows, warm.state.items, 0)
+    tiny.assert_same_bits(after, before)
+
+    lengths = np.linalg.norm(before.values, axis=1)
+    assert np.ptp(lengths) > 0.01
+    numbers = np.arange(1, tiny.NUM_ITEMS + 1)
+    read = source.parts.read_rows(source.state.items, numbers, np.int32(source.step))
+    np.testing.assert_allclose(
+        read, before.values[1:] / lengths[1:, None], rtol=1e-5, atol=1e-7
+    )
+    status, _, err = train(new, mode, **fields)
+    assert status == 0, err
 
 
 def test_new_items_as_the_mean_of_their_neighbours(tiny_runs, new_data):

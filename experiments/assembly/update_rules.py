@@ -56,6 +56,17 @@ def make_optimizers(config: ConfigDict) -> Optimizers:
 
     Where a warm start keeps the moments, both count their updates by themselves.
     """
+    tx, item_tx = of_whole_rows(config)
+    if config.model.scoring == "cosine":
+        item_tx = normalised(item_tx)
+    return tx, item_tx
+
+
+def of_whole_rows(config: ConfigDict) -> Optimizers:
+    """The same, but rows are read as the table has them, where scores are cosines too.
+
+    It is what a state is taken apart by.
+    """
     optimizer = config.optimizer
     rate, horizon = make_schedule(
         optimizer.schedule,
@@ -67,8 +78,6 @@ def make_optimizers(config: ConfigDict) -> Optimizers:
     tx, item_tx = OPTIMIZERS[optimizer.name](optimizer, rate, horizon)
     if keeps_moments(config):
         item_tx = carried_over.continued(item_tx)
-    if config.model.scoring == "cosine":
-        item_tx = normalised(item_tx)
     return tx, item_tx
 
 

@@ -43,6 +43,7 @@ OF_THE_ENCODER = (
     "model.feedforward_size",
     "model.max_session_length",
     "model.position",
+    "model.scoring",
 )
 # What moments are made by.
 OF_THE_MOMENTS = (
@@ -91,7 +92,7 @@ def prepare(
     source = _open(config, named)
     origin = _origin(source.items.raw_ids, catalogue_of(data).raw_ids, named)
     is_new = origin < 0
-    _, source_tx = update_rules.make_optimizers(source.config)
+    _, source_tx = update_rules.of_whole_rows(source.config)
     whole = carried_over.take(source_tx, source.state.items, source.step)
     table = carried_over.choose_rows(whole, origin, np.asarray(fresh.items.table))
     by_neighbours = 0

@@ -76,10 +76,10 @@ def build(
     runs = [ranks.completed(run, keys) for run in runs]
     pools, pooling = settings.pool(runs)
     base = _baseline(pools, baseline, protocol)
-    known = claims.known_as(of_others, [pool.name for pool in pools])
+    known = claims.known_as(of_others, {p.name: _worth(p) for p in pools})
     speeds = speeds_of(pools, speed)
-    device = next(figures.device_of(p.runs[0]) for p in pools if p.name == base)
-    elsewhere = {pool.name: _elsewhere(pool, device) for pool in pools}
+    devices = next(_devices(pool) for pool in pools if pool.name == base)
+    elsewhere = {pool.name: _elsewhere(pool, devices) for pool in pools}
     kept = [run for pool in pools for run in pool.runs]
     shared, unmatched = shared_predictions(kept, sets)
     outcome = Outcome(((), ()), ())
@@ -118,6 +118,7 @@ def build(
         warnings=(
             *gathered.warnings,
             *pooling,
+            *_of_one_name(pools, known),
             *(missing if shared is not None else ()),
             *unmatched,
             *_without_baseline(pools, base, compared, protocol),
@@ -146,6 +147,25 @@ def _of_few_seeds(pools: Sequence[Pool], outcome: Outcome) -> list[str]:
         f"to {alike} of cases without a difference, and in up to {unlike} where one "
         "setting has far more of it than the other"
     ]
+
+
+def _worth(pool: Pool) -> tuple[bool, int]:
+    """Whether all runs of a setting are finished, and how many there are."""
+    return not any(map(_why_open, pool.runs)), len(pool.runs)
+
+
+def _of_one_name(pools: Sequence[Pool], known: Mapping[str, str]) -> list[str]:
+    """Says which of several settings what is published is set beside."""
+    remarks = []
+    for plain, name in known.items():
+        others = [p.name for p in pools if claims.plain_name(p.name) == plain]
+        others.remove(name)
+        if others:
+            remarks.append(
+                f"what is published of {plain} is set beside {name}, not beside "
+                + "; ".join(others)
+            )
+    return remarks
 
 
 def _baseline(pools: Sequence[Pool], asked: str | None, protocol: str) -> str:
@@ -227,14 +247,20 @@ def _setting(
     )
 
 
-def _elsewhere(pool: Pool, device: str) -> str:
-    """Says so where a setting ran on another device than the baseline, else nothing."""
-    own = figures.device_of(pool.runs[0])
-    if not own or not device or own == device:
+def _devices(pool: Pool) -> list[str]:
+    """The kinds of device that the runs of a setting were on."""
+    found = (device for run in pool.runs for device in figures.devices_of(run))
+    return list(dict.fromkeys(found))
+
+
+def _elsewhere(pool: Pool, devices: Sequence[str]) -> str:
+    """Says so where not all was trained on the one device of the baseline."""
+    own = _devices(pool)
+    if not own or not devices or own == list(devices[:1]):
         return ""
     return (
-        f"trained on {own}, the baseline on {device}; so neither its time nor its "
-        "memory stands here"
+        f"trained on {' and '.join(own)}, the baseline on {' and '.join(devices)}; so "
+        "neither its time nor its memory stands here"
     )
 
 

@@ -101,19 +101,28 @@ def _are_figures(found: Any) -> bool:
     )
 
 
-def known_as(published: Published, names: Sequence[str]) -> dict[str, str]:
+def known_as(
+    published: Published, worth: Mapping[str, tuple[bool, int]]
+) -> dict[str, str]:
     """By the name that the file gives a setting, that of the comparison.
 
     Args:
       published: what is known of settings.
-      names: in the comparison, perhaps with more in brackets.
+      worth: by their names in the comparison, perhaps with more in brackets, whether
+        they are finished, and their number of runs. Of several that the file means, it
+        is the one worth most.
     """
     found: dict[str, str] = {}
-    for name in names:
-        plain = name.partition(" (")[0]
+    for name in sorted(worth, key=lambda name: worth[name], reverse=True):
+        plain = plain_name(name)
         if plain in published.figures:
             found.setdefault(plain, name)
     return found
+
+
+def plain_name(name: str) -> str:
+    """The name of a setting without what a comparison has added in brackets."""
+    return name.partition(" (")[0]
 
 
 def contrasts(published: Published, known: Mapping[str, str]) -> list[Contrast]:

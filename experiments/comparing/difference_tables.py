@@ -58,7 +58,10 @@ def claims(comparison: Comparison) -> Table:
 def _row_of_claim(claim: Claim) -> list[Cell]:
     said = wording.claim_outcome(claim)
     strong = said in (wording.HOLDS, wording.HOLDS_NOT)
-    settings = f"{claim.higher} {wording.MINUS} {claim.lower}"
+    higher, lower = claim.higher, claim.lower
+    if claim.difference is not None:
+        higher, lower = claim.difference.setting, claim.difference.baseline
+    settings = f"{higher} {wording.MINUS} {lower}"
     name = f"{claim.text}, {title(claim.key)}"
     return [
         Cell(name, name),

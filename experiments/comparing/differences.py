@@ -149,7 +149,7 @@ def _noise(totals: np.ndarray, predictions: np.ndarray) -> list[TrainingNoise]:
     figures = totals / np.maximum(predictions.sum(0), 1)  # a part may be empty
     variances = np.zeros(figures.shape[1])
     if len(figures) > 1:
-        # The mean of equal figures may be another by rounding, and they no longer equal.
+        # By rounding the mean of equal figures may differ from them.
         alike = (figures == figures[0]).all(axis=0)
         variances = np.where(alike, 0.0, figures.var(axis=0, ddof=1))
     return [TrainingNoise(float(variance), len(figures)) for variance in variances]

@@ -158,9 +158,10 @@ def curve(run: Run, speed: float | None = None) -> Curve | None:
     )
 
 
-def device_of(run: Run) -> str:
-    """The kind of device that a run began on; empty where it does not say."""
-    return str(run.made_with.get("device", ""))
+def devices_of(run: Run) -> list[str]:
+    """The kinds of device that a run was on; none where it does not say."""
+    found = (change.get("device") for change in reading.changes(run.made_with))
+    return list(dict.fromkeys(str(device) for device in found if device))
 
 
 def undisturbed(run: Run) -> bool | None:

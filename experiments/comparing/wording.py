@@ -252,6 +252,8 @@ def claim_outcome(claim: Claim) -> str:
         return "open: predictions that could be compared are missing"
     if not claim.difference.covers_seeds:
         return "open: one run on a side"
+    if claim.difference.p_holm is None:
+        return "open: interval only, no test in this metric"
     if not differs(claim.difference):
         return NOT_SHOWN
     same = (claim.difference.value > 0) == (claim.published > 0)

@@ -93,7 +93,8 @@ def take(optimizer: RowOptimizer, state: Any, step: int) -> WholeTable:
     their moments on the device, and one on the host.
 
     Args:
-      optimizer: of the state.
+      optimizer: of the state; it reads rows as the table has them, unlike
+        ``normalised``.
       state: of the item table.
       step: of the run that the state is of.
 

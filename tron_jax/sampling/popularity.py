@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tron_jax.sampling import even
+
 COLUMN = 2**32  # chances that a column of an alias table has to give
 CHUNK = 1 << 24  # clicks counted at a time: a memory map may be larger than memory
 
@@ -170,7 +172,8 @@ def draw(key: jax.Array, shape: tuple[int, ...], popularity: Popularity) -> jax.
     Source: GRU4Rec's popularity-based sampling (``sample_alpha``).
     """
     column_key, bits_key = jax.random.split(key)
-    columns = jax.random.randint(column_key, shape, 0, popularity.alias.size)
+    size = popularity.alias.size
+    columns = even.between(column_key, shape, 0, size, size)
     bits = jax.random.bits(bits_key, shape, jnp.uint32)
     own = bits < look_up(popularity.threshold, columns)
     return jnp.where(own, columns + 1, look_up(popularity.alias, columns))
