@@ -91,11 +91,11 @@ class JsonLog(text_log.TableLog):
     def _sample(
         self, lines: Sequence[bytes], lacking: Collection[str] = ()
     ) -> list[dict[str, Any]]:
-        ends = [end for name in lacking for end in _ends_of(name)]
+        values = _values_in(lacking)
         rows: list[dict[str, Any]] = []
         for line in lines:
             # A name may also be spelt by escapes.
-            if lacking and b"\\" not in line and not any(end in line for end in ends):
+            if lacking and not (b"\\" in line or values.search(line)):
                 continue
             with contextlib.suppress(ValueError):
                 rows.append(parse_line(line))
@@ -176,10 +176,12 @@ def _longest_line(data: bytes) -> int:
     return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))
 
 
-def _ends_of(name: str) -> set[bytes]:
-    """Returns how the innermost field of a column is written, or rather its end."""
-    last = name.rpartition(".")[2]
-    return {f'{end}"'.encode() for end in (last, last.removesuffix("[]"))}
+def _values_in(names: Collection[str]) -> re.Pattern[bytes]:
+    """Returns what is in each line that has a value of some columns."""
+    inner = {name.rpartition(".")[2] for name in names}
+    inner |= {name.removesuffix("[]") for name in inner}
+    ends = b"|".join(re.escape(name.encode()) for name in inner)
+    return re.compile(rb'(?:%b)"\s*:(?!\s*(?:null|\[\s*\]))' % ends)
 
 
 def _values_of(rows: list[dict[str, Any]], where: Field) -> Iterator[Any]:
