@@ -16,7 +16,7 @@ from data_prep.reading.columns import LogColumns, ReadRows
 from data_prep.reading.csv_header import CsvForm, read_header
 from data_prep.reading.orders import are_exact
 from data_prep.reading.places import RawFile
-from data_prep.reading.quoted_rows import last_row_end, split_rows
+from data_prep.reading.quoted_rows import last_row_end, longest_row, split_rows
 from data_prep.reading.text_files import Block, last_line_end
 from data_prep.reading.texts import is_value, read_as
 
@@ -151,7 +151,10 @@ class CsvLog(text_log.TableLog):
         table = pa.table(empty)
         if lines:
             data = b"\n".join(lines)
-            table = self._parse(data, types, leave_out)
+            try:
+                table = self._parse(data, types, leave_out)
+            except pa.ArrowInvalid:  # no row ends in a block of pyarrow's
+                return None
         if table.num_rows + len(odd) != len(lines):
             return None
         at = np.array([index for index, _ in odd], np.int64)
@@ -214,11 +217,15 @@ def parse_csv_lines(
     fewer columns are given to it, with their number from 1, and text may be no UTF-8.
     With ``newlines``, there is a row for each that ends outside of quotes instead.
     """
+    # A row must fit a block of pyarrow's.
+    longest = text_log.longest_line(data)
+    if newlines and len(data) > text_log.CORE_BYTES:
+        longest = longest_row(data)
     return pyarrow.csv.read_csv(
         pa.BufferReader(data),
         pyarrow.csv.ReadOptions(
             column_names=names,
-            block_size=text_log.CORE_BYTES,
+            block_size=max(text_log.CORE_BYTES, longest),
             use_threads=on_odd_row is None,  # with threads, lines are not counted
         ),
         pyarrow.csv.ParseOptions(

@@ -161,19 +161,12 @@ def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
     return pyarrow.json.read_json(
         pa.BufferReader(data),
         pyarrow.json.ReadOptions(
-            block_size=max(text_log.CORE_BYTES, _longest_line(data))
+            block_size=max(text_log.CORE_BYTES, text_log.longest_line(data))
         ),
         pyarrow.json.ParseOptions(
             explicit_schema=schema, unexpected_field_behavior="ignore"
         ),
     )
-
-
-def _longest_line(data: bytes) -> int:
-    """Returns a bound on the longest line, which must fit a block of pyarrow's."""
-    step = text_log.CORE_BYTES // 4
-    ends = [data.rfind(b"\n", 0, end) for end in range(step, len(data) + step, step)]
-    return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))
 
 
 def _values_in(names: Collection[str]) -> re.Pattern[bytes]:

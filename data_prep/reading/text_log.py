@@ -221,6 +221,13 @@ def _has_blank_line(data: bytes) -> bool:
     return data.startswith((b"\n", b"\r\n")) or b"\n\n" in data or b"\n\r\n" in data
 
 
+def longest_line(data: bytes) -> int:
+    """Returns a bound on the longest line, which must fit a block of pyarrow's."""
+    step = CORE_BYTES // 4
+    ends = [data.rfind(b"\n", 0, end) for end in range(step, len(data) + step, step)]
+    return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))
+
+
 def mean_id_bytes(ids: Sequence[object]) -> int:
     """Returns what an id takes as text, together with its offset."""
     size = sum(len(str(one).encode("utf-8", "replace")) for one in ids)
