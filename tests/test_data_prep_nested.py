@@ -1,5 +1,6 @@
 """Fields within others, by dots, and rows that are many events."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from any_format import sessions_of, status_of
 from log_sizes import small_sizes
 
 from data_prep.programs.log_program import LOG_SIZES
-from data_prep.reading import text_log
+from data_prep.reading import text_files, text_log
 from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.click_log import ReadSizes
 from data_prep.reading.columns import LogColumns
@@ -262,6 +263,29 @@ def test_events_that_begin_late(tmp_path, first, text_bytes):
     log = write(tmp_path / "log.parquet", rows)
     assert found == sessions_of(log, tmp_path / "parquet", *args, sizes=sizes)
     assert found == [(n, [1, 2]) for n in range(5000, 5009)]
+
+
+@pytest.mark.parametrize("blank", ["", "\n \n"])
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
+def test_a_first_line_of_json_that_is_long(tmp_path, name, blank):
+    events = [{"i": n % 5, "t": T + n, "page": "y" * 40} for n in range(15_000)]
+    rows = [{"s": 1, "e": events}, {"s": 2, "e": events[3:5]}]
+    args = ("--item=e.i", "--time=e.t")
+    parquet = write(tmp_path / "log.parquet", rows)
+    text = blank + write(tmp_path / "plain.jsonl", rows).read_text()
+    assert len(text) > 1 << 20
+    data = text.encode()
+    log = tmp_path / name
+    log.write_bytes(gzip.compress(data) if name.endswith("z") else data)
+    found = sessions_of(log, tmp_path / "out", *args)
+    assert found == sessions_of(parquet, tmp_path / "plain", *args)
+
+
+def test_a_line_that_never_ends(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(text_files, "_LONGEST_LINE", 3 << 20)
+    log = write(tmp_path / "log.jsonl", [{"s": 1, "i": 1, "x": "y" * (4 << 20)}])
+    line = refused(log, capsys)
+    assert line == f"{log}: line 1: longer than 3,145,728 bytes"
 
 
 def test_a_field_that_is_misspelt_is_not_looked_for_far(tmp_path, capsys, monkeypatch):
