@@ -189,6 +189,29 @@ def test_a_quote_that_stays_open_for_long(tmp_path, capsys, monkeypatch):
 LONG = ["y" * 9000, '"' + "y" * 9000 + '"', '"' + "y\n" * 4500 + '"']
 
 
+@pytest.mark.parametrize("text_bytes", [20, 1 << 20])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "sep=,\n"])
+def test_line_breaks_within_names(tmp_path, capsys, start, end, text_bytes):
+    rows = [(s, i, t, "z") for s, i, t in ROWS[1:]]
+    text = start + csv_text(",", [("s", "i", "t", '"x\n\ny"'), *rows])
+    log = write(tmp_path / "log.csv", text.replace("\n", end))
+    args = ("--time=t", "--quoted_newlines")
+    sizes = small_sizes(text_bytes=text_bytes)
+    plain = write_log(tmp_path / "log.parquet", ROWS[1:])
+    found = sessions_of(log, tmp_path / "out", *args, sizes=sizes)
+    assert found == sessions_of(plain, tmp_path / "plain", args[0])
+    write(log, text.replace("\n", end) + f"1,,5,z{end}")
+    line = refused(log, capsys, args[1])
+    assert line.startswith(f"row {8 + len(start) // 6}, column 'i': empty")
+
+
+def test_a_quote_that_stays_open_in_the_header(tmp_path, capsys):
+    log = write(tmp_path / "log.csv", csv_text().replace("t\n", '"t\n', 1))
+    line = refused(log, capsys, "--quoted_newlines")
+    assert line == "row 1: a quote in the header is open"
+
+
 @pytest.mark.parametrize("args", [(), ("--quoted_newlines",)])
 @pytest.mark.parametrize("note", LONG)
 def test_rows_longer_than_two_blocks_of_pyarrow(
