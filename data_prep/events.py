@@ -166,7 +166,7 @@ def _recipe(values: flags.FlagValues) -> Recipe:
         split = {"kind": "given"}
     elif values.test_days is not None:
         split = {"kind": "last_days", "days": values.test_days}
-        rule = SplitRule("last", "event", values.test_days)
+        rule = SplitRule("last", "event", values.test_days, "--test_days")
     return Recipe("events", filters, rule, split)
 
 

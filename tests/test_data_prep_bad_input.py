@@ -178,6 +178,15 @@ def test_too_little_is_left(capsys, logs):
     (logs / "single.csv").write_text("session,item\n1,1\n2,1\n3,1\n")
     args = [*flags("single.csv"), "--session=session"]
     assert "no session of 2 events is left" in refused(capsys, logs, events, *args)
+    rows = "".join(f"{n // 3},{n % 2},{1_700_000_000 + n}\n" for n in range(30))
+    (logs / "day.csv").write_text("session,item,time\n" + rows)
+    args = [*flags("day.csv"), "--session=session", "--time=time", "--test_days=30"]
+    line = refused(capsys, logs, events, *args)
+    split = "the split by date (--test_days=30) makes all sessions test"
+    assert f"no session of 2 events is left to train on: {split} (read: " in line
+    # Where the filters leave nothing, the split is not to blame.
+    line = refused(capsys, logs, events, *args, "--min_item_support=99")
+    assert "no session of 2 events is left to train on (read: " in line
     (logs / "one.csv").write_text("session,item\n" + "1,1\n" * 10)
     args = [*flags("one.csv"), "--session=session"]
     assert "a catalogue of 1 items" in refused(capsys, logs, events, *args)

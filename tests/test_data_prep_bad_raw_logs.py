@@ -215,7 +215,8 @@ def test_too_little_is_left(capsys, tmp_path):
     # All sessions are of the last day.
     folder = write(tmp_path, "yoochoose", YOOCHOOSE[:3] * 5)
     assert status_of("yoochoose", folder, tmp_path / "out") == 1
-    assert capsys.readouterr().err.startswith(line)
+    split = "the split by date makes all sessions test"
+    assert capsys.readouterr().err.startswith(f"{line}: {split} (read: ")
     assert [p.name for p in tmp_path.iterdir()] == ["logs"]
 
 

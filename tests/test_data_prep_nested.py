@@ -1,5 +1,6 @@
 """Fields within others, by dots, and rows that are many events."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ from any_format import sessions_of, status_of
 from log_sizes import small_sizes
 
 from data_prep.programs.log_program import LOG_SIZES
+from data_prep.reading import text_files, text_log
 from data_prep.reading.bad_rows import BadRows
 from data_prep.reading.click_log import ReadSizes
 from data_prep.reading.columns import LogColumns
@@ -243,6 +245,59 @@ def test_lists_that_are_empty_at_first(tmp_path, capsys):
     assert found == [(1, [5, 6]), (2, [5, 6])]
     line = refused(log.parent, capsys, "--item=e[].id")
     assert "0.jsonl: no column 'e[].id' (--item); it has s, e, e[]" in line
+
+
+@pytest.mark.parametrize("text_bytes", [3000, 1 << 25])
+@pytest.mark.parametrize("first", [{"e": []}, {"e": None}, {}, {"e": [{"i": None}]}])
+def test_events_that_begin_late(tmp_path, first, text_bytes):
+    """Their fields are looked for, and their times judged, where there are some."""
+    at = "2023-11-14T22:13:2"
+    events = [{"i": 2, "t": f"{at}5"}, {"i": 1, "t": f"{at}0"}]
+    rows = [{"s": n, **first} for n in range(1500)]
+    rows += [{"s": n, "e": events} for n in range(5000, 5009)]
+    args = ("--item=e.i", "--time=e.t", "--skip_bad_rows")
+    sizes = small_sizes(text_bytes=text_bytes)
+    log = write(tmp_path / "log.jsonl", rows)
+    found = sessions_of(log, tmp_path / "out", *args, sizes=sizes)
+    rows[0] = {"s": 0, "e": first.get("e")}
+    log = write(tmp_path / "log.parquet", rows)
+    assert found == sessions_of(log, tmp_path / "parquet", *args, sizes=sizes)
+    assert found == [(n, [1, 2]) for n in range(5000, 5009)]
+
+
+@pytest.mark.parametrize("blank", ["", "\n \n"])
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
+def test_a_first_line_of_json_that_is_long(tmp_path, name, blank):
+    events = [{"i": n % 5, "t": T + n, "page": "y" * 40} for n in range(15_000)]
+    rows = [{"s": 1, "e": events}, {"s": 2, "e": events[3:5]}]
+    args = ("--item=e.i", "--time=e.t")
+    parquet = write(tmp_path / "log.parquet", rows)
+    text = blank + write(tmp_path / "plain.jsonl", rows).read_text()
+    assert len(text) > 1 << 20
+    data = text.encode()
+    log = tmp_path / name
+    log.write_bytes(gzip.compress(data) if name.endswith("z") else data)
+    found = sessions_of(log, tmp_path / "out", *args)
+    assert found == sessions_of(parquet, tmp_path / "plain", *args)
+
+
+def test_a_line_that_never_ends(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(text_files, "_LONGEST_LINE", 3 << 20)
+    log = write(tmp_path / "log.jsonl", [{"s": 1, "i": 1, "x": "y" * (4 << 20)}])
+    line = refused(log, capsys)
+    assert line == f"{log}: line 1: longer than 3,145,728 bytes"
+
+
+def test_a_field_that_is_misspelt_is_not_looked_for_far(tmp_path, capsys, monkeypatch):
+    rows = [{"s": 1, "e": [{"i": 1}], "q": "\\"}] * 3000
+    log = write(tmp_path / "log.jsonl", [*rows, {"s": 1, "e": [{"j": 1}, {"j": 2}]}])
+    monkeypatch.setattr(text_log, "_ABSENT_BYTES", 30_000)
+    sizes = small_sizes(text_bytes=10_000)
+    assert status_of(log, tmp_path / "out", "--item=e.j", sizes=sizes) == 1
+    assert "no column 'e.j' (--item)" in capsys.readouterr().err
+    monkeypatch.undo()
+    args = ("--item=e.j", "--skip_bad_rows")
+    assert sessions_of(log, tmp_path / "out", *args) == [(1, [1, 2])]
 
 
 def test_of_long_lists_few_are_read_at_once(tmp_path):

@@ -4,10 +4,10 @@ import gzip
 import json
 
 import pytest
-from any_format import sessions_of, status_of
+from any_format import sessions_of, status_of, write_log
 from log_sizes import small_sizes
 
-from data_prep.reading import text_files
+from data_prep.reading import text_files, text_log
 from data_prep.reading.quoted_rows import last_row_end, split_rows
 from tron_jax.data.sessions import open_prepared
 
@@ -184,6 +184,68 @@ def test_a_quote_that_stays_open_for_long(tmp_path, capsys, monkeypatch):
     assert status_of(log, tmp_path / "out", "--quoted_newlines", sizes=sizes) == 1
     line = capsys.readouterr().err
     assert "line 6: longer than 400 bytes; a quote is open" in line
+
+
+LONG = ["y" * 9000, '"' + "y" * 9000 + '"', '"' + "y\n" * 4500 + '"']
+
+
+@pytest.mark.parametrize("text_bytes", [20, 1 << 20])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "sep=,\n"])
+def test_line_breaks_within_names(tmp_path, capsys, start, end, text_bytes):
+    rows = [(s, i, t, "z") for s, i, t in ROWS[1:]]
+    text = start + csv_text(",", [("s", "i", "t", '"x\n\ny"'), *rows])
+    log = write(tmp_path / "log.csv", text.replace("\n", end))
+    args = ("--time=t", "--quoted_newlines")
+    sizes = small_sizes(text_bytes=text_bytes)
+    plain = write_log(tmp_path / "log.parquet", ROWS[1:])
+    found = sessions_of(log, tmp_path / "out", *args, sizes=sizes)
+    assert found == sessions_of(plain, tmp_path / "plain", args[0])
+    write(log, text.replace("\n", end) + f"1,,5,z{end}")
+    line = refused(log, capsys, args[1])
+    assert line.startswith(f"row {8 + len(start) // 6}, column 'i': empty")
+
+
+def test_a_quote_that_stays_open_in_the_header(tmp_path, capsys):
+    log = write(tmp_path / "log.csv", csv_text().replace("t\n", '"t\n', 1))
+    line = refused(log, capsys, "--quoted_newlines")
+    assert line == "row 1: a quote in the header is open"
+
+
+@pytest.mark.parametrize("args", [(), ("--quoted_newlines",)])
+@pytest.mark.parametrize("note", LONG)
+def test_rows_longer_than_two_blocks_of_pyarrow(
+    tmp_path, capsys, monkeypatch, note, args
+):
+    monkeypatch.setattr(text_log, "CORE_BYTES", 1000)
+    rows = [(n // 3, n % 2, T + n, "z") for n in range(300)]
+    rows[150] = (*rows[150][:3], note)
+    log = write(tmp_path / "log.csv", csv_text(",", [("s", "i", "t", "n"), *rows]))
+    if "\n" in note and not args:
+        line = refused(log, capsys)
+        assert line.startswith("row 152: expected one row a line; a quote is open")
+        return
+    plain = write_log(tmp_path / "log.parquet", [row[:3] for row in rows])
+    found = sessions_of(log, tmp_path / "out", "--time=t", *args)
+    assert found == sessions_of(plain, tmp_path / "plain", "--time=t")
+
+
+@pytest.mark.parametrize(("note", "kept"), [('"5 nail', 91), ('5" nail', 90)])
+def test_stray_quotes_far_apart(tmp_path, capsys, monkeypatch, note, kept):
+    """What is between them is one row, a sound one where the first opens a value."""
+    monkeypatch.setattr(text_log, "CORE_BYTES", 1000)
+    rows = [(n // 3, n % 2, T + n, "z") for n in range(900)]
+    for n in (90, 800):
+        rows[n] = (*rows[n][:3], note)
+    log = write(tmp_path / "log.csv", csv_text(",", [("s", "i", "t", "n"), *rows]))
+    if kept == 90:
+        line = refused(log, capsys, "--quoted_newlines")
+        assert line.startswith("row 92: expected one row a line; a quote is open")
+    args = ("--time=t", "--quoted_newlines", "--skip_bad_rows")
+    found = sessions_of(log, tmp_path / "out", *args)
+    left = [row[:3] for row in rows[:kept] + rows[801:]]
+    plain = write_log(tmp_path / "log.parquet", left)
+    assert found == sessions_of(plain, tmp_path / "plain", "--time=t")
 
 
 def test_rows_end_where_quotes_are_even():

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from any_format import FORMATS, sessions_of, status_of, write_log
+from log_sizes import small_sizes
 
 from data_prep.reading.time_formats import read_format
 from tron_jax.data.sessions import open_prepared
@@ -189,6 +190,37 @@ def test_forms_that_are_none(tmp_path, capsys):
 def test_floats_have_no_form(tmp_path, capsys):
     log = write_log(tmp_path / "log.parquet", [(1, 1, 20231114.0)] * 2)
     assert "double has no form" in refused(log, capsys, "--time_format=%Y%m%d")
+
+
+@pytest.mark.parametrize("text_bytes", [3000, 1 << 25])
+@pytest.mark.parametrize("empty", ["t", "p"])
+@pytest.mark.parametrize("name", ["csv", "jsonl"])
+def test_text_is_judged_by_the_first_there_is(tmp_path, name, empty, text_bytes):
+    """However many rows have none: Parquet reads on, too."""
+    clock = [f"2023-11-14 22:13:{n % 60:02d}" for n in range(1500)]
+    rows = [(n // 3, n % 3, t, f"{t[:-2]}{59 - n % 3}") for n, t in enumerate(clock)]
+    at = "sitp".index(empty)
+    for n in range(1200):
+        rows[n] = (*rows[n][:at], None, *rows[n][at + 1 :])
+    args = ("--time=t", "--order=p", "--skip_bad_rows")
+    sizes = small_sizes(text_bytes=text_bytes)
+    kinds = {"t": pa.string(), "p": pa.string()}
+    found = [
+        sessions_of(write_log(log, rows, kinds=kinds), out, *args, sizes=sizes)
+        for log, out in (
+            (tmp_path / f"log.{one}", tmp_path / one) for one in ("parquet", name)
+        )
+    ]
+    assert found[0] == found[1]
+    assert sorted(found[1]) == [(s, [2, 1, 0]) for s in range(400, 500)]
+
+
+@pytest.mark.parametrize("long", ["y" * 1_100_000, '"' + "y" * 1_100_000 + '"'])
+def test_a_first_row_of_csv_that_is_long(tmp_path, long):
+    time = "2023-11-14 22:13:20"
+    log = tmp_path / "log.csv"
+    log.write_text(f"s,i,t,x\n1,1,{time},{long}\n1,2,{time},z\n")
+    assert sessions_of(log, tmp_path / "out", "--time=t") == [(1, [1, 2])]
 
 
 def warned(log, out, capsys, *args):

@@ -143,6 +143,10 @@ class _Filtering:
             left = self.counts.totals()
             story = "; ".join(f"{c.step}: {c.sessions:,} sessions" for c in left)
             what = f"no session of {self._min_length} events is left to train on"
+            if self.rule is not None and left[-1].sessions:
+                days, flag = self.rule.days, self.rule.flag
+                given = "" if flag is None else f" ({flag}={days:g})"
+                what += f": the split by date{given} makes all sessions test"
             raise UserError(f"{what} ({story})")
         for part in self._test_parts.read():
             known = steps.keep_items(part.events, self._in_train)

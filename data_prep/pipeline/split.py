@@ -25,12 +25,14 @@ class SplitRule(NamedTuple):
 
     Late is at or after ``latest`` minus ``days`` · 86,400 s. ``judged``: "first" or
     "last", the event that has to be late; ``latest``: "event", the log's latest event,
-    "start", its latest first event, or "day", the midnight before that (UTC).
+    "start", its latest first event, or "day", the midnight before that (UTC). ``flag``:
+    what gave the days, if anything did, for messages.
     """
 
     judged: str
     latest: str
     days: float
+    flag: str | None = None
 
     def cutoff(self, latest: LatestTimes) -> int:
         """Returns the time from which an event is late, in microseconds."""

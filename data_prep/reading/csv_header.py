@@ -68,17 +68,20 @@ def read_header(
       UserError: where a column is missing or there twice.
     """
     first, _, rest = head.partition("\n")
-    stated, lines = _SEP.fullmatch(first.strip()), 1
+    stated, number = _SEP.fullmatch(first.strip()), 1
     if stated is not None:
-        first, usual, lines = rest.partition("\n")[0], stated[1], 2
-    line = first.rstrip("\r")
+        first, _, rest = rest.partition("\n")
+        usual, number = stated[1], 2
+    inner = _lines_within(path, first, rest, number) if form.quoted_newlines else []
+    lines = number + len(inner)
+    line = "\n".join([first, *inner]).rstrip("\r")
     signs = (usual, *DELIMITERS) if form.delimiter is None else (form.delimiter,)
     for sign in signs:
-        exact = _names(path, line, sign, lines)
+        exact = _names(path, line, sign, number)
         for padded, names in ((False, exact), (True, [n.strip() for n in exact])):
             if columns.are_in(_with_folders(names, folders)):
                 return Header(names, sign, lines, padded)
-    names = _names(path, line, max(signs, key=line.count), lines)
+    names = _names(path, line, max(signs, key=line.count), number)
     columns.find(path, _with_folders([name.strip() for name in names], folders))
     raise AssertionError("columns that are missing are there")
 
@@ -87,8 +90,21 @@ def _with_folders(names: list[str], folders: Iterable[str]) -> list[str]:
     return [*names, *(name for name in folders if name not in names)]
 
 
+def _lines_within(path: Path, first: str, rest: str, number: int) -> list[str]:
+    """Returns the lines below a header's first one that its quotes make part of it."""
+    lines, quotes = [], first.count('"')
+    for line in rest.split("\n"):
+        if quotes % 2 == 0:
+            return lines
+        lines.append(line)
+        quotes += line.count('"')
+    if quotes % 2:
+        raise UserError(f"{path}: row {number}: a quote in the header is open")
+    return lines
+
+
 def _names(path: Path, line: str, delimiter: str, number: int) -> list[str]:
-    if "\r" in line:
+    if "\r" in line.replace("\r\n", "\n"):
         what = "a bare CR; expected lines that end in LF"
         raise UserError(f"{path}: row {number}: {what}")
     try:

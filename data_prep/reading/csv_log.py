@@ -1,8 +1,7 @@
 """CSV with any columns, below a header."""
 
-import contextlib
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +16,9 @@ from data_prep.reading.columns import LogColumns, ReadRows
 from data_prep.reading.csv_header import CsvForm, read_header
 from data_prep.reading.orders import are_exact
 from data_prep.reading.places import RawFile
-from data_prep.reading.quoted_rows import last_row_end, split_rows
+from data_prep.reading.quoted_rows import last_row_end, longest_row, split_rows
 from data_prep.reading.text_files import Block, last_line_end
-from data_prep.reading.texts import read_as
+from data_prep.reading.texts import is_value, read_as
 
 OnOdd = Callable[[pyarrow.csv.InvalidRow], str]
 
@@ -49,8 +48,13 @@ class CsvLog(text_log.TableLog):
         lines = head.decode("utf-8", "replace")
         header = read_header(file.path, lines, columns, self._folders, form, usual)
         self._names, self._delimiter, self.header_lines, self._padded = header
-        sample = self._sample(lines.split("\n", header.lines)[header.lines :])
-        self._needed = columns.find(file.path, list(sample))
+        names = dict.fromkeys([*self._folders, *self._names])
+        self._needed = columns.find(file.path, list(names))
+        body = b"".join(head.split(b"\n", header.lines)[header.lines :])
+        first = self._split(Block(body, header.lines + 1, 0))
+        rows = self._completed(self._sample(first[: text_log.SAMPLE_LINES]))
+        sample = {name: [value or ""] for name, value in self._folders.items()}
+        sample |= {name: [r[i] for r in rows] for i, name in enumerate(self._names)}
         self.id_bytes = sum(
             text_log.mean_id_bytes(sample[name]) for name in columns.keys(sample)
         )
@@ -62,16 +66,15 @@ class CsvLog(text_log.TableLog):
         # A line that is surely sound: whatever makes another row of it is not.
         self._plain = self._delimiter.join("0" * len(self._names))
 
-    def _sample(self, rest: list[str]) -> dict[str, list[str]]:
-        """Returns the first values of each column, of the text below the header."""
-        rows = []
-        lines = "".join(rest).split("\n")[: text_log.SAMPLE_LINES]
-        with contextlib.suppress(csv.Error):
-            for row in csv.reader(lines, delimiter=self._delimiter):
-                if len(row) == len(self._names):
-                    rows.append(row)
-        found = {name: [r[i] for r in rows] for i, name in enumerate(self._names)}
-        return {name: [value or ""] for name, value in self._folders.items()} | found
+    def _sample(
+        self, lines: Sequence[bytes], lacking: Collection[str] = ()
+    ) -> list[list[str]]:
+        rows = (_cells(line, self._delimiter) for line in lines)
+        return [row for row in rows if len(row) == len(self._names)]
+
+    def _lacking(self, rows: list[list[str]]) -> set[str]:
+        at = {n: self._names.index(n) for n in self._needed if n in self._names}
+        return {n for n, i in at.items() if not any(is_value(row[i]) for row in rows)}
 
     def _row_numbers(self, block: Block) -> np.ndarray:
         return split_rows(block)[1] if self._quoted else super()._row_numbers(block)
@@ -148,7 +151,10 @@ class CsvLog(text_log.TableLog):
         table = pa.table(empty)
         if lines:
             data = b"\n".join(lines)
-            table = self._parse(data, types, leave_out)
+            try:
+                table = self._parse(data, types, leave_out)
+            except pa.ArrowInvalid:  # no row ends in a block of pyarrow's
+                return None
         if table.num_rows + len(odd) != len(lines):
             return None
         at = np.array([index for index, _ in odd], np.int64)
@@ -176,6 +182,20 @@ class CsvLog(text_log.TableLog):
         return _needs_a_look(line) and not self._read_texts(both, np.zeros(2, int))
 
 
+def _cells(line: bytes, delimiter: str) -> list[str]:
+    """Splits a row, however long a cell; [] where that cannot be done."""
+    text = line.decode("utf-8", "replace").removesuffix("\r")
+    if '"' not in text:
+        return text.split(delimiter)
+    limit = csv.field_size_limit(len(text))
+    try:
+        return next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+    finally:
+        csv.field_size_limit(limit)
+
+
 def _needs_a_look(line: bytes) -> bool:
     return b'"' in line or b"\r" in line.removesuffix(b"\r")
 
@@ -197,11 +217,15 @@ def parse_csv_lines(
     fewer columns are given to it, with their number from 1, and text may be no UTF-8.
     With ``newlines``, there is a row for each that ends outside of quotes instead.
     """
+    # A row must fit a block of pyarrow's.
+    longest = text_log.longest_line(data)
+    if newlines and len(data) > text_log.CORE_BYTES:
+        longest = longest_row(data)
     return pyarrow.csv.read_csv(
         pa.BufferReader(data),
         pyarrow.csv.ReadOptions(
             column_names=names,
-            block_size=text_log.CORE_BYTES,
+            block_size=max(text_log.CORE_BYTES, longest),
             use_threads=on_odd_row is None,  # with threads, lines are not counted
         ),
         pyarrow.csv.ParseOptions(

@@ -1,9 +1,9 @@
 """JSON lines with any columns: an object a line."""
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from data_prep.reading.nested import (
 from data_prep.reading.orders import are_exact
 from data_prep.reading.places import RawFile
 from data_prep.reading.text_files import Block
+from data_prep.reading.texts import is_value
 from tron_jax.errors import UserError
 
 # A row that begins with null, a byte-order mark in front or not.
@@ -48,9 +49,8 @@ class JsonLog(text_log.TableLog):
         """Opens a file and reads its first lines."""
         text, head = text_log.open_text(file.path, sizes)
         super().__init__(file, text, head, columns)
-        rows = _sample(file.path, head)
-        fields = fields_of_objects(rows)
-        fields |= fields_in_empty_lists(columns.wanted(fields), rows, fields)
+        rows = self._completed(self._first_rows(head))
+        fields = self._fields_of(rows)
         present = [*fields, *(name for name in self._folders if name not in fields)]
         self._needed = columns.find(file.path, present)
         self._fields = {name: fields[name] for name in self._needed if name in fields}
@@ -74,6 +74,53 @@ class JsonLog(text_log.TableLog):
         self._keep_types({name: list(map(str, some)) for name, some in values.items()})
         plain = {n: str(kind) for n, kind in self._types.items() if n in self._ids}
         self.types = {**self.types, **plain}
+
+    def _first_rows(self, head: bytes) -> list[dict[str, Any]]:
+        """Returns the objects among the first lines."""
+        lines = [line for line in head.split(b"\n") if line.strip()]
+        if not lines:
+            raise UserError(f"{self.path}: no rows; expected JSON lines")
+        rows = self._sample(lines[: text_log.SAMPLE_LINES])
+        if not rows:
+            try:
+                parse_line(lines[0])
+            except ValueError as error:
+                raise UserError(f"{self.path}: row 1: {error}") from error
+        return rows
+
+    def _sample(
+        self, lines: Sequence[bytes], lacking: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        values = _values_in(lacking)
+        rows: list[dict[str, Any]] = []
+        for line in lines:
+            # A name may also be spelt by escapes.
+            if lacking and not (b"\\" in line or values.search(line)):
+                continue
+            with contextlib.suppress(ValueError):
+                rows.append(parse_line(line))
+        return rows
+
+    def _fields_of(self, rows: list[dict[str, Any]]) -> dict[str, Field]:
+        fields = fields_of_objects(rows)
+        wanted = self._columns.wanted(fields)
+        return fields | fields_in_empty_lists(wanted, rows, fields)
+
+    def _lacking(self, rows: list[dict[str, Any]]) -> set[str]:
+        fields = self._fields_of(rows)
+        wanted = self._columns.wanted([*fields, *self._folders])
+        return {
+            name
+            for name in wanted
+            if not (
+                any(is_value(str(value)) for value in _values_of(rows, fields[name]))
+                if name in fields
+                else name in self._folders
+            )
+        }
+
+    def _absent(self, rows: list[dict[str, Any]]) -> set[str]:
+        return self._lacking(rows) - self._fields_of(rows).keys()
 
     def _read_at_once(self, data: bytes) -> pa.Table | None:
         try:
@@ -114,7 +161,7 @@ def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
     return pyarrow.json.read_json(
         pa.BufferReader(data),
         pyarrow.json.ReadOptions(
-            block_size=max(text_log.CORE_BYTES, _longest_line(data))
+            block_size=max(text_log.CORE_BYTES, text_log.longest_line(data))
         ),
         pyarrow.json.ParseOptions(
             explicit_schema=schema, unexpected_field_behavior="ignore"
@@ -122,28 +169,12 @@ def parse_json_lines(data: bytes, schema: pa.Schema) -> pa.Table:
     )
 
 
-def _longest_line(data: bytes) -> int:
-    """Returns a bound on the longest line, which must fit a block of pyarrow's."""
-    step = text_log.CORE_BYTES // 4
-    ends = [data.rfind(b"\n", 0, end) for end in range(step, len(data) + step, step)]
-    return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))
-
-
-def _sample(path: Path, head: bytes) -> list[dict[str, Any]]:
-    """Returns the objects among the first lines."""
-    lines = [line for line in head.split(b"\n") if line.strip()]
-    if not lines:
-        raise UserError(f"{path}: no rows; expected JSON lines")
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for line in lines[: text_log.SAMPLE_LINES]:
-        try:
-            rows.append(parse_line(line))
-        except ValueError as error:
-            problems.append(str(error))
-    if not rows:
-        raise UserError(f"{path}: row 1: {problems[0]}")
-    return rows
+def _values_in(names: Collection[str]) -> re.Pattern[bytes]:
+    """Returns what is in each line that has a value of some columns."""
+    inner = {name.rpartition(".")[2] for name in names}
+    inner |= {name.removesuffix("[]") for name in inner}
+    ends = b"|".join(re.escape(name.encode()) for name in inner)
+    return re.compile(rb'(?:%b)"\s*:(?!\s*(?:null|\[\s*\]))' % ends)
 
 
 def _values_of(rows: list[dict[str, Any]], where: Field) -> Iterator[Any]:

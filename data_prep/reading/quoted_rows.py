@@ -30,6 +30,12 @@ def split_rows(block: Block) -> tuple[list[bytes], np.ndarray]:
     return rows, lines
 
 
+def longest_row(data: bytes) -> int:
+    """Returns the length of the longest of some whole rows."""
+    ends, _ = _row_ends(data, False)
+    return int(np.diff(ends, prepend=-1, append=len(data)).max())
+
+
 def _row_ends(data: bytes, within: bool) -> tuple[np.ndarray, bool]:
     quotes, breaks = (_positions(data, sign) for sign in (b'"', b"\n"))
     before = np.searchsorted(quotes, breaks) + within

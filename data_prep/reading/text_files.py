@@ -98,6 +98,25 @@ class TextFile:
             head = self._read(self._plain(raw), size)
         return head.removeprefix(_BYTE_ORDER_MARK)
 
+    def first_lines(self, size: int) -> bytes:
+        """Returns the first lines of the text, of about so many bytes.
+
+        There is one at least that is not blank, however long.
+        """
+        head, mark = b"", _BYTE_ORDER_MARK
+        with self.path.open("rb") as raw:
+            file = self._plain(raw)
+            # What has no line yet doubles: to append a piece copies all before it.
+            while data := self._read(file, max(size, len(head))):
+                head += data.removeprefix(mark)
+                mark = b""
+                end = head.rfind(b"\n") + 1
+                if len(head) >= size and not head[:end].isspace() and end:
+                    return head[:end]
+                if len(head) - end > _LONGEST_LINE:
+                    raise self._too_long(head.count(b"\n") + 1)
+        return head
+
     def blocks(self, header_lines: int) -> Generator[Block]:
         """Yields the file's lines in blocks, but for blocks that are blank.
 
@@ -119,9 +138,7 @@ class TextFile:
                 if not end:
                     rest += data
                     if len(rest) > _LONGEST_LINE:
-                        what = f"longer than {_LONGEST_LINE:,} bytes"
-                        more = "; a quote is open" if within else ""
-                        raise UserError(f"{self.path}: line {line}: {what}{more}")
+                        raise self._too_long(line, "; a quote is open" * within)
                     continue
                 lines = rest + data[:end]
                 rest = data[end:]
@@ -133,6 +150,10 @@ class TextFile:
                 raise UserError(f"{self.path}: row {line}: {what}")
             if rest:
                 yield Block(rest, line, rest.count(b"\n") + 1)
+
+    def _too_long(self, line: int, more: str = "") -> UserError:
+        what = f"longer than {_LONGEST_LINE:,} bytes"
+        return UserError(f"{self.path}: line {line}: {what}{more}")
 
     def _pieces(self) -> Generator[bytes]:
         """Yields the text as it is read, lines cut anywhere."""

@@ -6,8 +6,9 @@ A row is a line: what one line holds by itself decides whether it is malformed.
 import abc
 import contextlib
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,7 @@ CORE_BYTES = 1 << 22  # parsed by one core at a time
 SAMPLE_LINES = 1000  # by which the types of columns are judged
 
 _HEAD_BYTES = 1 << 20  # in which those lines are looked for
+_ABSENT_BYTES = 1 << 26  # in which a field is looked for that those lines lack
 _SMALL = 64  # bytes that a compressed nothing has at most
 
 
@@ -96,6 +98,46 @@ class TableLog(TextLog):
         self._folders = partition_of(raw.path)
         line_bytes = len(head) // max(1, head.count(b"\n")) + 1
         super().__init__(file, file.plain_size * 5 // (4 * line_bytes))
+
+    def _completed(self, sample: list[Any]) -> list[Any]:
+        """Adds later rows to a sample, so that it has a value of each needed column.
+
+        As long as it has none, nothing tells text that is a time from a number.
+        """
+        lacking = self._lacking(sample)
+        if not lacking:
+            return sample
+        done = 0
+        with contextlib.closing(self._file.blocks(self.header_lines)) as blocks:
+            for block in blocks:
+                lines = self._split(block)
+                for at in range(0, len(lines), SAMPLE_LINES):
+                    rows = self._sample(lines[at : at + SAMPLE_LINES], lacking)
+                    if lacking <= self._lacking(rows):
+                        continue
+                    longer = [*sample, *rows]
+                    left = lacking & self._lacking(longer)
+                    if left != lacking:
+                        sample, lacking = longer, left
+                    if not lacking:
+                        return sample
+                done += len(block.data)
+                if done >= _ABSENT_BYTES:
+                    # To look for a name that is misspelt must not take for ever.
+                    lacking -= self._absent(sample)
+        return sample
+
+    @abc.abstractmethod
+    def _sample(self, lines: Sequence[bytes], lacking: Collection[str] = ()) -> list:
+        """Parses lines to sound rows, but for those that surely lack these columns."""
+
+    @abc.abstractmethod
+    def _lacking(self, rows: list[Any]) -> set[str]:
+        """Returns the needed columns that have no value in rows of ``_sample``."""
+
+    def _absent(self, rows: list[Any]) -> set[str]:
+        """Returns the needed columns that no row names."""
+        return set()
 
     def _keep_types(self, sample: Mapping[str, Sequence[str]]) -> None:
         """Judges times and the order by some values of each needed column."""
@@ -164,7 +206,7 @@ def open_text(
     """Opens a file, compressed or not, and reads its beginning; see ``TextFile``."""
     codec = COMPRESSIONS.get(path.suffix.lower())
     file = TextFile(path, sizes.text_bytes, codec, last_end)
-    return file, file.head(_HEAD_BYTES)
+    return file, file.first_lines(_HEAD_BYTES)
 
 
 def is_blank(path: Path) -> bool:
@@ -177,6 +219,13 @@ def is_blank(path: Path) -> bool:
 
 def _has_blank_line(data: bytes) -> bool:
     return data.startswith((b"\n", b"\r\n")) or b"\n\n" in data or b"\n\r\n" in data
+
+
+def longest_line(data: bytes) -> int:
+    """Returns a bound on the longest line, which must fit a block of pyarrow's."""
+    step = CORE_BYTES // 4
+    ends = [data.rfind(b"\n", 0, end) for end in range(step, len(data) + step, step)]
+    return 2 * max(b - a for a, b in zip([0, *ends], [*ends, len(data)], strict=True))
 
 
 def mean_id_bytes(ids: Sequence[object]) -> int:

@@ -28,10 +28,9 @@ _APART = (  # zones as BigQuery and Snowflake write them, with a blank before
 def likeliest_type(texts: Sequence[str], types: Sequence[pa.DataType]) -> pa.DataType:
     """Returns the type that most texts can be read as, the first of equals.
 
-    Those of ``NULLS`` do not count, nor do those that are no Unicode.
+    Only what ``is_value`` counts.
     """
-    texts = [text for text in texts if text not in NULLS and is_unicode(text)]
-    values = pa.array([text.strip() for text in texts], pa.string())
+    values = pa.array([text.strip() for text in texts if is_value(text)], pa.string())
     for one in types:
         if _at_once(values, one)[1] is not None:
             return one
@@ -47,6 +46,11 @@ def read_as(texts: Sequence[str], kind: pa.DataType) -> pa.DataType:
     some = (pa.scalar(text.strip()) for text in texts if is_unicode(text))
     fits = not texts or any(_parses(value, kind) for value in some)
     return kind if fits else pa.string()
+
+
+def is_value(text: str) -> bool:
+    """Whether text is Unicode and does not stand for nothing."""
+    return text.strip() not in NULLS and is_unicode(text)
 
 
 def is_unicode(text: str) -> bool:
