@@ -111,7 +111,12 @@ def _keep_sweep(workdir: Path, out: Path) -> None:
             provenance.without_folders(command)
             for command in listed.get("commands", [])
         ],
-        "runs": {name: _entry(name, run) for name, run in runs.items()},
+        "runs": {
+            name: _entry(name, run)
+            for name, run in listed["runs"].items()
+            # What was kept before it was retired must not pass for any other run.
+            if name in runs or (out / name).exists()
+        },
     }
     workdirs.write_json(out / run_files.SWEEP, content)
     print(

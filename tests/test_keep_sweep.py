@@ -146,3 +146,23 @@ def test_what_was_kept_before_is_copied(reusing, tmp_path, capfd):
     assert [setting.name for setting in build(out).settings] == ["z"]
     assert keep.main(argv) == 0
     assert "kept 0 runs in" in said(capfd)[0]
+
+
+def test_a_refit_that_is_retired_later_stays_known_as_one(reusing, tmp_path, capfd):
+    out = tmp_path / "kept"
+    argv = ["keep", f"--workdir={reusing}", f"--out={out}"]
+    path = reusing / "sweep.json"
+    before = path.read_text()
+    retired = json.loads(before)
+    retired["runs"]["hard/seed=0"]["retired"] = True
+    path.write_text(json.dumps(retired))
+    assert keep.main(argv) == 0
+    assert list(json.loads((out / "sweep.json").read_text())["runs"]) == ["z/seed=0"]
+    assert not (out / "hard").exists()
+    for text in (before, json.dumps(retired)):
+        path.write_text(text)
+        assert (keep.main(argv), said(capfd)[1]) == (0, "")
+        assert (out / "hard" / "seed=0").exists()
+    listed = json.loads((out / "sweep.json").read_text())["runs"]
+    assert [run.get("retired") for run in listed.values()] == [None, True]
+    assert "1 of 2 runs are left out, as they are refits" in build(out).warnings[0]
