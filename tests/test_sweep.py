@@ -166,6 +166,14 @@ def test_refused_settings(tmp_path, made, run_sweep):
         (["--shard=x"], "--shard=x: expected I/N"),
         (["--sweep=x.py"], "--config=FILE, with --over, or --sweep=FILE"),
         (["--refit"], "data.validation"),
+        (
+            [
+                "--refit",
+                "--config.data.validation=0.3",
+                "--config.train.evaluate_on=validation",
+            ],
+            "--refit: smoke/seed=0 has train.evaluate_on=validation; expected all",
+        ),
         (["--reuse=nowhere"], "--reuse=nowhere: no such folder"),
     ],
 )
