@@ -26,9 +26,10 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -236,8 +237,10 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
     else:
         named = config_flags.get_config_filename(flag_values["config"])
         overrides = config_flags.get_override_values(flag_values["config"])
+        swept = definition.parse_over(flag_values.over)
+        _refuse_two_values(overrides, swept, flag_values.data)
         settings = definition.product(
-            definition.parse_over(flag_values.over),
+            swept,
             lambda fields: entry.read_config(named, overrides | dict(fields)),
             alone=Path(named.partition(":")[0]).stem,
             seeds=flag_values.seeds or 1,
@@ -246,6 +249,28 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
         if path := flag_values.data or setting.config.data.path:
             setting.config.data.path = os.path.abspath(path)
     return settings
+
+
+def _refuse_two_values(
+    typed: Mapping[str, Any], swept: Mapping[str, Sequence[str]], data: str | None
+) -> None:
+    """Raises UserError where one flag would undo what another one says."""
+    over = {
+        field: f"--over={field}={','.join(values)}" for field, values in swept.items()
+    }
+    both = [
+        (f"--config.{field}={typed[field]}", over[field])
+        for field in over
+        if field in typed
+    ]
+    if data:
+        path = typed.get("data.path")
+        if path and os.path.abspath(path) != os.path.abspath(data):
+            both.append((f"--config.data.path={path}", f"--data={data}"))
+        if "data.path" in over:
+            both.append((over["data.path"], f"--data={data}"))
+    for first, second in both:
+        raise UserError(f"{first} and {second} set the same field; expected one flag")
 
 
 @contextmanager

@@ -28,6 +28,12 @@ from tron_jax.storage.checkpoints import Checkpoints
 def command(workdir, data, *arguments, **fields):
     """A sweep of the tiny run; a field's dot is written as two underscores."""
     _, config, _, *rest = tiny.command("", data, "dense", **fields)
+    swept = tuple(
+        f"--config.{argument[len('--over=') :].partition('=')[0]}="
+        for argument in arguments
+        if argument.startswith("--over=")
+    )
+    rest = [argument for argument in rest if not argument.startswith(swept)]
     return ["sweep", config, f"--workdir={workdir}", *rest, *arguments]
 
 
@@ -165,6 +171,15 @@ def test_refused_settings(tmp_path, made, run_sweep):
         (["--shard=3/2"], "--shard=3/2: expected I/N"),
         (["--shard=x"], "--shard=x: expected I/N"),
         (["--sweep=x.py"], "--config=FILE, with --over, or --sweep=FILE"),
+        (
+            ["--over=loss.topk=4,12", "--config.loss.topk=7"],
+            "--config.loss.topk=7 and --over=loss.topk=4,12 set the same field",
+        ),
+        (["--data=elsewhere"], " and --data=elsewhere set the same field"),
+        (
+            ["--over=data.path=here", "--data=elsewhere"],
+            "--over=data.path=here and --data=elsewhere set the same field",
+        ),
         (["--refit"], "data.validation"),
         (
             [
