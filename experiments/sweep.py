@@ -134,7 +134,8 @@ def _sweep(
     """Makes the runs of a part; raises Stop where it was asked to stop meanwhile."""
     mine = shard.of(runs)
     if flag_values.dry_run:
-        _print_estimate(workdir, mine, signals)
+        folder = listing.folder_at(workdir, runs)
+        _print_estimate(folder, mine, flag_values.reuse, signals)
         return 0
     if flag_values.refit:
         listing.require_all(workdir, runs)
@@ -190,12 +191,14 @@ def _runs(flag_values: flags.FlagValues) -> list[Run]:
     return runs
 
 
-def _print_estimate(workdir: Path, runs: Sequence[Run], signals: Signals) -> None:
+def _print_estimate(
+    folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
+) -> None:
     """Prints what is still to be made, and writes nothing."""
-    folder = listing.folder_at(workdir)
-    left = [run for run in runs if not is_done(folder, run)]
+    reused = _find_reused(folder, runs, where, signals)
+    left = [run for run in runs if run.name not in reused and not is_done(folder, run)]
     measured = estimates.measure_settings(left, timed=True, signals=signals)
-    for line in estimates.estimate(left, measured, workdir):
+    for line in estimates.estimate(left, measured, folder.path):
         say(line)
 
 
@@ -203,12 +206,20 @@ def _reuse(
     folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
 ) -> Folder:
     """Takes the runs that exist elsewhere into the sweep."""
+    if not where:
+        return folder
+    return listing.update(folder, _find_reused(folder, runs, where, signals))
+
+
+def _find_reused(
+    folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
+) -> dict[str, dict[str, Any]]:
+    """Looks elsewhere for the runs that are not done; see ``reuse.find``."""
     left = [run for run in runs if not is_done(folder, run)]
     if not where or not left:
-        return folder
+        return {}
     measured = estimates.measure_settings(left, timed=False, signals=signals)
-    found = reuse.find(left, measured, folders=where, sweep=folder.path)
-    return listing.update(folder, found)
+    return reuse.find(left, measured, folders=where, sweep=folder.path)
 
 
 def _refit(folder: Folder, runs: Sequence[Run], signals: Signals) -> list[Failure]:

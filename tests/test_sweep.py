@@ -10,6 +10,7 @@ import threading
 import pytest
 import tiny
 from conftest import said, without_plot
+from made_up_results import write_run
 
 from experiments import keep, sweep
 from experiments.configs import smoke
@@ -21,6 +22,7 @@ from experiments.sweeping import (
     measuring,
     processes,
 )
+from experiments.sweeping.folder import Folder
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -391,6 +393,44 @@ def test_reuses_across_links(tmp_path, made, run_sweep, monkeypatch):
     assert (sweep_there / entry["folder"] / "evaluation.json").is_file()
 
 
+def test_a_dry_run_tells_what_is_reused(
+    tmp_path, made, run_sweep, tiny_data, monkeypatch
+):
+    """What is reused of a sweep that is there, too, until more epochs are asked for."""
+
+    def measured(runs, timed, signals):
+        about = {"program": "p", "seconds": 90.0, "memory": 10**9, "state": 10**6}
+        about = about if timed else {"program": "p"}
+        return {run.setting: about | {"config": run.config.to_dict()} for run in runs}
+
+    monkeypatch.setattr(estimates, "measure_settings", measured)
+    workdir, kept = tmp_path / "sweep", tmp_path / "kept"
+    fields = {name.replace(".", "__"): v for name, v in tiny.MODES["dense"].items()}
+    write_run(kept / "mine", tiny_data, kept=True, loss__topk=4, **fields)
+    over, reuse = "--over=loss.topk=4", f"--reuse={kept}"
+
+    def dry_run(*arguments, **fields):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        status, out, err = run_sweep(workdir, *arguments, "--dry_run", **fields)
+        assert (status, err) == (0, "")
+        after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        assert after == before
+        return out.splitlines()
+
+    found = f"reused for topk=4/seed=0: {kept / 'mine'}"
+    assert dry_run(over, reuse) == [found, "every run is done"]
+    both = dry_run(TOPK, reuse)
+    assert both[0] == found
+    assert [line.split()[0] for line in both[2:4]] == ["topk=8/seed=0", "1"]
+    assert run_sweep(workdir, over, reuse)[0] == 0
+    assert dry_run(over) == ["every run is done"]
+    more = dry_run(over, reuse, train__epochs=3)
+    assert [line.split()[0] for line in more[:3]] == ["run", "topk=4/seed=0", "1"]
+    assert made == []
+    other = run_sweep(workdir, over, "--dry_run", model__dropout=0.3)
+    tiny.assert_refused(other, "another sweep", "model.dropout=0.1, not 0.3")
+
+
 @pytest.mark.parametrize("changed", ["epochs", "trained on", "evaluated elsewhere"])
 def test_reuses_nothing_but_the_result(
     tmp_path, made, run_sweep, train, monkeypatch, changed
@@ -459,7 +499,7 @@ def test_refit(tmp_path, made, run_sweep):
     assert retired(workdir) == [False, False]
     # Another choice retires this one.
     others = [definition.Run("refit,x", 0, smoke.get_config(), "0")]
-    listing.replace_refits(listing.folder_at(workdir), others, "chosen by x")
+    listing.replace_refits(Folder(workdir), others, "chosen by x")
     assert retired(workdir) == [True, True, False]
 
 
