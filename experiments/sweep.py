@@ -45,7 +45,12 @@ from experiments.sweeping import (
     runner,
 )
 from experiments.sweeping.definition import Run, Setting
-from experiments.sweeping.folder import Folder, is_done, locked
+from experiments.sweeping.folder import (
+    Folder,
+    has_metrics_asked_for,
+    is_done,
+    locked,
+)
 from experiments.sweeping.processes import Signals, Stop, stop_if_asked
 from experiments.sweeping.runner import Failure
 from experiments.sweeping.shards import WHOLE, Shard, of_slurm, parse_shard
@@ -146,6 +151,7 @@ def _sweep(
     lock = workdir / "locks" / f"part-{shard.index}-of-{shard.count}"
     with locked(lock, waiting_for=f"the sweep in {workdir}", check=check):
         folder = _reuse(folder, runs, flag_values.reuse, signals)
+        _tell_former_metrics(folder, mine)
         failures = runner.make_runs(folder, mine, signals=signals)
         check()
         if flag_values.refit:
@@ -197,9 +203,23 @@ def _print_estimate(
     """Prints what is still to be made, and writes nothing."""
     reused = _find_reused(folder, runs, where, signals)
     left = [run for run in runs if run.name not in reused and not is_done(folder, run)]
+    _tell_former_metrics(folder, runs)
     measured = estimates.measure_settings(left, timed=True, signals=signals)
     for line in estimates.estimate(left, measured, folder.path):
         say(line)
+
+
+def _tell_former_metrics(folder: Folder, runs: Sequence[Run]) -> None:
+    """Says how many runs that are done stay evaluated by other metrics than asked."""
+    former = sum(
+        is_done(folder, run) and not has_metrics_asked_for(folder, run) for run in runs
+    )
+    if former:
+        say(
+            f"{former} of {len(runs)} runs are done and keep their evaluations, with "
+            "the former eval.cutoffs and eval.metrics; how to evaluate one again: "
+            "python -m experiments.evaluate --help"
+        )
 
 
 def _reuse(

@@ -431,6 +431,25 @@ def test_a_dry_run_tells_what_is_reused(
     tiny.assert_refused(other, "another sweep", "model.dropout=0.1, not 0.3")
 
 
+def test_what_is_done_keeps_its_evaluation(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    over, asked = "--over=loss.topk=4", {"eval__cutoffs": "10,20"}
+    words = "1 of 1 runs are done and keep their evaluations, with the former"
+    assert words not in run_sweep(workdir, over, train__epochs=1)[1]
+    assert words not in run_sweep(workdir, over, train__epochs=1)[1]
+    path = workdir / "topk=4" / "seed=0" / "evaluation.json"
+    before = path.read_bytes()
+    for arguments in ([], ["--dry_run"]):
+        status, out, _ = run_sweep(workdir, over, *arguments, train__epochs=1, **asked)
+        assert (status, out.count(words)) == (0, 1)
+    assert (len(made), path.read_bytes()) == (1, before)
+    # As experiments.evaluate leaves it, once the run's config has these cut-offs.
+    lines = json.loads(before)
+    less = [{k: v for k, v in line.items() if "@5" not in k} for line in lines]
+    path.write_text(json.dumps(less))
+    assert words not in run_sweep(workdir, over, train__epochs=1, **asked)[1]
+
+
 @pytest.mark.parametrize("changed", ["epochs", "trained on", "evaluated elsewhere"])
 def test_reuses_nothing_but_the_result(
     tmp_path, made, run_sweep, train, monkeypatch, changed
