@@ -34,9 +34,10 @@ what has been done since.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ from tron_jax.errors import UserError
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.files import local_path
 from tron_jax.storage.checkpoints import Checkpoints
+
+RANKS = "ranks.npz"
+COPIED = (run_files.METRICS, "plot.png")  # as they are, where a run has them
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,16 +98,25 @@ def _keep_sweep(workdir: Path, out: Path) -> None:
         raise UserError(f"{workdir}: no run of this sweep is evaluated yet")
     for name, place in done.items():  # before any is kept
         _check_same_result(place, out / name)
-        _check_evaluated(place, place, workdirs.read_config(place)[0])
+        if not _was_kept(place):
+            _check_evaluated(place, place, workdirs.read_config(place)[0])
     new = {name: place for name, place in done.items() if not (out / name).exists()}
     for name, place in new.items():
-        _keep_run(place, place, out / name)
+        if _was_kept(place):  # and reused by the sweep
+            _copy_kept(place, out / name)
+        else:
+            _keep_run(place, place, out / name)
     content = provenance.without_paths(listed) | {
         "commands": [
             provenance.without_folders(command)
             for command in listed.get("commands", [])
         ],
-        "runs": {name: _entry(name, run) for name, run in runs.items()},
+        "runs": {
+            name: _entry(name, run)
+            for name, run in listed["runs"].items()
+            # What was kept before it was retired must not pass for any other run.
+            if name in runs or (out / name).exists()
+        },
     }
     workdirs.write_json(out / run_files.SWEEP, content)
     print(
@@ -127,6 +140,11 @@ def _refuse_others(out: Path, listed: dict[str, Any]) -> None:
 
 def _is_evaluated(place: Path) -> bool:
     return (place / reading.EVALUATION).is_file() and not run_files.is_held(place)
+
+
+def _was_kept(place: Path) -> bool:
+    """Whether a folder is what was kept of a run: it has no checkpoint to look at."""
+    return (place / RANKS).is_file() and run_files.newest_step(place) is None
 
 
 def _check_same_result(place: Path, kept: Path) -> None:
@@ -159,23 +177,43 @@ def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
     """Keeps one run."""
     config, made_with = workdirs.read_config(workdir)
     _check_evaluated(workdir, evaluated, config)
+    with _made(workdir, out) as new:
+        shutil.copyfile(evaluated / reading.EVALUATION, new / reading.EVALUATION)
+        _copy(workdir, new, COPIED)
+        try:
+            _keep_ranks(evaluated / "ranks.parquet", new / RANKS)
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"{evaluated / 'ranks.parquet'} is damaged: {error}"
+            ) from error
+        workdirs.write_published(new / workdirs.CONFIG, config, made_with)
+
+
+def _copy_kept(place: Path, out: Path) -> None:
+    """Keeps what was kept before, and nothing that lies beside it."""
+    with _made(place, out) as new:
+        _copy(place, new, (workdirs.CONFIG, reading.EVALUATION, RANKS, *COPIED))
+
+
+def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+@contextlib.contextmanager
+def _made(workdir: Path, out: Path) -> Generator[Path]:
+    """Yields a folder that becomes ``out`` once it is filled, whole or not at all."""
     if out.exists():
         raise UserError(f"{out} exists; expected a folder to be made")
     workdirs.refuse_unwritable(out)
     new = out.with_name(out.name + ".new")
     try:
         new.mkdir(parents=True)
-        shutil.copyfile(evaluated / "evaluation.json", new / "evaluation.json")
-        for name in ("metrics.jsonl", "plot.png"):
-            if (workdir / name).is_file():
-                shutil.copyfile(workdir / name, new / name)
-        _keep_ranks(evaluated / "ranks.parquet", new / "ranks.npz")
-        workdirs.write_published(new / workdirs.CONFIG, config, made_with)
+        yield new
         new.rename(out)
     except OSError as error:
         raise UserError(f"cannot keep {workdir} in {out}: {error}") from error
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{evaluated / 'ranks.parquet'} is damaged: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -26,9 +26,10 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -44,7 +45,12 @@ from experiments.sweeping import (
     runner,
 )
 from experiments.sweeping.definition import Run, Setting
-from experiments.sweeping.folder import Folder, is_done, locked
+from experiments.sweeping.folder import (
+    Folder,
+    has_metrics_asked_for,
+    is_done,
+    locked,
+)
 from experiments.sweeping.processes import Signals, Stop, stop_if_asked
 from experiments.sweeping.runner import Failure
 from experiments.sweeping.shards import WHOLE, Shard, of_slurm, parse_shard
@@ -133,7 +139,8 @@ def _sweep(
     """Makes the runs of a part; raises Stop where it was asked to stop meanwhile."""
     mine = shard.of(runs)
     if flag_values.dry_run:
-        _print_estimate(workdir, mine, signals)
+        folder = listing.folder_at(workdir, runs)
+        _print_estimate(folder, mine, flag_values.reuse, signals)
         return 0
     if flag_values.refit:
         listing.require_all(workdir, runs)
@@ -144,6 +151,7 @@ def _sweep(
     lock = workdir / "locks" / f"part-{shard.index}-of-{shard.count}"
     with locked(lock, waiting_for=f"the sweep in {workdir}", check=check):
         folder = _reuse(folder, runs, flag_values.reuse, signals)
+        _tell_former_metrics(folder, mine)
         failures = runner.make_runs(folder, mine, signals=signals)
         check()
         if flag_values.refit:
@@ -189,25 +197,49 @@ def _runs(flag_values: flags.FlagValues) -> list[Run]:
     return runs
 
 
-def _print_estimate(workdir: Path, runs: Sequence[Run], signals: Signals) -> None:
+def _print_estimate(
+    folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
+) -> None:
     """Prints what is still to be made, and writes nothing."""
-    folder = listing.folder_at(workdir)
-    left = [run for run in runs if not is_done(folder, run)]
+    reused = _find_reused(folder, runs, where, signals)
+    left = [run for run in runs if run.name not in reused and not is_done(folder, run)]
+    _tell_former_metrics(folder, runs)
     measured = estimates.measure_settings(left, timed=True, signals=signals)
-    for line in estimates.estimate(left, measured, workdir):
+    for line in estimates.estimate(left, measured, folder.path):
         say(line)
+
+
+def _tell_former_metrics(folder: Folder, runs: Sequence[Run]) -> None:
+    """Says how many runs that are done stay evaluated by other metrics than asked."""
+    former = sum(
+        is_done(folder, run) and not has_metrics_asked_for(folder, run) for run in runs
+    )
+    if former:
+        say(
+            f"{former} of {len(runs)} runs are done and keep their evaluations, with "
+            "the former eval.cutoffs and eval.metrics; how to evaluate one again: "
+            "python -m experiments.evaluate --help"
+        )
 
 
 def _reuse(
     folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
 ) -> Folder:
     """Takes the runs that exist elsewhere into the sweep."""
+    if not where:
+        return folder
+    return listing.update(folder, _find_reused(folder, runs, where, signals))
+
+
+def _find_reused(
+    folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
+) -> dict[str, dict[str, Any]]:
+    """Looks elsewhere for the runs that are not done; see ``reuse.find``."""
     left = [run for run in runs if not is_done(folder, run)]
     if not where or not left:
-        return folder
+        return {}
     measured = estimates.measure_settings(left, timed=False, signals=signals)
-    found = reuse.find(left, measured, folders=where, sweep=folder.path)
-    return listing.update(folder, found)
+    return reuse.find(left, measured, folders=where, sweep=folder.path)
 
 
 def _refit(folder: Folder, runs: Sequence[Run], signals: Signals) -> list[Failure]:
@@ -236,8 +268,10 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
     else:
         named = config_flags.get_config_filename(flag_values["config"])
         overrides = config_flags.get_override_values(flag_values["config"])
+        swept = definition.parse_over(flag_values.over)
+        _refuse_two_values(overrides, swept, flag_values.data)
         settings = definition.product(
-            definition.parse_over(flag_values.over),
+            swept,
             lambda fields: entry.read_config(named, overrides | dict(fields)),
             alone=Path(named.partition(":")[0]).stem,
             seeds=flag_values.seeds or 1,
@@ -246,6 +280,28 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
         if path := flag_values.data or setting.config.data.path:
             setting.config.data.path = os.path.abspath(path)
     return settings
+
+
+def _refuse_two_values(
+    typed: Mapping[str, Any], swept: Mapping[str, Sequence[str]], data: str | None
+) -> None:
+    """Raises UserError where one flag would undo what another one says."""
+    over = {
+        field: f"--over={field}={','.join(values)}" for field, values in swept.items()
+    }
+    both = [
+        (f"--config.{field}={typed[field]}", over[field])
+        for field in over
+        if field in typed
+    ]
+    if data:
+        path = typed.get("data.path")
+        if path and os.path.abspath(path) != os.path.abspath(data):
+            both.append((f"--config.data.path={path}", f"--data={data}"))
+        if "data.path" in over:
+            both.append((over["data.path"], f"--data={data}"))
+    for first, second in both:
+        raise UserError(f"{first} and {second} set the same field; expected one flag")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from conftest import said, without_plot
-from made_up_results import build, write_sweep
+from made_up_results import build, write_run, write_sweep
 
 from experiments import keep
 
@@ -116,3 +116,53 @@ def test_one_that_cannot_be_kept_stops_before_any_is(sweep, keep_sweep, tmp_path
     status, _, err = keep_sweep()
     assert (status, "is of step 7" in err) == (1, True)
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.fixture
+def reusing(tmp_path, tiny_data):
+    """The folder of a sweep all of whose runs are reused, from where they are kept."""
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    entries = {}
+    for setting in ("z", "hard"):  # the latter is a choice, as write_sweep has it
+        kept = write_run(tmp_path / "elsewhere" / setting, tiny_data, kept=True)
+        place = {"folder": f"../elsewhere/{setting}", "reused": True, "key": "k"}
+        entries[f"{setting}/seed=0"] = place
+        (kept / "notes").write_text("/somebody's")
+    write_sweep(folder, {name: name[:-7] for name in entries}, entries=entries)
+    return folder
+
+
+def test_what_was_kept_before_is_copied(reusing, tmp_path, capfd):
+    out = tmp_path / "kept"
+    argv = ["keep", f"--workdir={reusing}", f"--out={out}"]
+    assert (keep.main(argv), said(capfd)[1]) == (0, "")
+    names = {"config.json", "evaluation.json", "metrics.jsonl", "ranks.npz"}
+    for setting in ("z", "hard"):
+        place, kept = tmp_path / "elsewhere" / setting, out / setting / "seed=0"
+        assert {path.name for path in kept.iterdir()} == names
+        for name in names:
+            assert (kept / name).read_bytes() == (place / name).read_bytes(), name
+    assert [setting.name for setting in build(out).settings] == ["z"]
+    assert keep.main(argv) == 0
+    assert "kept 0 runs in" in said(capfd)[0]
+
+
+def test_a_refit_that_is_retired_later_stays_known_as_one(reusing, tmp_path, capfd):
+    out = tmp_path / "kept"
+    argv = ["keep", f"--workdir={reusing}", f"--out={out}"]
+    path = reusing / "sweep.json"
+    before = path.read_text()
+    retired = json.loads(before)
+    retired["runs"]["hard/seed=0"]["retired"] = True
+    path.write_text(json.dumps(retired))
+    assert keep.main(argv) == 0
+    assert list(json.loads((out / "sweep.json").read_text())["runs"]) == ["z/seed=0"]
+    assert not (out / "hard").exists()
+    for text in (before, json.dumps(retired)):
+        path.write_text(text)
+        assert (keep.main(argv), said(capfd)[1]) == (0, "")
+        assert (out / "hard" / "seed=0").exists()
+    listed = json.loads((out / "sweep.json").read_text())["runs"]
+    assert [run.get("retired") for run in listed.values()] == [None, True]
+    assert "1 of 2 runs are left out, as they are refits" in build(out).warnings[0]

@@ -10,6 +10,7 @@ import threading
 import pytest
 import tiny
 from conftest import said, without_plot
+from made_up_results import write_run
 
 from experiments import keep, sweep
 from experiments.configs import smoke
@@ -21,6 +22,7 @@ from experiments.sweeping import (
     measuring,
     processes,
 )
+from experiments.sweeping.folder import Folder
 from tron_jax.reporting import metrics_writer
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -28,6 +30,12 @@ from tron_jax.storage.checkpoints import Checkpoints
 def command(workdir, data, *arguments, **fields):
     """A sweep of the tiny run; a field's dot is written as two underscores."""
     _, config, _, *rest = tiny.command("", data, "dense", **fields)
+    swept = tuple(
+        f"--config.{argument[len('--over=') :].partition('=')[0]}="
+        for argument in arguments
+        if argument.startswith("--over=")
+    )
+    rest = [argument for argument in rest if not argument.startswith(swept)]
     return ["sweep", config, f"--workdir={workdir}", *rest, *arguments]
 
 
@@ -165,7 +173,24 @@ def test_refused_settings(tmp_path, made, run_sweep):
         (["--shard=3/2"], "--shard=3/2: expected I/N"),
         (["--shard=x"], "--shard=x: expected I/N"),
         (["--sweep=x.py"], "--config=FILE, with --over, or --sweep=FILE"),
+        (
+            ["--over=loss.topk=4,12", "--config.loss.topk=7"],
+            "--config.loss.topk=7 and --over=loss.topk=4,12 set the same field",
+        ),
+        (["--data=elsewhere"], " and --data=elsewhere set the same field"),
+        (
+            ["--over=data.path=here", "--data=elsewhere"],
+            "--over=data.path=here and --data=elsewhere set the same field",
+        ),
         (["--refit"], "data.validation"),
+        (
+            [
+                "--refit",
+                "--config.data.validation=0.3",
+                "--config.train.evaluate_on=validation",
+            ],
+            "--refit: smoke/seed=0 has train.evaluate_on=validation; expected all",
+        ),
         (["--reuse=nowhere"], "--reuse=nowhere: no such folder"),
     ],
 )
@@ -368,6 +393,63 @@ def test_reuses_across_links(tmp_path, made, run_sweep, monkeypatch):
     assert (sweep_there / entry["folder"] / "evaluation.json").is_file()
 
 
+def test_a_dry_run_tells_what_is_reused(
+    tmp_path, made, run_sweep, tiny_data, monkeypatch
+):
+    """What is reused of a sweep that is there, too, until more epochs are asked for."""
+
+    def measured(runs, timed, signals):
+        about = {"program": "p", "seconds": 90.0, "memory": 10**9, "state": 10**6}
+        about = about if timed else {"program": "p"}
+        return {run.setting: about | {"config": run.config.to_dict()} for run in runs}
+
+    monkeypatch.setattr(estimates, "measure_settings", measured)
+    workdir, kept = tmp_path / "sweep", tmp_path / "kept"
+    fields = {name.replace(".", "__"): v for name, v in tiny.MODES["dense"].items()}
+    write_run(kept / "mine", tiny_data, kept=True, loss__topk=4, **fields)
+    over, reuse = "--over=loss.topk=4", f"--reuse={kept}"
+
+    def dry_run(*arguments, **fields):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        status, out, err = run_sweep(workdir, *arguments, "--dry_run", **fields)
+        assert (status, err) == (0, "")
+        after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        assert after == before
+        return out.splitlines()
+
+    found = f"reused for topk=4/seed=0: {kept / 'mine'}"
+    assert dry_run(over, reuse) == [found, "every run is done"]
+    both = dry_run(TOPK, reuse)
+    assert both[0] == found
+    assert [line.split()[0] for line in both[2:4]] == ["topk=8/seed=0", "1"]
+    assert run_sweep(workdir, over, reuse)[0] == 0
+    assert dry_run(over) == ["every run is done"]
+    more = dry_run(over, reuse, train__epochs=3)
+    assert [line.split()[0] for line in more[:3]] == ["run", "topk=4/seed=0", "1"]
+    assert made == []
+    other = run_sweep(workdir, over, "--dry_run", model__dropout=0.3)
+    tiny.assert_refused(other, "another sweep", "model.dropout=0.1, not 0.3")
+
+
+def test_what_is_done_keeps_its_evaluation(tmp_path, made, run_sweep):
+    workdir = tmp_path / "sweep"
+    over, asked = "--over=loss.topk=4", {"eval__cutoffs": "10,20"}
+    words = "1 of 1 runs are done and keep their evaluations, with the former"
+    assert words not in run_sweep(workdir, over, train__epochs=1)[1]
+    assert words not in run_sweep(workdir, over, train__epochs=1)[1]
+    path = workdir / "topk=4" / "seed=0" / "evaluation.json"
+    before = path.read_bytes()
+    for arguments in ([], ["--dry_run"]):
+        status, out, _ = run_sweep(workdir, over, *arguments, train__epochs=1, **asked)
+        assert (status, out.count(words)) == (0, 1)
+    assert (len(made), path.read_bytes()) == (1, before)
+    # As experiments.evaluate leaves it, once the run's config has these cut-offs.
+    lines = json.loads(before)
+    less = [{k: v for k, v in line.items() if "@5" not in k} for line in lines]
+    path.write_text(json.dumps(less))
+    assert words not in run_sweep(workdir, over, train__epochs=1, **asked)[1]
+
+
 @pytest.mark.parametrize("changed", ["epochs", "trained on", "evaluated elsewhere"])
 def test_reuses_nothing_but_the_result(
     tmp_path, made, run_sweep, train, monkeypatch, changed
@@ -436,7 +518,7 @@ def test_refit(tmp_path, made, run_sweep):
     assert retired(workdir) == [False, False]
     # Another choice retires this one.
     others = [definition.Run("refit,x", 0, smoke.get_config(), "0")]
-    listing.replace_refits(listing.folder_at(workdir), others, "chosen by x")
+    listing.replace_refits(Folder(workdir), others, "chosen by x")
     assert retired(workdir) == [True, True, False]
 
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import workdirs
+from experiments.assembly import evaluating
+from experiments.runs import reading
 from experiments.sweeping.definition import Run
 from tron_jax.console.messages import say, warn
 from tron_jax.errors import UserError
@@ -123,8 +125,23 @@ def is_done(folder: Folder, run: Run) -> bool:
         content = json.loads(folder.done(run).read_text())
     except (OSError, ValueError):
         return False
-    evaluated = (folder.workdir(run) / "evaluation.json").is_file()
+    evaluated = (folder.workdir(run) / reading.EVALUATION).is_file()
     return evaluated and content == _mark(run)
+
+
+def has_metrics_asked_for(folder: Folder, run: Run) -> bool:
+    """Whether a run that is done was evaluated by the metrics of its config.
+
+    They may change without the run being made again.
+    """
+    path = folder.workdir(run) / reading.EVALUATION
+    asked = evaluating.reported_metrics(run.config).by_key.keys()
+    try:
+        lines = json.loads(path.read_text())
+        [exact] = (line for line in lines if line["protocol"] == "exact")
+        return {key for key in exact if reading.is_metric(key)} == asked
+    except (OSError, KeyError, TypeError, ValueError):
+        return True  # what is damaged is said where it is compared
 
 
 def mark_done(folder: Folder, run: Run) -> None:

@@ -57,10 +57,18 @@ def open_folder(path: Path, runs: Sequence[Run], *, argv: Sequence[str]) -> Fold
     return folder
 
 
-def folder_at(path: Path) -> Folder:
-    """The folder of a sweep, or of one to be; nothing is written."""
-    there = (path / SWEEP).exists()
-    return Folder(path, _places(path, read(path)["runs"]) if there else {})
+def folder_at(path: Path, runs: Sequence[Run]) -> Folder:
+    """The folder as ``open_folder`` would have it, of which nothing is written.
+
+    Args:
+      path: of a sweep, or of one to be.
+      runs: all of them.
+
+    Raises:
+      UserError: if it is that of another sweep.
+    """
+    stored = read(path)["runs"] if (path / SWEEP).exists() else {}
+    return Folder(path, _places(path, _entries(path, stored, runs)))
 
 
 def require_all(path: Path, runs: Iterable[Run]) -> None:

@@ -44,12 +44,18 @@ class Chosen(NamedTuple):
 
 
 def require_validation(runs: Sequence[Run]) -> None:
-    """Raises UserError where a run holds nothing out to choose by."""
+    """Raises UserError where a run holds nothing out to choose by, or not test too."""
     for run in runs:
         if run.config.data.validation == 0:
             raise UserError(
                 f"--refit: {run.name} has data.validation=0; expected a share of the "
                 "train sessions to choose by"
+            )
+        # Trained again, it is evaluated on test, which nothing could be compared with.
+        if run.config.train.evaluate_on == "validation":
+            raise UserError(
+                f"--refit: {run.name} has train.evaluate_on=validation; expected all, "
+                "which with data.validation above 0 chooses on validation as well"
             )
 
 
