@@ -226,9 +226,8 @@ def _reuse(
     folder: Folder, runs: Sequence[Run], where: Sequence[str], signals: Signals
 ) -> Folder:
     """Takes the runs that exist elsewhere into the sweep."""
-    if not where:
-        return folder
-    return listing.update(folder, _find_reused(folder, runs, where, signals))
+    found = _find_reused(folder, runs, where, signals)
+    return listing.update(folder, found) if found else folder
 
 
 def _find_reused(

@@ -28,7 +28,7 @@ from experiments.comparing.test_parts import (
     shared_predictions,
     shown,
 )
-from experiments.runs import choices
+from experiments.runs import choices, reading
 from experiments.runs.reading import Run
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
@@ -249,7 +249,7 @@ def _setting(
 
 def _devices(pool: Pool) -> list[str]:
     """The kinds of device that the runs of a setting were on."""
-    found = (device for run in pool.runs for device in figures.devices_of(run))
+    found = (device for run in pool.runs for device in reading.made_by(run, "device"))
     return list(dict.fromkeys(found))
 
 

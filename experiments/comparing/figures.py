@@ -158,12 +158,6 @@ def curve(run: Run, speed: float | None = None) -> Curve | None:
     )
 
 
-def devices_of(run: Run) -> list[str]:
-    """The kinds of device that a run was on; none where it does not say."""
-    found = (change.get("device") for change in reading.changes(run.made_with))
-    return list(dict.fromkeys(str(device) for device in found if device))
-
-
 def undisturbed(run: Run) -> bool | None:
     """Whether nothing else ran beside it, at its start and at each resume.
 

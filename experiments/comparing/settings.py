@@ -128,23 +128,20 @@ def _why_apart(
 
 def commits_of(run: Run) -> str:
     """The commits that made a run, in short; + where files differed from one."""
-    return " ".join(name[:7] + "+" * name.endswith("+") for name in _all(run, "git"))
+    return " ".join(
+        name[:7] + "+" * name.endswith("+") for name in reading.made_by(run, "git")
+    )
 
 
 def _same_code(one: Run, other: Run) -> bool:
     programs, commits = (
-        [_all(run, key) for run in (one, other)] for key in ("program", "git")
+        [reading.made_by(run, key) for run in (one, other)]
+        for key in ("program", "git")
     )
     if all(programs):
         return programs[0] == programs[1]
     # Files that differ from the commit may differ from each other too.
     return commits[0] == commits[1] != () and not any("+" in c for c in commits[0])
-
-
-def _all(run: Run, key: str) -> tuple[str, ...]:
-    """What a run was made with, from its start over each resume."""
-    found = (change.get(key) for change in reading.changes(run.made_with))
-    return tuple(dict.fromkeys(str(value) for value in found if value))
 
 
 def _differing(runs: Sequence[Run]) -> list[dict[str, str]]:

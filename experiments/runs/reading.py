@@ -98,6 +98,12 @@ def changes(made_with: Record) -> list[Record]:
     return [made_with, *made_with.get("resumed_with", [])]
 
 
+def made_by(run: Run, key: str) -> tuple[str, ...]:
+    """What a run says of a key, such as its device, at its start and at each resume."""
+    found = (change.get(key) for change in changes(run.made_with))
+    return tuple(dict.fromkeys(str(value) for value in found if value))
+
+
 def steps_per_epoch(run: Run) -> float | None:
     """From the log; None where there is none."""
     found = [line for line in run.log if line.get("epoch")]

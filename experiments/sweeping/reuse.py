@@ -92,12 +92,10 @@ def read(path: Path) -> Existing | None:
     if run is None or not run.log or choices.unsettled(run):
         return None
     by = "best" if run.fields["data.validation"] else "latest"
-    programs = {
-        part["program"] for part in reading.changes(run.made_with) if "program" in part
-    }
+    programs = reading.made_by(run, "program")
     if len(programs) != 1 or not choices.rule_of(run, "exact").startswith(by):
         return None
-    return Existing(path, _key(run.fields, programs.pop(), run.fingerprint))
+    return Existing(path, _key(run.fields, programs[0], run.fingerprint))
 
 
 def _key(fields: Mapping[str, Any], program: str, fingerprint: str) -> str:
