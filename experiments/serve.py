@@ -24,7 +24,8 @@ of a session, a recurrent model the last --max_clicks.
 POST /reload with `Authorization: Bearer TOKEN` loads --model and --only anew, whatever
 lies there by now (write a new folder, then rename it, or turn a symbolic link), while
 the old model serves; if the new one is damaged, or memory is short for both, it serves
-on. The token is what TRON_JAX_RELOAD_TOKEN holds, or the file --reload_token_file.
+on. Where both have the same shapes, as when only --only is new, nothing is compiled
+again. The token is what TRON_JAX_RELOAD_TOKEN holds, or the file --reload_token_file.
 SIGTERM and Ctrl-C answer what has been asked, and end with status 0.
 """
 
@@ -169,7 +170,7 @@ def _load(source: Source) -> loading.Service:
             progress.total = total
             progress.update(done)
 
-        return loading.load(source, show)
+        return loading.load(source, progress=show)
 
 
 def _greeting(service: loading.Service, listener: socket.socket) -> str:

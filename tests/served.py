@@ -76,12 +76,16 @@ def _all(connection):
     return b"".join(parts)
 
 
+_known = {}  # programs of the server before, which are compiled but once
+
+
 @contextlib.contextmanager
 def serving(model, *, only=None, token=TOKEN, room=64, gather=0.0, most=30):
     """Serves an exported model at a free port."""
     source = Source(Path(model), only, "item", most, 64)
     load = functools.partial(loading.load, source)
-    live = Live(load, load(), Metrics(), room=room, gather=gather)
+    live = Live(load, load(_known.get("programs")), Metrics(), room=room, gather=gather)
+    _known["programs"] = live.service.engine.programs
     hosts = {"localhost", "127.0.0.1"}
     server = make_server(make_app(live, hosts=hosts, token=token))
     listener = socket.create_server(("127.0.0.1", 0))

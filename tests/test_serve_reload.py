@@ -1,6 +1,7 @@
 """A new export takes over while the old one serves, or the old one serves on."""
 
 import gc
+import json
 import shutil
 import threading
 import weakref
@@ -13,7 +14,7 @@ from served import JSON, TOKEN, resealed, serving, with_ids
 from experiments.serving import loading, service
 from experiments.serving.schemas import Asked
 from tron_jax import memory
-from tron_jax.serving import folder
+from tron_jax.serving import engine, folder
 
 ASKED = Asked(items=[1, 2])
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -99,7 +100,9 @@ def test_the_old_model_leaves_memory(tiny_export):
 def test_only_the_token_reloads(tiny_export, monkeypatch, headers, status):
     with serving(tiny_export) as server:
         loaded = []
-        monkeypatch.setattr(server.live, "_load", lambda: loaded.append(1) or first)
+        monkeypatch.setattr(
+            server.live, "_load", lambda known: loaded.append(1) or first
+        )
         first = server.live.service
         assert reload(server, headers).status == status
         assert len(loaded) == (status == 200)
@@ -195,17 +198,48 @@ def test_ids_may_be_of_another_type_afterwards(tiny_export, place, tmp_path):
         assert found == [f"item {n}" for n in before]
 
 
+@pytest.fixture
+def compiling(monkeypatch):
+    """Of each engine that is compiled, how many items it has."""
+    compiled, compile_ = [], engine._compile
+
+    def counted(functions, weights, clicks, num_items, progress):
+        compiled.append(num_items)
+        return compile_(functions, weights, clicks, num_items, progress)
+
+    monkeypatch.setattr(engine, "_compile", counted)
+    return compiled
+
+
+def test_where_nothing_but_weights_differs_nothing_is_compiled(
+    place, other, compiling, tiny_export, tmp_path
+):
+    with serving(place) as server:
+        old, compiled = server.live.service, len(compiling)
+        turn(place, other)
+        assert reload(server).status == 200
+        assert server.live.service.engine.programs is old.engine.programs
+        assert len(compiling) == compiled
+        turned = shutil.copytree(tiny_export, tmp_path / "turned")
+        config = json.loads((turned / "config.json").read_text())
+        config["model"]["position"] = "from_end"  # of the same shapes
+        (turned / "config.json").write_text(json.dumps(config))
+        turn(place, resealed(turned))
+        assert reload(server).status == 200
+        assert compiling[compiled:] == [300]
+
+
 def test_one_reload_at_a_time(tiny_export, monkeypatch):
     begun, may = threading.Event(), threading.Event()
     load = loading.load
 
-    def slow(source):
+    def slow(known):
         begun.set()
         assert may.wait(60)
-        return load(source)
+        return load(source, known)
 
     with serving(tiny_export) as server:
-        monkeypatch.setattr(server.live, "_load", lambda: slow(source))
+        monkeypatch.setattr(server.live, "_load", slow)
         source = loading.Source(tiny_export, None, "item", 30, 64)
         answers = []
         thread = threading.Thread(target=lambda: answers.append(reload(server)))

@@ -17,7 +17,7 @@ from experiments.serving.schemas import Asked
 from experiments.serving.service import Prepared, Service
 from tron_jax.console.messages import say
 from tron_jax.serving.batching import Batcher
-from tron_jax.serving.engine import SESSIONS
+from tron_jax.serving.engine import SESSIONS, Programs
 
 NICE = 10  # of the thread that loads
 
@@ -31,7 +31,7 @@ class Live:
 
     def __init__(
         self,
-        load: Callable[[], Service],
+        load: Callable[[Programs], Service],
         first: Service,
         metrics: Metrics,
         *,
@@ -41,7 +41,8 @@ class Live:
         """Serves a model from now on.
 
         Args:
-          load: loads the model that is there by now; raises UserError.
+          load: loads the model that is there by now, given the programs of the one that
+            serves; raises UserError.
           first: that serves until then.
           metrics: that count.
           room: sessions that may wait in the queue.
@@ -98,11 +99,12 @@ class Live:
         if not self._reloading.acquire(blocking=False):
             raise Reloading
         done: Future[Service] = Future()
+        known = self.service.engine.programs
 
         def load() -> None:
             _step_back()
             try:
-                done.set_result(self._load())
+                done.set_result(self._load(known))
             except BaseException as error:
                 done.set_exception(error)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from tron_jax import jax_settings, memory
 from tron_jax.console.messages import readable
 from tron_jax.errors import UserError
 from tron_jax.serving import folder, tables
-from tron_jax.serving.engine import Engine
+from tron_jax.serving.engine import Engine, Programs
 from tron_jax.serving.scorer import make_last_queries
 
 # Of the file of weights, what is in memory at most: as read, what says which numbers
@@ -47,12 +48,15 @@ class Source(NamedTuple):
 
 
 def load(
-    source: Source, progress: Callable[[int, int], None] = lambda done, total: None
+    source: Source,
+    known: Programs | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Service:
     """Loads an exported model and compiles all that serves it.
 
     Args:
       source: what to load.
+      known: programs of the model that serves; see ``engine.Engine``.
       progress: see ``engine.Engine``.
 
     Raises:
@@ -92,6 +96,8 @@ def load(
             longest=made.max_clicks or source.max_clicks,
             k=min(source.most, len(raw_ids)),
             fixed=ways.best().fixed,
+            model=json.dumps(config.model.to_dict(), sort_keys=True),
+            known=known,
             progress=progress,
         )
     card = place / folder.CARD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +58,22 @@ class Found(NamedTuple):
     scores: np.ndarray
 
 
+class Programs(NamedTuple):
+    """What an engine runs, compiled for each shape; it holds no weights.
+
+    Attributes:
+      made_of: all that they depend on; equal here, equal programs.
+      encode: queries, by numbers of sessions and of clicks.
+      best: the best of all items, by numbers of sessions and of excluded ids.
+      best_of: the best of a few items, by their number.
+    """
+
+    made_of: Hashable
+    encode: dict[tuple[int, int], jax.stages.Compiled]
+    best: dict[tuple[int, int], jax.stages.Compiled]
+    best_of: dict[int, jax.stages.Compiled]
+
+
 class Engine:
     """A model's weights, and all programs that answer by them."""
 
@@ -73,9 +89,11 @@ class Engine:
         longest: int,
         k: int,
         fixed: bool = False,
+        model: Hashable = None,
+        known: Programs | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ):
-        """Compiles. Afterwards nothing does, whatever is asked.
+        """Compiles, unless that is done. Afterwards nothing does, whatever is asked.
 
         Args:
           last_queries: see ``scorer.make_last_queries``.
@@ -87,18 +105,23 @@ class Engine:
           longest: clicks that are seen of a session, the last ones.
           k: items that are found at most; at most ``num_items``.
           fixed: see ``top_k.make_top_k_step``.
+          model: what the two functions are made of, for who keeps ``programs``.
+          known: of an engine before, taken where nothing differs but weights.
           progress: is told how many programs are compiled, and how many there are.
         """
         self.num_items, self.longest, self.k = num_items, longest, k
         self._clicks = (*(c for c in CLICKS if c < longest), longest)
         self._weights = params, table_state, jax.device_put(np.int32(step))
-        self._encode, self._best, self._best_of = _compile(
-            _functions(last_queries, read_rows, num_items, k, fixed),
-            self._weights,
-            self._clicks,
-            num_items,
-            progress,
-        )
+        leaves, structure = jax.tree.flatten(self._weights)
+        shapes = tuple((x.shape, x.dtype) for x in leaves)
+        made_of = model, structure, shapes, self._clicks, num_items, k, fixed
+        if known is None or known.made_of != made_of:
+            functions = _functions(last_queries, read_rows, num_items, k, fixed)
+            compiled = _compile(
+                functions, self._weights, self._clicks, num_items, progress
+            )
+            known = Programs(made_of, *compiled)
+        self.programs = known
 
     def allow(self, allowed: np.ndarray) -> jax.Array:
         """Brings a mask of [num_items + 1] bool to the device: what may be found."""
@@ -132,7 +155,7 @@ class Engine:
         for row, query in zip(excluded, queries, strict=False):
             row[: len(query.excluded)] = query.excluded
         _, table_state, step = self._weights
-        program = self._best[excluded.shape]
+        program = self.programs.best[excluded.shape]
         scores, ids = jax.device_get(
             program(table_state, step, encoded, allowed, excluded)
         )
@@ -147,7 +170,7 @@ class Engine:
         ids = np.zeros(_at_least(ONLY, len(left)), np.int32)
         ids[: len(left)] = left
         _, table_state, step = self._weights
-        program = self._best_of[len(ids)]
+        program = self.programs.best_of[len(ids)]
         scores, best = jax.device_get(program(table_state, step, encoded, ids))
         return _found(best, scores, query.k)
 
@@ -161,7 +184,8 @@ class Engine:
         items, lengths = np.zeros(shape, np.int32), np.ones(shape[0], np.int32)
         for n, session in enumerate(cut):
             items[n, : len(session)], lengths[n] = session, len(session)
-        return self._encode[shape](*self._weights, items, lengths), shape[0]
+        encode = self.programs.encode[shape]
+        return encode(*self._weights, items, lengths), shape[0]
 
 
 def _functions(
