@@ -48,8 +48,8 @@ LOGGED = re.compile(
     r"^([IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log messages).*\n?", re.M
 )
 
-# Tests save thousands of checkpoints, each of many small files that are waited for until
-# the disk has them: half of all the time, where there is no memory to have them in.
+# Tests save thousands of checkpoints, each of many small files, and wait until the disk
+# has them. That is half of the time, where there is no memory to have them in.
 IN_MEMORY, ROOM = "/dev/shm", 4e9  # they need a gigabyte
 TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # where pytest makes its temporary folders
 if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > ROOM:

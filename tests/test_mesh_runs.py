@@ -201,7 +201,7 @@ def test_a_checkpoint_has_the_same_ranks_on_any_devices(
 ):
     found = []
     with tiny.compiled_once(compilations):
-        folder = run_of(tmp_path / "run", tiny_data, name, 2, train__epochs=1)
+        folder = run_of(tmp_path / "run", tiny_data, name, 3, train__epochs=1)
         for mesh in (1, 3, 8):
             out = tmp_path / str(mesh)
             argv = [f"--workdir={folder}", f"--out={out}", f"--mesh={mesh}"]
