@@ -52,7 +52,8 @@ CHOICES: dict[str, Collection[str]] = {
     "init.new_items": NEW_ITEMS,
     "init.moments": MOMENTS,
 }
-# field: (lowest, highest or None). Sizes are limited where XLA's own would overflow.
+# field: (lowest, highest or None). Sizes and steps are limited where XLA's own would
+# overflow.
 RANGES = {
     "data.validation": (0, 0.99),
     "data.without_last": (0, 0.99),
@@ -67,7 +68,7 @@ RANGES = {
     "negatives.popularity_exponent": (0, 10),
     "loss.topk": (0, None),
     "loss.topk_start": (0, None),
-    "loss.topk_steps": (0, None),
+    "loss.topk_steps": (0, 10**9),
     "loss.penalty": (0, None),
     "loss.calibration": (0, 1),
     "loss.elu": (0, None),
@@ -77,7 +78,7 @@ RANGES = {
     "optimizer.schedule_epochs": (0, 100_000),
     "optimizer.schedule_end": (0, 1),
     "optimizer.b1": (0, 0.999),
-    "optimizer.b2": (0, 0.9999),
+    "optimizer.b2": (1e-6, 0.9999),  # sleeping rows divide by powers of it
     "optimizer.epsilon": (1e-30, None),
     "optimizer.momentum": (0, 0.999),
     "train.epochs": (1, None),
@@ -123,10 +124,16 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_range(
-    field: str, value: float, lowest: float, highest: float | None
+    field: str, value: float | None, lowest: float, highest: float | None
 ) -> None:
-    inside = lowest <= value and (highest is None or value <= highest)
-    if not (inside and math.isfinite(value)):
+    """Refuses what is outside, and None, to which a config lets any field be set."""
+    inside = (
+        value is not None
+        and math.isfinite(value)
+        and lowest <= value
+        and (highest is None or value <= highest)
+    )
+    if not inside:
         limit = "" if highest is None else f" and at most {highest}"
         raise UserError(f"{field} is {value}; expected at least {lowest}{limit}")
 
@@ -340,6 +347,8 @@ def _check_evaluate_every(config: ConfigDict) -> None:
 def _check_eval(config: ConfigDict) -> None:
     """Names and cut-offs; a config read back from JSON has lists for tuples."""
     metrics, cutoffs = (_get(config, f"eval.{x}") for x in ("metrics", "cutoffs"))
+    for field, value in {"metrics": metrics, "cutoffs": cutoffs}.items():
+        _refuse(value is None, f"eval.{field} is None", "a tuple")
     for name in metrics:
         try:
             canonical_name(name)

@@ -241,3 +241,24 @@ def test_a_stored_config_is_the_one_that_was_stored(tmp_path):
     (tmp_path / "stats.json").write_text("{}")
     with pytest.raises(ValueError, match=r"stats\.json: expected a config"):
         get_config("stored", str(tmp_path / "stats.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read .*: No such file"),
+        (b"not", r"not JSON \(Expecting value"),
+        (b"\xff\xfe", r"not JSON \('utf-8' codec"),
+        (b'{"model": 3}', "model is no group of config fields"),
+        (b'{"model": {}, "loss_": {}}', "loss_ is no group of config fields"),
+    ],
+)
+def test_a_stored_config_that_is_none(tmp_path, content, words):
+    """As a ValueError of words alone, of which absl makes another."""
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        get_config("stored", str(path))
+    assert type(caught.value) is ValueError
+    assert str(path) in str(caught.value)
