@@ -129,8 +129,7 @@ def _check_range(
     """Refuses what is outside, and None, to which a config lets any field be set."""
     inside = (
         value is not None
-        and math.isfinite(value)
-        and lowest <= value
+        and lowest <= value < math.inf
         and (highest is None or value <= highest)
     )
     if not inside:

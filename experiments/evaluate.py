@@ -36,7 +36,7 @@ from tron_jax.errors import UserError
 from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
 from tron_jax.evaluation.rank_file import Ranks
-from tron_jax.files import local_path
+from tron_jax.files import local_path, replacing
 from tron_jax.hosts.peers import Peers, first_says
 from tron_jax.reporting.evaluation_table import format_summaries
 from tron_jax.storage.checkpoints import Checkpoints
@@ -258,9 +258,10 @@ def _write(folder: Path, suffix: str, lines: dict[str, Line], session_ids: Any) 
     path = folder / f"ranks{suffix}.parquet"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        summary.unlink(missing_ok=True)  # it must never lie beside other ranks
         ranks = {name: line.ranks for name, line in lines.items()}
-        rank_file.save(path, ranks, session_ids)
+        with replacing(path) as new:
+            rank_file.save(new, ranks, session_ids)
+            summary.unlink(missing_ok=True)  # it must never lie beside other ranks
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; --out=DIR is another place"

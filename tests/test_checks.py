@@ -68,7 +68,7 @@ def test_a_source_has_no_negatives_without_a_count():
     [
         ("negatives.num_popularity", -1, "at least 0"),
         ("negatives.num_uniform", 10**11, "at most 100000000"),
-        ("train.batch_size", 10**11, "at most 1000000"),
+        ("train.batch_size", 10**400, "at most 1000000"),
         ("eval.metrics", ("recall,mrr",), "a tuple, as .*of: recall, mrr, ndcg, hit"),
         ("negatives.drawn_per", "batchwise", "event, session, batch"),
         ("negatives.num_in_batch", 128, "at most train.batch_size - 1 = 127"),

@@ -156,6 +156,25 @@ def test_nothing_but_the_checkpoint_and_config_is_needed(stopped, evaluated, eva
     assert Checkpoints(stopped / "checkpoints").steps() == [25, 28, 33]
 
 
+def test_a_full_disk_leaves_the_last_evaluation(
+    evaluated, tmp_path, evaluate, monkeypatch
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(evaluated[0], workdir)
+    files = [workdir / name for name in ("evaluation.json", "ranks.parquet")]
+    before = [file.read_bytes() for file in files]
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetWriter, "write_table", full)
+        outcome = evaluate(workdir)
+    tiny.assert_refused(outcome, "cannot write", "ranks.parquet: No space", "--out=DIR")
+    assert [file.read_bytes() for file in files] == before
+    assert not list(workdir.glob("*.new*"))
+
+
 def test_data_that_has_moved(stopped, evaluated, tmp_path, tiny_data, evaluate):
     shutil.copytree(tiny_data, tmp_path / "moved")
     content = json.loads((stopped / "config.json").read_text())
