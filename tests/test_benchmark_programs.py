@@ -59,6 +59,12 @@ def test_refuses(run, arguments, words):
     tiny.assert_refused(run(*arguments), *words)
 
 
+def test_test_sessions_that_may_not_be_looked_at(run, tiny_data):
+    fields = {"data.validation": 0.1, "train.evaluate_on": "validation"}
+    outcome = run("evaluate", *config(tiny_data, **fields))
+    tiny.assert_refused(outcome, "train.evaluate_on is validation; expected all")
+
+
 def test_ratio_of_medians():
     draw = np.random.default_rng(0)
     noise = draw.uniform(1, 3, 200)  # of the machine, the same for both

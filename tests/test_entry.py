@@ -236,10 +236,11 @@ def test_prepared_data_at_fault(tmp_path, tiny_data, train, what, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_no_session_to_hold_out(tmp_path, train):
+@pytest.mark.parametrize("field", ["data.validation", "data.without_last"])
+def test_no_session_to_hold_out(tmp_path, train, field):
     data = tiny.write_data(tmp_path / "data", train_sessions=1)
-    outcome = train(tmp_path / "run", data=data, data__validation=0.5)
-    tiny.assert_refused(outcome, "data.validation=0.5")
+    outcome = train(tmp_path / "run", data=data, **{field: 0.5})
+    tiny.assert_refused(outcome, f"{field}=0.5: 1 train session, none to spare")
     assert not (tmp_path / "run").exists()
 
 

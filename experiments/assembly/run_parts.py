@@ -100,7 +100,7 @@ def splits(config: ConfigDict, data: PreparedData) -> dict[str, Sessions]:
     """Train, validation (where a share is held out) and test (where there is one)."""
     train = data.train
     if config.data.without_last:
-        train, _ = hold_out(train, config.data.without_last)
+        train, _ = hold_out(train, config.data.without_last, "data.without_last")
     if config.data.last_days:
         train = last_days(train, config.data.last_days)
     named = {"train": train}

@@ -26,10 +26,12 @@ def measure(workload: Workload, repeats: int) -> dict[str, Any]:
       As ``train_step.measure``.
 
     Raises:
-      UserError: if there are no test sessions.
+      UserError: if there are no test sessions, or they may not be looked at.
     """
     if "test" not in workload.splits:
-        path = workload.config.data.path
+        path, on = workload.config.data.path, workload.config.train.evaluate_on
+        if on != "all":
+            raise UserError(f"train.evaluate_on is {on}; expected all, for test")
         raise UserError(f"{path} has no test sessions; expected some to evaluate")
     test, evaluator = workload.splits["test"], workload.parts.evaluator
     sessions = select(test, 0, min(test.num_sessions, MOST_SESSIONS))

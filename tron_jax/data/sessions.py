@@ -94,24 +94,28 @@ def alone(sessions: Sessions) -> Sessions:
     )
 
 
-def hold_out(train: Sessions, share: float) -> tuple[Sessions, Sessions]:
-    """Holds out the latest sessions for validation.
+def hold_out(
+    train: Sessions, share: float, field: str = "data.validation"
+) -> tuple[Sessions, Sessions]:
+    """Holds out the latest sessions, as for validation.
 
     Args:
       train: sessions in order of start time.
       share: of the sessions, to be held out; at least 0 and below 1.
+      field: of a config, that the share is from.
 
     Returns:
       The sessions left to train on, and the latest ``share`` of them, rounded to whole
       sessions: none for a share of 0, else at least one, and at least one is left.
+
+    Raises:
+      UserError: where there is no session to spare, or no such share.
     """
     if not 0 <= share < 1:
-        raise UserError(f"data.validation={share}: expected at least 0 and below 1")
+        raise UserError(f"{field}={share}: expected at least 0 and below 1")
     total = train.num_sessions
     if share > 0 and total < 2:
-        raise UserError(
-            f"data.validation={share}: {total} train session, none to spare"
-        )
+        raise UserError(f"{field}={share}: {total} train session, none to spare")
     held = min(max(round(share * total), 1), total - 1) if share > 0 else 0
     return select(train, 0, total - held), select(train, total - held, total)
 
