@@ -93,6 +93,15 @@ RANGES = {
     "checkpoint.every_steps": (1, None),
     "checkpoint.keep_last": (3, None),
 }
+SWITCHES = (
+    "model.repeats",
+    "negatives.mask_hits",
+    "negatives.mask_session",
+    "negatives.deduplicate",
+    "optimizer.epsilon_in_root",
+    "train.deterministic",
+)
+TEXTS = ("data.path", "init.workdir", "init.step")  # or None
 
 
 def check(config: ConfigDict) -> None:
@@ -109,6 +118,12 @@ def check(config: ConfigDict) -> None:
             )
     for field, (lowest, highest) in RANGES.items():
         _check_range(field, _get(config, field), lowest, highest)
+    for field in SWITCHES:
+        value = _get(config, field)
+        _refuse(type(value) is not bool, f"{field} is {value!r}", "true or false")
+    for field in TEXTS:
+        value = _get(config, field)
+        _refuse(not isinstance(value, str | None), f"{field} is {value!r}", "a text")
     for part in (
         _check_counts,
         _check_negatives,

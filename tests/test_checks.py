@@ -12,19 +12,10 @@ from tron_jax.sampling.sources import SOURCES
 
 
 def test_every_field_is_checked():
-    """What is neither a choice, a range, a tuple nor a path is a switch."""
-    switches = {
-        "model.repeats",
-        "negatives.mask_hits",
-        "negatives.mask_session",
-        "negatives.deduplicate",
-        "optimizer.epsilon_in_root",
-        "train.deterministic",
-    }
     tuples = {"eval.metrics", "eval.cutoffs"}
-    paths = {"data.path", "init.workdir", "init.step"}
     counts = {f"negatives.num_{source}" for source in SOURCES}
-    known = {*checks.CHOICES, *checks.RANGES, *counts, *paths, *switches, *tuples}
+    by_kind = (checks.CHOICES, checks.RANGES, checks.SWITCHES, checks.TEXTS)
+    known = {*counts, *tuples}.union(*by_kind)
     config = defaults.default_config()
     assert known == {f"{group}.{name}" for group in config for name in config[group]}
 
@@ -39,10 +30,14 @@ def test_the_choices_that_a_field_is_said_to_have_are_those_it_has():
     assert named == {field: {*choices} for field, choices in checks.CHOICES.items()}
 
 
-def test_a_field_that_is_missing():
+@pytest.mark.parametrize(
+    "field", ["model.dropout", "negatives.mask_hits", "data.path", "eval.cutoffs"]
+)
+def test_a_field_that_is_missing(field):
     config = defaults.default_config().unlock()
-    del config.model.dropout
-    with pytest.raises(UserError, match=r"config field model.dropout is missing"):
+    group, name = field.split(".")
+    del config[group][name]
+    with pytest.raises(UserError, match=f"config field {field} is missing"):
         checks.check(config)
 
 
@@ -76,6 +71,7 @@ def test_a_source_has_no_negatives_without_a_count():
         ("loss.topk_steps", 2**31, "at most 1000000000"),
         ("model.hidden_size", None, "at least 1 and at most 1000000"),
         ("eval.cutoffs", None, "a tuple"),
+        ("negatives.mask_hits", None, "true or false"),
         ("optimizer.b2", 0.0, "at least 1e-06 and at most 0.9999"),
         ("optimizer.b1", 0.998, r"at most 0.999 \* optimizer.b2 \*\* 1.5 = 0.9975"),
         ("model.num_heads", 3, "a divisor of model.hidden_size = 200"),

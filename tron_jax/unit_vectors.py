@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SMALLEST = 1e-12  # of a squared length: a row of zeros stays one, with a gradient of 0
+SMALLEST = 1e-12  # of a squared length: of a row of zeros the gradient is finite, too
 
 
 def unit(vectors: jax.Array) -> jax.Array:
