@@ -272,6 +272,7 @@ def test_a_run_of_before_needs_its_data(run, log, tiny_runs, tmp_path, tiny_data
         (["--exclude={wrong}"], "no column 'i'"),
         (["--item=nothing"], "no column 'nothing'"),
         (["--out=lists.txt"], "ends in .parquet or .jsonl"),
+        (["--out={folder}"], "is a folder"),
         (["--step=7777"], "7777"),
         (["--model=nowhere"], "nowhere"),
         (["--sessions={others}"], "the model knows none of its items"),
@@ -279,6 +280,7 @@ def test_a_run_of_before_needs_its_data(run, log, tiny_runs, tmp_path, tiny_data
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(run, log, flags, expected, tmp_path):
+    (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "few.txt").write_text("3\n4\n")
     (tmp_path / "none.txt").write_text("a\nb\n")
     (tmp_path / "empty.csv").write_text("s,i\n")
