@@ -84,7 +84,7 @@ def compare(
       arguments: the runs.
       typed: all that stood behind the program's name.
     """
-    if values.out:
+    if values.out is not None:
         workdirs.refuse_unwritable(local_path(values.out))
     comparison = build(
         arguments,
@@ -97,7 +97,7 @@ def compare(
         command=f"python -m experiments.compare {shlex.join(typed)}",
     )
     unprinted = say(text_table.format_comparison(comparison))
-    if values.out:
+    if values.out is not None:
         for path in report.write(comparison, local_path(values.out)):
             say(f"wrote {path}")
     if unprinted and not isinstance(unprinted, BrokenPipeError):  # by `| head`, say

@@ -53,10 +53,10 @@ from experiments.runs import reading
 from experiments.sweeping import listing
 from tron_jax.errors import UserError
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
-from tron_jax.files import local_path
+from tron_jax.files import local_path, new_folder
 from tron_jax.storage.checkpoints import Checkpoints
 
-RANKS = "ranks.npz"
+RANKS, EVALUATED_RANKS = "ranks.npz", "ranks.parquet"
 COPIED = (run_files.METRICS, "plot.png")  # as they are, where a run has them
 
 
@@ -76,11 +76,14 @@ def main(argv: Sequence[str]) -> int:
 def run(flag_values: flags.FlagValues) -> None:
     workdir, out = local_path(flag_values.workdir), local_path(flag_values.out)
     if (workdir / run_files.SWEEP).is_file():
-        if flag_values.evaluated:
+        if flag_values.evaluated is not None:
             raise UserError("--evaluated is of one run; expected none with a sweep")
         _keep_sweep(workdir, out)
     else:
-        _keep_run(workdir, Path(flag_values.evaluated or workdir), out)
+        evaluated = workdir
+        if flag_values.evaluated is not None:
+            evaluated = local_path(flag_values.evaluated)
+        _keep_run(workdir, evaluated, out)
         print(f"kept in {out}")
 
 
@@ -177,21 +180,21 @@ def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
     """Keeps one run."""
     config, made_with = workdirs.read_config(workdir)
     _check_evaluated(workdir, evaluated, config)
-    with _made(workdir, out) as new:
+    with _made(out) as new:
         shutil.copyfile(evaluated / reading.EVALUATION, new / reading.EVALUATION)
         _copy(workdir, new, COPIED)
         try:
-            _keep_ranks(evaluated / "ranks.parquet", new / RANKS)
+            _keep_ranks(evaluated / EVALUATED_RANKS, new / RANKS)
         except pa.ArrowInvalid as error:
             raise UserError(
-                f"{evaluated / 'ranks.parquet'} is damaged: {error}"
+                f"{evaluated / EVALUATED_RANKS} is damaged: {error}"
             ) from error
         workdirs.write_published(new / workdirs.CONFIG, config, made_with)
 
 
 def _copy_kept(place: Path, out: Path) -> None:
     """Keeps what was kept before, and nothing that lies beside it."""
-    with _made(place, out) as new:
+    with _made(out) as new:
         _copy(place, new, (workdirs.CONFIG, reading.EVALUATION, RANKS, *COPIED))
 
 
@@ -202,20 +205,13 @@ def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _made(workdir: Path, out: Path) -> Generator[Path]:
+def _made(out: Path) -> Generator[Path]:
     """Yields a folder that becomes ``out`` once it is filled, whole or not at all."""
     if out.exists():
         raise UserError(f"{out} exists; expected a folder to be made")
     workdirs.refuse_unwritable(out)
-    new = out.with_name(out.name + ".new")
-    try:
-        new.mkdir(parents=True)
+    with new_folder(out) as new:
         yield new
-        new.rename(out)
-    except OSError as error:
-        raise UserError(f"cannot keep {workdir} in {out}: {error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None:
@@ -235,6 +231,10 @@ def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None
         raise UserError(
             f"{path} is of step {found}, but step {step} is the one to keep ({rule}); "
             "run experiments.evaluate without --step"
+        )
+    if not (evaluated / EVALUATED_RANKS).is_file():
+        raise UserError(
+            f"{evaluated / EVALUATED_RANKS} is missing; run experiments.evaluate again"
         )
 
 

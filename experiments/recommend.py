@@ -27,6 +27,7 @@ their ids, so that memory is bounded.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import tempfile
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -119,12 +120,23 @@ def _refuse_input(out: Path, values: flags.FlagValues) -> None:
         if there and out.samefile(given):
             raise UserError(f"--out={values.out} is the file of --{flag}")
     # Lists have the columns of a log, as which the next command would read them.
-    sessions, out = Path(values.sessions).resolve(), out.resolve()
-    if sessions in out.parents or out.match(str(sessions)):
+    sessions = local_path(values.sessions, any_name=True).resolve()
+    out = out.resolve()
+    if sessions in out.parents or _covers(sessions.parts, out.parts):
         raise UserError(
             f"--out={values.out} would be one of the files of --sessions; expected it "
             "elsewhere"
         )
+
+
+def _covers(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether a pattern matches a path, or a folder above it; both by their parts."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_covers(pattern[1:], path[n:]) for n in range(len(path)))
+    matches = bool(path) and fnmatch.fnmatchcase(path[0], pattern[0])
+    return matches and _covers(pattern[1:], path[1:])
 
 
 @contextlib.contextmanager

@@ -116,7 +116,9 @@ def run(flag_values: flags.FlagValues, command: Sequence[str]) -> int:
     """
     runs = _with_data(_runs(flag_values))
     shard = (
-        parse_shard(flag_values.shard) if flag_values.shard else of_slurm(os.environ)
+        of_slurm(os.environ)
+        if flag_values.shard is None
+        else parse_shard(flag_values.shard)
     )
     workdir = local_path(flag_values.workdir)
     with _asked_to_stop() as received:

@@ -676,6 +676,8 @@ def test_what_is_no_run_is_refused(tmp_path, one, run):
     (tmp_path / "old.json").write_text('{"seconds": 1}')
     tiny.assert_refused(run(one, f"--speed={tmp_path / 'old.json'}"), "fields")
     tiny.assert_refused(run(one, f"--out={one / 'config.json'}"), "config.json")
+    tiny.assert_refused(run(one, "--out="), "an empty path")
+    tiny.assert_refused(run(one, "--claims="), "--claims: no file")
 
 
 def test_a_page_is_written_though_the_table_cannot_be_printed(

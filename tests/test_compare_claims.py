@@ -235,6 +235,8 @@ def test_a_claim_is_about_the_finished_runs_of_a_name(runs, said):
             "def published(): return {}\ndef claims(): return [('a', 'b')]",
             r"list of \(text, higher, lower\)",
         ),
+        ("def published(): return {}\ndef claims(): pass", "list of"),
+        ("def published(): return {}\ndef claims(): yield 'a'", "list of"),
         ("1 +", "SyntaxError"),
     ],
 )

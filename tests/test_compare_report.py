@@ -172,7 +172,7 @@ def test_without_matplotlib_the_page_says_so(tmp_path, monkeypatch):
 
 
 def test_a_report_replaces_the_one_before(tmp_path, monkeypatch):
-    other = tmp_path / "notes.csv"
+    other = tmp_path / "comparison_notes.csv"
     other.write_text("mine")
     (tmp_path / report.PICTURES).mkdir()
     (tmp_path / report.PICTURES / "loss.png").write_text("an older one")

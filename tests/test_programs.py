@@ -122,7 +122,20 @@ def test_keeps_only_a_whole_evaluation_of_the_last_checkpoint(
     ranks = finished / "ranks.parquet"
     ranks.write_bytes(ranks.read_bytes()[:-50])
     tiny.assert_refused(run_keep(finished, out), "ranks.parquet", "damaged")
-    assert not list(tmp_path.glob("results*"))
+    ranks.unlink()
+    tiny.assert_refused(run_keep(finished, out), "ranks.parquet is missing")
+    assert not list(tmp_path.glob("*results*"))
+
+
+def test_a_folder_beside_what_is_kept_is_nobody_elses(
+    tmp_path, finished, evaluate, run_keep
+):
+    notes = tmp_path / "kept.new" / "notes"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    assert evaluate(finished)[0] == 0
+    assert run_keep(finished, tmp_path / "kept")[0] == 0
+    assert notes.read_text() == "mine"
 
 
 def test_keeps_the_best_of_a_run_with_validation(tmp_path, train, evaluate, run_keep):

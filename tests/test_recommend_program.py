@@ -15,6 +15,7 @@ from conftest import said
 from data_prep.pipeline.parts import PartPlan
 from data_prep.programs import log_program
 from experiments import recommend
+from experiments.recommending import item_ids
 from tron_jax.data.sessions import catalogue_of, open_prepared
 
 
@@ -271,12 +272,15 @@ def test_a_run_of_before_needs_its_data(run, log, tiny_runs, tmp_path, tiny_data
         (["--exclude={wrong}"], "no column 'i'"),
         (["--item=nothing"], "no column 'nothing'"),
         (["--out=lists.txt"], "ends in .parquet or .jsonl"),
+        (["--out={folder}"], "is a folder"),
         (["--step=7777"], "7777"),
         (["--model=nowhere"], "nowhere"),
         (["--sessions={others}"], "the model knows none of its items"),
+        (["--sessions="], "an empty path"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(run, log, flags, expected, tmp_path):
+    (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "few.txt").write_text("3\n4\n")
     (tmp_path / "none.txt").write_text("a\nb\n")
     (tmp_path / "empty.csv").write_text("s,i\n")
@@ -292,7 +296,9 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, log, flags, expected, tmp
     assert sorted(tmp_path.iterdir()) == there
 
 
-@pytest.mark.parametrize("form", ["{}", "{}/*.parquet"])
+@pytest.mark.parametrize(
+    "form", ["{}", "{}/*.parquet", "{}/**/*.parquet", "{}/**", "{}/../*"]
+)
 def test_lists_do_not_become_clicks_of_the_next_command(run, log, form):
     """As by their columns they could."""
     folder = log.parent
@@ -329,6 +335,22 @@ def test_a_mark_at_the_start_of_a_file_is_no_id(run, log, tmp_path):
     path.write_text("5\n6\n7\n", encoding="utf-8-sig")
     lists = run(log, f"--only={path}", "--k=3")[3]
     assert {row["item"] for row in lists} == {5, 6, 7}
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([30_000_000_005.0, None, 30_000_000_006.0, float("nan")]),
+        pa.array([30_000_000_005, 30_000_000_006]).cast(pa.decimal128(30, 2)),
+    ],
+)
+def test_whole_numbers_of_any_type_are_the_same_ids(ids, tmp_path):
+    """As in a log: a column of pandas that lacks a value is of floats."""
+    raw_ids = pa.array(range(30_000_000_001, 30_000_000_010))
+    pq.write_table(pa.table({"i": ids}), tmp_path / "few.parquet")
+    path = tmp_path / "few.parquet"
+    found = item_ids.read_items("--exclude", path, "i", raw_ids, needed=True)
+    assert found.tolist() == [5, 6]
 
 
 def test_what_positions_from_the_end_know_is_said(run, log, tiny_data, train, tmp_path):

@@ -271,7 +271,8 @@ def test_sessions_as_lists():
     without = recommend(made, sessions, 3, exclude=[[item] for item in best])
     np.testing.assert_array_equal(without.items, expected.items[:, 1:])
     some = {5, 17, 250}
-    assert set(recommend(made, sessions, 2, only=some).items.flat) <= some
+    for only in (some, np.array(list(some))):
+        assert set(recommend(made, sessions, 2, only=only).items.flat) <= some
 
 
 def test_no_sessions_have_no_lists():

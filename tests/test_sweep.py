@@ -172,6 +172,7 @@ def test_refused_settings(tmp_path, made, run_sweep):
         (["--seeds=0"], "seeds"),
         (["--shard=3/2"], "--shard=3/2: expected I/N"),
         (["--shard=x"], "--shard=x: expected I/N"),
+        (["--shard="], "--shard=: expected I/N"),
         (["--sweep=x.py"], "--config=FILE, with --over, or --sweep=FILE"),
         (
             ["--over=loss.topk=4,12", "--config.loss.topk=7"],

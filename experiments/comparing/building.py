@@ -66,7 +66,7 @@ def build(
     Raises:
       UserError: where anything of that is not as it should be.
     """
-    of_others = claims.read(published) if published else claims.NOTHING
+    of_others = claims.NOTHING if published is None else claims.read(published)
     gathered = gathering.gather(arguments)
     runs = figures.at_best(gathered.runs, wanted=protocol == EXACT_AT_BEST)
     sets, missing = open_sets(runs, data)

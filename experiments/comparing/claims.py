@@ -78,9 +78,10 @@ def read(named: str) -> Published:
 
 def _claims(file: python_file.PythonFile) -> list[Said]:
     found = python_file.call(file, "claims")
-    rows = [one for one in found if isinstance(one, tuple | list) and len(one) == 3]
+    given = found if isinstance(found, list | tuple) else [None]
+    rows = [one for one in given if isinstance(one, tuple | list) and len(one) == 3]
     claims = [Said(*map(str, one)) for one in rows]
-    if len(claims) < len(found) or len(set(claims)) < len(claims):
+    if len(claims) < len(given) or len(set(claims)) < len(claims):
         raise UserError(
             f"{file.flag}: of claims expected a list of (text, higher, lower), each "
             "once"

@@ -14,6 +14,10 @@ from tron_jax.errors import UserError
 
 PAGE = "comparison.html"
 PICTURES = "comparison_files"  # a folder beside the page
+# What not every report has.
+DIFFERENCES = "comparison_differences.csv"
+CLAIMS = "comparison_claims.csv"
+SLICES = "comparison_slices.csv"
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -63,11 +67,11 @@ def _contents(comparison: Comparison) -> dict[str, bytes]:
         "comparison.csv": csv_file.figures(comparison),
     }
     if comparison.differences:
-        texts["comparison_differences.csv"] = csv_file.differences(comparison)
+        texts[DIFFERENCES] = csv_file.differences(comparison)
     if comparison.claims:
-        texts["comparison_claims.csv"] = csv_file.claims(comparison)
+        texts[CLAIMS] = csv_file.claims(comparison)
     if comparison.slices:
-        texts["comparison_slices.csv"] = csv_file.slices(comparison)
+        texts[SLICES] = csv_file.slices(comparison)
     contents = {name: text.encode() for name, text in texts.items()}
     return contents | {path: rendering.png(picture) for path, picture in pngs.items()}
 
@@ -85,7 +89,8 @@ def _replace(contents: Mapping[Path, bytes]) -> None:
 
 def _remove_old(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Removes what an older report had and this one lacks."""
-    there = [*folder.glob("comparison_*.csv"), *(folder / PICTURES).glob("*.png")]
+    there = [folder / name for name in (DIFFERENCES, CLAIMS, SLICES)]
+    there += (folder / PICTURES).glob("*.png")
     for path in there:
         if str(path.relative_to(folder)) not in contents:
             path.unlink(missing_ok=True)

@@ -96,4 +96,10 @@ def _read_ids(path: Path, column: str) -> pa.Array:
         lines = (line.strip() for line in path.read_text("utf-8-sig").splitlines())
         return plain_ids(pa.array([line for line in lines if line], pa.string()))
     ids = table[column].combine_chunks().drop_null()
+    # 7.0 and the decimal 7.00 are the id 7, as in a log.
+    if pa.types.is_floating(ids.type):
+        values = ids.to_numpy(zero_copy_only=False)
+        ids = pa.array(values[~np.isnan(values)]).cast(pa.int64())
+    elif pa.types.is_decimal(ids.type):
+        ids = ids.cast(pa.decimal128(38, 0))
     return plain_ids(ids if pa.types.is_integer(ids.type) else ids.cast(pa.string()))

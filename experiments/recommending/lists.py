@@ -65,10 +65,12 @@ def rows_of(lists: Lists, raw_ids: pa.Array, *, every_event: bool) -> pa.Table:
 
 
 def check(path: Path) -> None:
-    """Raises UserError if no writer is known for the ending of a file's name."""
+    """Raises UserError where a folder is in the way, or no writer knows the ending."""
     if path.suffix.lower() not in WRITERS:
         known = " or ".join(WRITERS)
         raise UserError(f"--out={path}: expected a name that ends in {known}")
+    if path.is_dir():
+        raise UserError(f"--out={path} is a folder; expected a file")
 
 
 @contextlib.contextmanager

@@ -226,7 +226,7 @@ def recommend(
     if (clicks.starts == clicks.ends).any():
         raise ValueError("a session has no clicks")
     excluded = None if exclude is None else _flat(exclude)
-    given = {"sessions": clicks.values, "only": _ids(only or ())}
+    given = {"sessions": clicks.values, "only": _ids(() if only is None else only)}
     given["exclude"] = clicks.values if excluded is None else excluded.values
     for name, values in given.items():
         if len(values) and not 1 <= values.min() <= values.max() <= num_items:
