@@ -30,7 +30,7 @@ ROWS = {
     "tron_xl": (tron_xl, 3),
     "sasrec_ssm": (sasrec_ssm, 3),
     "gru4rec": (gru4rec, 3),
-    "tron_l": (tron_l, 1),
+    "tron_l": (tron_l, 3),
     "sasrec_bpr_max": (sasrec_bpr_max, 1),
     "sasrec": (sasrec, 1),
     "sasrec_m_negs": (sasrec_m_negs, 1),
