@@ -9,7 +9,7 @@ import tiny
 from experiments.benchmarks import plan_page, plan_rates
 from experiments.benchmarks.plan_rates import H100, V5P, Step
 
-CATALOGUES = (43_000, 1_800_000, 10_000_000)
+CATALOGUES = (43_000, 10_000_000)
 STEP = Step(
     devices=8,
     inputs=1000,
@@ -70,8 +70,8 @@ def test_the_page_has_every_point(planned):
 
 def test_what_differs_is_said(planned):
     points = planned[0]["points"]
-    grown = points[3] | {"received": {"all-reduce": 1}, "num_items": 7}
-    assert "differs" in plan_page.flat([points[3], grown])
+    grown = points[2] | {"received": {"all-reduce": 1}, "num_items": 7}
+    assert "differs" in plan_page.flat([points[2], grown])
 
 
 def test_the_time_of_a_step():
