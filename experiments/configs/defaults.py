@@ -72,7 +72,8 @@ def _loss() -> ConfigDict:
     loss = ConfigDict()
     loss.name = "ssm"  # ssm | bce | bpr_max | gbce | full_softmax (of all items)
     loss.topk = 100  # candidates per event that count, the hardest; 0 = all
-    loss.topk_start = 0  # where topk begins, to fall (or rise) to it; 0 = constant
+    loss.topk_start = 0  # where topk begins, to fall (or rise) to it; 0 = constant;
+    #   every step costs what the larger of the two does
     loss.topk_steps = 0  # steps until it has
     loss.penalty = 0.0  # weight of bpr_max's score regularisation
     loss.calibration = 0.75  # gbce's t: 0 = none, 1 = unbiased for its sampling rate
