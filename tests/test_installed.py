@@ -88,7 +88,9 @@ def test_each_command_is_there(command):
     assert callable(getattr(importlib.import_module(module), function))
 
 
-@pytest.mark.parametrize("command", ["tron-recommend", "tron-serve", "tron-synthetic"])
+@pytest.mark.parametrize(
+    "command", ["tron-recommend", "tron-serve", "tron-compare", "tron-synthetic"]
+)
 def test_a_command_has_its_help(run, command):
     done = run(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -101,6 +103,7 @@ def test_a_file_that_is_there_is_the_users(tmp_path, monkeypatch):
     assert python_file.find("smoke", "configs") == str(ours)
     assert python_file.find("smoke:x:y", "configs") == f"{ours}:x:y"
     assert python_file.find("smoke.py:x", "configs") == f"{ours}:x"
+    assert python_file.find("experiments/configs/smoke.py", "configs") == str(ours)
     (tmp_path / "smoke.py").touch()
     assert python_file.find("smoke.py", "configs") == "smoke.py"
 

@@ -17,6 +17,7 @@ from data_prep.programs import log_program
 from experiments import recommend
 from experiments.recommending import item_ids
 from tron_jax.data.sessions import catalogue_of, open_prepared
+from tron_jax.errors import UserError
 
 
 @pytest.fixture
@@ -351,6 +352,21 @@ def test_whole_numbers_of_any_type_are_the_same_ids(ids, tmp_path):
     path = tmp_path / "few.parquet"
     found = item_ids.read_items("--exclude", path, "i", raw_ids, needed=True)
     assert found.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        (pa.array([5.0, 5.5]), "5.5: ids must be whole numbers"),
+        (pa.array([5, 2.0**53]), "9007199254740992: from 2"),
+        (pa.array([5.5]).cast(pa.decimal128(9, 1)), "5.5: ids must be whole numbers"),
+    ],
+)
+def test_numbers_that_are_no_ids_are_named(ids, why, tmp_path):
+    path = tmp_path / "few.parquet"
+    pq.write_table(pa.table({"i": ids}), path)
+    with pytest.raises(UserError, match=f"few.parquet: column 'i': {why}"):
+        item_ids.read_items("--only", path, "i", pa.array(range(1, 9)), needed=True)
 
 
 def test_what_positions_from_the_end_know_is_said(run, log, tiny_data, train, tmp_path):

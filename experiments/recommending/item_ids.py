@@ -11,6 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from data_prep.clicks.batches import plain_ids
+from data_prep.reading.checked import ColumnSource, nulls
+from data_prep.reading.ids import read_ids
 from tron_jax.console.messages import warn
 from tron_jax.errors import UserError
 
@@ -95,11 +97,23 @@ def _read_ids(path: Path, column: str) -> pa.Array:
     else:
         lines = (line.strip() for line in path.read_text("utf-8-sig").splitlines())
         return plain_ids(pa.array([line for line in lines if line], pa.string()))
+    kind = table[column].type
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _whole_numbers(table[column], ColumnSource(path, column))
     ids = table[column].combine_chunks().drop_null()
-    # 7.0 and the decimal 7.00 are the id 7, as in a log.
-    if pa.types.is_floating(ids.type):
-        values = ids.to_numpy(zero_copy_only=False)
-        ids = pa.array(values[~np.isnan(values)]).cast(pa.int64())
-    elif pa.types.is_decimal(ids.type):
-        ids = ids.cast(pa.decimal128(38, 0))
     return plain_ids(ids if pa.types.is_integer(ids.type) else ids.cast(pa.string()))
+
+
+def _whole_numbers(column: pa.ChunkedArray, source: ColumnSource) -> pa.Array:
+    """The ids that they are in a log, 7.0 that of 7; a gap is none.
+
+    Raises:
+      UserError: if one is no whole number, or a float that may have been rounded.
+    """
+    ids, faults = read_ids(column, source, as_text=False)
+    missing = nulls(column)
+    for marked, why in faults:
+        if len(rows := np.flatnonzero(marked & ~missing)):
+            raise source.error(why(rows[0]))
+    ids = ids.filter(pa.array(~missing))
+    return ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
