@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from experiments import checks
-from experiments.assembly import run_parts
+from experiments.assembly import run_parts, settings
 from experiments.configs import defaults
 from tron_jax.data.sessions import Sessions
 
@@ -29,6 +29,21 @@ def get_config(name, *arguments):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, False),  # 100 of 16,511
+        ({"topk": 1000}, True),
+        ({"topk_start": 3000, "topk_steps": 9}, True),
+        ({"topk": 0}, False),
+    ],
+)
+def test_many_selected_candidates_get_their_gradient_by_matmul(fields, expected):
+    config = get_config("tron_xl", "diginetica")
+    config.loss.update(fields)
+    assert settings.selects_many(config) == expected
 
 
 def sessions():

@@ -285,7 +285,7 @@ def _objective(
         settings.selection(config),
         log_q=log_q,
         dtype=compute_dtype_of(config.model.compute_dtype),
-        by_matmul=ways.by_matmul,
+        by_matmul=ways.by_matmul or settings.selects_many(config),
         hardest=layout.hardest,
         repeats=repeats,
         mean_over=loss.mean_over,

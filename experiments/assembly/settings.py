@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
+from tron_jax.objectives.candidate_scores import BY_MATMUL_FROM
 from tron_jax.objectives.losses import LossSettings
 from tron_jax.objectives.settings import Selection
 from tron_jax.sampling.settings import NegativeSampling
@@ -50,6 +51,12 @@ def negative_sampling(config: ConfigDict) -> NegativeSampling:
 def selection(config: ConfigDict) -> Selection:
     """Which of the candidates count."""
     return filled(Selection, config.loss, mask_hits=config.negatives.mask_hits)
+
+
+def selects_many(config: ConfigDict) -> bool:
+    """Whether so many candidates are selected that gathering their rows costs more."""
+    settings, candidates = selection(config), negative_sampling(config).num_candidates
+    return max(settings.topk, settings.topk_start) >= BY_MATMUL_FROM * candidates
 
 
 def loss(config: ConfigDict, num_items: int) -> LossSettings:

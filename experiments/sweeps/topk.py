@@ -6,7 +6,7 @@
 One k from the hardest negative alone to all of them, and k falling over the first
 epoch. Two epochs each, evaluated five times an epoch: a model that has learnt nothing
 yet might choose badly, which the curves of the first epoch would show. The schedule
-costs what 3,000 do all along: four times as much as all candidates on a CPU.
+costs what 3,000 do all along: three times as much as all candidates on a CPU.
 """
 
 from ml_collections import ConfigDict
