@@ -27,11 +27,13 @@ from typing import Any, NamedTuple
 
 import jax
 from absl import flags
+from ml_collections import ConfigDict
 
 from experiments import entry, hosts, provenance, workdirs
 from experiments.assembly import checkpoint_choice, evaluating, run_parts
 from tron_jax import devices
 from tron_jax.console.messages import say
+from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
 from tron_jax.evaluation import rank_file
 from tron_jax.evaluation.protocols import EXACT_AT_BEST
@@ -51,7 +53,8 @@ class Line(NamedTuple):
       step: of the checkpoint.
       chosen_by: the rule that chose it, in a few words.
       ranks: of each prediction.
-      summary: its figures; None where the protocol has none.
+      summary: its figures, and the ``checkpoint`` that has them, by its checksum; None
+        where the protocol has none.
     """
 
     step: int
@@ -106,6 +109,9 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     workdir = local_path(flag_values.workdir)
     config, made_with = workdirs.read_config(workdir)
     shown = evaluating.shown_split(config.train.evaluate_on)
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, peers=peers)
+    # What has no checkpoint, such as an export, needs no data set.
+    checkpoint_choice.choose(flag_values.step, config, checkpoints)
     split = flag_values.split or shown
     out = workdir
     if flag_values.out is not None:
@@ -113,19 +119,11 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
         workdirs.refuse_unwritable(out)
     if flag_values.data is not None:
         config.data.path = str(local_path(flag_values.data))
-    data = run_parts.open_data(config)
-    if data.fingerprint != made_with["fingerprint"]:
-        raise UserError(
-            f"{data.path} is not the data set that {workdir} was trained on"
-        )
+    data = _open_data(config, made_with, workdir)
     config.train.evaluate_on = "all"  # as --split asks, whatever the run may look at
     splits = run_parts.splits(config, data)
     if split not in splits:
         raise UserError(f"there are no {split} sessions in {data.path} for {workdir}")
-    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, peers=peers)
-    checkpoint_choice.choose(
-        flag_values.step, config, checkpoints
-    )  # or nothing is worth compiling
     devices.check()
     _check_mesh(flag_values.mesh)
     run_parts.use_compilation_cache()
@@ -144,8 +142,9 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     metrics = evaluating.reported_metrics(config)
 
     def evaluate(step: int) -> evaluating.Evaluation:
+        checksum = checkpoints.checksum(step)
         state, _ = checkpoints.restore(step, logical, shapes)
-        return evaluating.evaluate(
+        found = evaluating.evaluate(
             parts.evaluator,
             row_major.laid_out(state, row_major.formats(state)),
             step,
@@ -153,6 +152,7 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
             split=split,
             metrics=metrics,
         )
+        return _naming(checksum, found)
 
     def choose() -> dict[str, tuple[int, str]]:
         arguments = (flag_values.step, config, checkpoints)
@@ -171,6 +171,27 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     if peers.index == 0:
         suffix = "" if split == shown else f"_{split}"
         _show(table, out, suffix, lines, splits[split].ids)
+
+
+def _open_data(
+    config: ConfigDict, made_with: dict[str, Any], workdir: Path
+) -> PreparedData:
+    """Opens the data set of a run, and refuses any other."""
+    data = run_parts.open_data(config)
+    if data.fingerprint != made_with["fingerprint"]:
+        raise UserError(
+            f"{data.path} is not the data set that {workdir} was trained on"
+        )
+    return data
+
+
+def _naming(checksum: int, found: evaluating.Evaluation) -> evaluating.Evaluation:
+    """The same, its figures with the checkpoint that has them."""
+    summaries = {
+        name: summary and summary | {"checkpoint": checksum}
+        for name, summary in found.summaries.items()
+    }
+    return found._replace(summaries=summaries)
 
 
 def _show(

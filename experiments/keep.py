@@ -226,11 +226,18 @@ def _check_evaluated(workdir: Path, evaluated: Path, config: ConfigDict) -> None
         ) from error
     checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS)
     step, rule = checkpoint_choice.choose(None, config, checkpoints)["exact"]
-    found = lines.get("exact", {}).get("step")
+    exact = lines.get("exact", {})
+    found = exact.get("step")
     if found != step:
         raise UserError(
             f"{path} is of step {found}, but step {step} is the one to keep ({rule}); "
             "run experiments.evaluate without --step"
+        )
+    known_by = checkpoints.checksum(step)
+    if exact.get("checkpoint", known_by) != known_by:  # older versions name none
+        raise UserError(
+            f"{path} is of another checkpoint than step {step} of {workdir}; expected "
+            "what experiments.evaluate has made of this run as it is"
         )
     if not (evaluated / EVALUATED_RANKS).is_file():
         raise UserError(

@@ -33,6 +33,9 @@ def written(workdir):
     assert [list(line)[:4] for line in lines] == [
         ["step", "chosen_by", "split", "protocol"]
     ] * len(lines)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    for line in lines:
+        assert line.pop("checkpoint") == checkpoints.checksum(line["step"])
     return lines, [line.pop("chosen_by") for line in lines]
 
 

@@ -84,6 +84,10 @@ def test_it_recommends_as_the_run_does(exported, tiny_runs, tiny_data, tmp_path)
 
 
 @pytest.mark.portable
+def test_it_is_no_run_to_evaluate(exported, evaluate):
+    tiny.assert_refused(evaluate(exported), "no checkpoint in", "a trained run")
+
+
 def test_the_code_in_its_card_needs_nothing_of_this_package(exported):
     text = (exported / "MODEL_CARD.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)

@@ -109,6 +109,36 @@ def test_keeps_an_evaluation_from_elsewhere(tmp_path, finished, evaluate, run_ke
     ).read_text()
 
 
+def test_keeps_no_evaluation_of_another_run(
+    tmp_path, finished, train, evaluate, run_keep
+):
+    """Of the same step."""
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    shutil.rmtree(other / "checkpoints" / "50")
+    assert train(other)[0] == 0  # the last epoch once more
+    for run in (finished, other):
+        assert evaluate(run, f"--out={tmp_path / 'of' / run.name}")[0] == 0
+    of_other = f"--evaluated={tmp_path / 'of' / 'other'}"
+    outcome = run_keep(finished, tmp_path / "kept", of_other)
+    tiny.assert_refused(outcome, "is of another checkpoint than step 50 of")
+    assert not (tmp_path / "kept").exists()
+    assert run_keep(other, tmp_path / "kept", of_other)[0] == 0
+
+
+def test_what_older_versions_have_evaluated_is_kept(
+    finished, tmp_path, evaluate, run_keep
+):
+    """They did not say which checkpoint it was."""
+    assert evaluate(finished)[0] == 0
+    path = finished / "evaluation.json"
+    lines = json.loads(path.read_text())
+    for line in lines:
+        del line["checkpoint"]
+    path.write_text(json.dumps(lines))
+    assert run_keep(finished, tmp_path / "kept")[0] == 0
+
+
 def test_keeps_only_a_whole_evaluation_of_the_last_checkpoint(
     tmp_path, finished, evaluate, run_keep
 ):

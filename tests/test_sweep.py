@@ -164,6 +164,7 @@ def test_refused_settings(tmp_path, made, run_sweep):
         (["--over=loss.topkk=1"], "unknown config field config.loss.topkk"),
         (["--over=loss.topk=1,x"], "loss.topk=x"),
         (["--over=loss.topk"], "expected FIELD=VALUE,VALUE"),
+        (["--over=loss.topk=4,,8"], "loss.topk=4,,8: expected FIELD=VALUE,VALUE"),
         (["--over=loss.topk=1", "--over=loss.topk=2"], "swept twice"),
         (["--over=loss.topk=1,1"], "stands there twice"),
         (["--over=train.seed=1,2"], "--seeds"),

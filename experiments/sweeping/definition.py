@@ -66,8 +66,8 @@ def parse_over(over: Sequence[str]) -> dict[str, list[str]]:
     for text in over:
         field, equals, values = text.partition("=")
         field = field.removeprefix("config.")
-        parts = [part for part in re.split(r",(?![^(\[]*[)\]])", values) if part]
-        if not equals or not parts:
+        parts = re.split(r",(?![^(\[]*[)\]])", values)
+        if not equals or not all(parts):
             raise UserError(f"--over={text}: expected FIELD=VALUE,VALUE,…")
         if "." not in field:
             raise UserError(f"--over={text}: expected a field, as GROUP.NAME")

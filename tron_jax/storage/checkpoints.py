@@ -115,6 +115,20 @@ class Checkpoints:
         """Returns the ``info`` saved at a step, without reading its arrays."""
         return manifest.read(self._path(step))["info"]
 
+    def checksum(self, step: int) -> int:
+        """Returns a number by which the checkpoint of a step is known from any other.
+
+        Raises:
+          MissingCheckpointError: if there is none, or it is deleted meanwhile.
+          DamagedCheckpointError: if its manifest is not what was saved.
+        """
+        path = self._path(step)
+        try:
+            return manifest.checksum(manifest.read(path))
+        except DamagedCheckpointError:
+            self._path(step)
+            raise
+
     def copies(self, state: Any) -> bool:
         """Returns whether a save copies the arrays (or their shapes) of a state."""
         return size(state) < self.copy_below

@@ -71,6 +71,11 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
+def checksum(content: dict[str, Any]) -> int:
+    """Returns a number that only the same files, saved at the same time, have."""
+    return _content_crc(content["files"])
+
+
 def files_of(folder: Path) -> list[str]:
     """Returns the names of all files below a folder."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
