@@ -81,7 +81,7 @@ RANGES = {
     "optimizer.b2": (1e-6, 0.9999),  # sleeping rows divide by powers of it
     "optimizer.epsilon": (1e-30, None),
     "optimizer.momentum": (0, 0.999),
-    "train.epochs": (1, None),
+    "train.epochs": (1, 100_000),
     "train.batch_size": (1, 10**6),
     "train.steps_per_call": (1, 100_000),
     "train.steps_per_group": (0, 1000),

@@ -25,9 +25,10 @@ def run(tmp_path, tiny_runs, compilations, capfd):
     """Runs the program on a log: ``(log, *flags) -> status, out, err, lists``."""
 
     def call(log, *flags, mode="rows", out="lists.parquet", model=None):
+        model = model or tiny_runs(mode)  # which may train, and say so
         capfd.readouterr()
         path = tmp_path / out
-        command = ["recommend", f"--model={model or tiny_runs(mode)}"]
+        command = ["recommend", f"--model={model}"]
         command += [f"--sessions={log}", f"--out={path}", "--session=s", "--item=i"]
         with tiny.compiled_once(compilations):
             status = recommend.main([*command, *flags])

@@ -287,12 +287,21 @@ def test_ids_that_are_none_are_refused(options):
         recommend(made, [[1]], 4, **options)
 
 
+def test_a_whole_number_may_be_a_float():
+    made = Model(recommender("from_start"), *model("from_start"), 0)
+    expected, actual = (recommend(made, [[one, 2]], 4) for one in (1, 1.0))
+    np.testing.assert_array_equal(actual.items, expected.items)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (([[1], []],), "no clicks"),
         (([[NUM_ITEMS + 1]],), "not 1.."),
         (([[0]],), "not 1.."),
+        (([[2**32 + 1]],), "not 1.."),  # 1, were it cut to 32 bits
+        (([[1.5]],), "no whole number"),
+        (([[np.nan]],), "no whole number"),
         (([[1]], 0), "k is 0"),
         (([[1]], NUM_ITEMS + 1), "k is"),
     ],

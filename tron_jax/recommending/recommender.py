@@ -215,7 +215,8 @@ def recommend(
       [sessions, k] items and scores.
 
     Raises:
-      ValueError: if a session is empty, an id is no item, or k is out of range.
+      ValueError: if a session is empty, an id is no item or no whole number, or k is
+        out of range.
     """
     num_items = model.recommender.num_items
     if not len(sessions):
@@ -250,10 +251,14 @@ def recommend(
 def _flat(rows: Sequence[Collection[int]]) -> Ragged:
     counts = np.array([len(row) for row in rows], np.int64)
     values = [_ids(row) for row in rows]
-    flat = np.concatenate([np.zeros(0, np.int32), *values]).astype(np.int32)
+    flat = np.concatenate([_ids(()), *values])
     ends = np.cumsum(counts)
     return Ragged(flat, ends - counts, ends)
 
 
 def _ids(values: Collection[int]) -> np.ndarray:
-    return np.fromiter(values, np.int32, len(values))
+    """[values] int32; 0, which is no item, of what has no place in it."""
+    ids = np.fromiter(values, np.float64, len(values))
+    if (ids % 1 != 0).any():
+        raise ValueError("an id is no whole number")
+    return np.where(np.abs(ids) < 2**31, ids, 0).astype(np.int32)
