@@ -1,5 +1,6 @@
 """A run on many devices is that of one: its steps, checkpoints and ranks."""
 
+import functools
 import shutil
 
 import jax
@@ -194,14 +195,28 @@ def test_fifty_steps_are_those_of_one_device(name, tiny_data, tmp_path, compilat
     assert_close(tiny.saved(three)[0], tiny.saved(one)[0], 1e-4)
 
 
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory, tiny_data, compilations):
+    """Runs of an epoch on three devices, to be read: ``one_epoch("tron")``."""
+
+    @functools.cache
+    def run(name):
+        folder = tmp_path_factory.mktemp(name) / "run"
+        with tiny.compiled_once(compilations), pytest.MonkeyPatch.context() as patch:
+            without_plot(patch)
+            return run_of(folder, tiny_data, name, 3, train__epochs=1)
+
+    return run
+
+
 @many
 @pytest.mark.parametrize("name", ["tron", "gru4rec", "repeats"])
 def test_a_checkpoint_has_the_same_ranks_on_any_devices(
-    name, tiny_data, tmp_path, compilations, capfd
+    name, one_epoch, tmp_path, compilations, capfd
 ):
     found = []
+    folder = one_epoch(name)
     with tiny.compiled_once(compilations):
-        folder = run_of(tmp_path / "run", tiny_data, name, 3, train__epochs=1)
         for mesh in (1, 3, 8):
             out = tmp_path / str(mesh)
             argv = [f"--workdir={folder}", f"--out={out}", f"--mesh={mesh}"]
@@ -214,27 +229,30 @@ def test_a_checkpoint_has_the_same_ranks_on_any_devices(
 
 
 @many
-def test_it_resumes_bit_for_bit_on_as_many(tiny_data, tmp_path, compilations, capfd):
+def test_it_resumes_bit_for_bit_on_as_many(
+    one_epoch, tiny_data, tmp_path, compilations, capfd
+):
+    part, other = (
+        shutil.copytree(one_epoch("tron"), tmp_path / name)
+        for name in ("part", "other")
+    )
     with tiny.compiled_once(compilations):
         whole = run_of(tmp_path / "whole", tiny_data, "tron", 3)
-        part = run_of(tmp_path / "part", tiny_data, "tron", 3, train__epochs=1)
-        first = tmp_path / "first"
-        shutil.copytree(part, first)
         run_of(part, tiny_data, "tron", 3)
         tiny.assert_same_run(part, whole)
         assert "rounds differently" not in capfd.readouterr().out
-        other = tmp_path / "other"
-        shutil.copytree(first, other)
         run_of(other, tiny_data, "tron", 2)
         assert "train.mesh was 3 and is 2" in capfd.readouterr().out
 
 
 @many
-def test_a_warm_start_is_that_of_one_device(tiny_data, tmp_path, compilations):
+def test_a_warm_start_is_that_of_one_device(
+    one_epoch, tiny_data, tmp_path, compilations
+):
+    old = one_epoch("tron")
+    init = {"init__workdir": old, "init__moments": "keep", "mode": "dense"}
+    losses = []
     with tiny.compiled_once(compilations):
-        old = run_of(tmp_path / "old", tiny_data, "tron", 3, train__epochs=1)
-        init = {"init__workdir": old, "init__moments": "keep", "mode": "dense"}
-        losses = []
         for mesh in (1, 3):
             folder = run_of(
                 tmp_path / str(mesh), tiny_data, "tron", mesh, train__epochs=1, **init
