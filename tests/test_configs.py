@@ -11,6 +11,7 @@ import tiny
 
 from experiments import checks
 from experiments.assembly import run_parts, settings
+from experiments.checks_together import get
 from experiments.configs import defaults
 from tron_jax.data.sessions import Sessions
 
@@ -222,7 +223,7 @@ def test_every_row_of_table_2_has_a_config():
 def test_published_values(name, dataset):
     config = get_config(name, dataset)
     expected = {"train.epochs": (100, 10, 10)} | ROWS[name]
-    found = {field: checks._get(config, field) for field in expected}
+    found = {field: get(config, field) for field in expected}
     which = defaults.DATASETS.index(dataset)
     assert found == {
         field: value[which] if isinstance(value, tuple) else value
