@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     def switch(name: str, meaning: str) -> None:
         flags.DEFINE_bool(name, False, meaning, flag_values=values)
 
-    text("model", "Folder of the run.", True)
+    text("model", "Folder of a run, or of an exported model.", True)
     text("sessions", "Log of the sessions' clicks.", True)
     text("out", "File to write: .parquet or .jsonl.", True)
     log_program.add_column_flags(values)

@@ -19,6 +19,7 @@ from experiments.comparing import differences, statistics
 from experiments.comparing.pictures import pooling
 from experiments.comparing.settings import short_names
 from experiments.comparing.statistics import REPLICATES
+from experiments.configs import stored
 from tron_jax.data.sessions import open_prepared
 from tron_jax.errors import UserError
 
@@ -402,6 +403,22 @@ def test_commands_of_single_runs(tmp_path, tiny_data):
         f"python -m experiments.evaluate --workdir={tmp_path / 'a'}",
         "again",
     )
+
+
+def test_commands_of_what_was_kept_need_nothing_that_is_gone(tmp_path, tiny_data):
+    kept = tmp_path / "kept" / "x" / "seed=3"
+    typed = ["experiments.train", "--config=stored.py:sweep/configs/x__seed=3.json"]
+    made_with = {"argv": [*typed, "--workdir=sweep/x/seed=3"]}
+    write_run(kept, tiny_data, seed=3, made_with=made_with, kept=True)
+    train, evaluate, _ = build(kept).commands
+    assert train == (
+        f"python -m experiments.train "
+        f"--config=experiments/configs/stored.py:{kept / 'config.json'} "
+        "--config.data.path=DIR --workdir=sweep/x/seed=3"
+    )
+    assert evaluate == "python -m experiments.evaluate --workdir=sweep/x/seed=3"
+    config = stored.get_config(str(kept / "config.json"))
+    assert config.train.seed == 3
 
 
 def test_ranks_alone_tell_predictions_per_session(tmp_path):

@@ -11,7 +11,6 @@ among the devices (strong scaling), and the largest with that batch for each of 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import shlex
@@ -49,7 +48,11 @@ def main(argv: Sequence[str]) -> int:
         "num_items", ["43000", "1800000", "10000000", "100000000"], "Items.", values
     )
     command = ["experiments.benchmarks.plan", *argv[1:]]
-    return entry.run(functools.partial(run, command=command), values, argv)
+
+    def by_command(values: flags.FlagValues) -> None:
+        run(values, command)
+
+    return entry.run(by_command, values, argv)
 
 
 def run(values: flags.FlagValues, command: Sequence[str]) -> None:

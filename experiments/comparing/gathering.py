@@ -80,10 +80,28 @@ def gather(arguments: Sequence[str]) -> Gathered:
 def _add(gathered: Gathered, run: Run) -> None:
     gathered.runs.append(run)
     command = run.made_with.get("argv")
-    if command and not run.named:
-        gathered.commands.append(_typed(command))
-        evaluate = ["experiments.evaluate", f"--workdir={run.path}"]
-        gathered.commands.append(_typed(evaluate))
+    if not command or run.named:
+        return
+    workdir = run.path
+    kept = run.newest is None and not run.fields["data.path"]
+    if kept and command[0] == "experiments.train":
+        command, workdir = _again(run, command)
+    gathered.commands.append(_typed(command))
+    gathered.commands.append(_typed(["experiments.evaluate", f"--workdir={workdir}"]))
+
+
+def _again(run: Run, command: Sequence[str]) -> tuple[list[str], str]:
+    """The command that repeats what was kept of a run, and its workdir.
+
+    What the run was started by names files of a sweep that need not be there any more.
+    """
+    name, flag = run.folder.name, "--workdir="
+    for argument in command:
+        if argument.startswith(flag):
+            name = argument.removeprefix(flag)
+    stored = f"experiments/configs/stored.py:{run.folder / run_files.CONFIG}"
+    parts = [f"--config={stored}", "--config.data.path=DIR", f"{flag}{name}"]
+    return ["experiments.train", *parts], name
 
 
 def _typed(command: Sequence[str]) -> str:

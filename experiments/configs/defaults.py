@@ -87,7 +87,9 @@ def _optimizer() -> ConfigDict:
     optimizer = ConfigDict()
     optimizer.name = "adam"  # adam | adagrad (from accumulators of 0)
     optimizer.learning_rate = 5e-4  # of either
-    optimizer.warmup_steps = 0  # steps of linear rise to it
+    optimizer.warmup_steps = (
+        0  # steps of linear rise to it; a fall begins at step 0, too
+    )
     optimizer.schedule = "constant"  # constant | step | linear | cosine: how it falls
     optimizer.schedule_steps = 0  # steps until it has fallen, to stay there
     optimizer.schedule_epochs = 0.0  # the same in epochs; a run writes down the steps

@@ -8,6 +8,9 @@
 | mean | of the batches' means | over events |
 | checkpoint | the best | the latest |
 
+GRU4Rec's ``paper`` has slots instead of batches: it ends where one first finds no
+session left, its mean is over events, and its ``exact`` sees the whole session.
+
 Ties, means and checkpoints are set here, in ``PROTOCOLS``. Which events a protocol
 predicts, and from which history, is laid out in ``histories.py``.
 """

@@ -1,7 +1,7 @@
 """Corrections of the scores of items that a session has clicked already.
 
-A fifth to a quarter of the clicks to predict go back to such an item (Diginetica,
-Yoochoose), yet training says little of when: TRON's negatives leave the session's own
+Of the clicks to predict a fifth (Diginetica) to a quarter (Yoochoose) go back to such
+an item, yet training says little of when: TRON's negatives leave the session's own
 items out, and to have them in does harm, as what is pushed away then is all that is
 similar to the session. So their scores are corrected by what no vector can say: how
 many clicks ago the item was, and how many of the last clicks were repeats.

@@ -17,8 +17,8 @@ from tron_jax.optimizers.touched import RowGradient, Touched
 from tron_jax.sampling.candidates import Candidates, hits
 
 # The share of an event's candidates from which on ``gradient_by_matmul`` costs a CPU
-# less than to gather rows: with 500 of TRON XL's 16,511 a step takes 0.9 of the time,
-# with 3,000 0.7, and half the memory (experiments/results/speed).
+# less than to gather rows: with 300 of TRON XL's 16,511 a step takes 1.2 of the time,
+# with 500 0.9, with 3,000 0.7, and half the memory (experiments/results/speed).
 BY_MATMUL_FROM = 1 / 40
 
 

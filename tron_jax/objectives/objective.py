@@ -119,7 +119,8 @@ def make_objective(
         ``topk``, and where the batch does not share its draws, nothing is rounded.
       by_matmul: take the gradient of what is selected by a matmul with all candidates
         of a batch that shares its draws, which costs an accelerator less than to gather
-        and scatter a row for each that is selected.
+        and scatter a row for each that is selected, and a CPU where these are many
+        (``candidate_scores.BY_MATMUL_FROM``).
       hardest: what finds the hardest where the batch shares what is drawn, if not
         ``hardest_candidates``.
       repeats: what the corrections of the session's own items learn by, if any.

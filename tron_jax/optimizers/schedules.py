@@ -39,13 +39,14 @@ def make_schedule(
 ) -> tuple[Schedule, int]:
     """Chooses the learning rate of a run.
 
-    It rises to its peak, and falls from there, to be constant from update ``steps`` on:
-    ``step`` all at once, at that update; ``linear`` by the same amount each update;
-    ``cosine`` slowly at both ends.
+    It is the product of a rise and of a fall, both of which begin at the first update,
+    so that the peak is not reached where they overlap much. It is constant from update
+    ``steps`` on: ``step`` falls all at once, at that update; ``linear`` by the same
+    amount each update; ``cosine`` slowly at both ends.
 
     Args:
       name: one of ``SCHEDULES``.
-      peak: the highest rate.
+      peak: the rate that it would rise to without a fall.
       warmup_steps: updates of the rise.
       steps: updates until the rate is constant; of ``constant`` it is the rise alone.
       end: share of the peak that it falls to.
