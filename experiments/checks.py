@@ -135,9 +135,10 @@ def check(config: ConfigDict) -> None:
 def _check_range(
     field: str, value: float | None, lowest: float, highest: float | None
 ) -> None:
-    """Refuses what is outside, and None, to which a config lets any field be set."""
+    """Refuses what is outside, and what is no number, as a config file may have it."""
     inside = (
         value is not None
+        and type(value) is not bool
         and lowest <= value < math.inf
         and (highest is None or value <= highest)
     )

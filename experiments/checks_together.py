@@ -43,9 +43,10 @@ def refuse(when: bool, found: str, expected: str) -> None:
 def get(config: ConfigDict, field: str) -> Any:
     """The value of a field, given as group.name; UserError where a config lacks it."""
     group, name = field.split(".")
-    if group not in config or name not in config[group]:
+    fields = config.get(group)
+    if not isinstance(fields, ConfigDict) or name not in fields:
         raise UserError(f"config field {field} is missing")
-    return config[group][name]
+    return fields[name]
 
 
 def _check_negatives(config: ConfigDict) -> None:

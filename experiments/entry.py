@@ -179,14 +179,31 @@ def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     except Exception as error:
         raise UserError(_explain(flag_values, argv, error)) from error
     program.refuse_stray(rest)
-    if "config" in flag_values and flag_values.config:
-        _refuse_unknown(flag_values.config)
+    named = _config_flag(argv) if "config" in flag_values else None
+    if named:
+        if not isinstance(flag_values.config, ConfigDict):
+            raise UserError(_fault_of_returned(named, flag_values.config))
+        refuse_unknown(flag_values.config)
 
 
-def _refuse_unknown(config: ConfigDict) -> None:
+def _config_flag(argv: Sequence[str]) -> str | None:
+    """The last --config=FILE of a command line."""
+    given = [argument for argument in argv if argument.startswith("--config=")]
+    return given[-1] if given else None
+
+
+def _fault_of_returned(config_flag: str, found: Any) -> str:
+    kind = type(found).__name__
+    return f"{config_flag}: get_config returned {kind}; expected a ConfigDict"
+
+
+def refuse_unknown(config: ConfigDict) -> None:
     """Refuses fields that nothing reads, which an unlocked config may be given.
 
     Counts of sources of negatives need no default; ``checks`` knows their sources.
+
+    Raises:
+      UserError: naming such a field, or a group that has none.
     """
     known = default_config()
     for group in config:
@@ -194,6 +211,9 @@ def _refuse_unknown(config: ConfigDict) -> None:
             raise UserError(
                 f"unknown config field {group}; expected one of: {', '.join(known)}"
             )
+        if not isinstance(config[group], ConfigDict):
+            found = config[group]
+            raise UserError(f"config group {group} is {found!r}; expected its fields")
         for name in {*config[group]} - {*known[group]}:
             if group == "negatives" and name.startswith("num_"):
                 continue
@@ -209,18 +229,18 @@ def _explain(
     flag_values: flags.FlagValues, argv: Sequence[str], error: Exception
 ) -> str:
     """Says in one line what is wrong with a command line."""
-    files = [argument for argument in argv if argument.startswith("--config=")]
-    if "config" in flag_values and files:
-        path = files[-1].partition("=")[2].partition(":")[0]
+    named = _config_flag(argv)
+    if "config" in flag_values and named:
+        path = named.partition("=")[2].partition(":")[0]
         if not os.path.isfile(path):
             return f"--config: no file {path!r}; expected one of experiments/configs/"
         names = [argument.lstrip("-").partition("=")[0] for argument in argv]
         for name in names:
-            unknown = name.startswith("config.") and _unknown_field(files[-1], name)
+            unknown = name.startswith("config.") and _unknown_field(named, name)
             if unknown:
                 return unknown
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    why = _fault_of_config(files[-1], str(error), lines[-1]) if files else None
+    why = _fault_of_config(named, str(error), lines[-1]) if named else None
     return why or " ".join(lines)
 
 
@@ -231,7 +251,7 @@ def _fault_of_config(config_flag: str, error: str, last_line: str) -> str | None
         if re.search(rf"""["']{name}["']""", last_line):
             return f"{config_flag}: {workdirs.hint_of_renamed(field)}"
     if "Error whilst parsing config file" not in error:
-        return None
+        return _fault_where_fields_are_set(config_flag)
     # ml_collections quotes the whole traceback of a config file; its end says why.
     why = last_line.partition(": ")[2] or last_line
     if "has no attribute 'get_config'" in why:
@@ -239,6 +259,16 @@ def _fault_of_config(config_flag: str, error: str, last_line: str) -> str | None
     if why.startswith("get_config() takes 0 positional"):
         return f"{config_flag}: this config takes no argument after a colon"
     return why
+
+
+def _fault_where_fields_are_set(config_flag: str) -> str | None:
+    """That there is no config to set the fields of a command line in."""
+    with contextlib.suppress(UserError):
+        file = python_file.run("--config", config_flag.partition("=")[2], "configs")
+        found = python_file.call(file, "get_config")
+        if not isinstance(found, ConfigDict):
+            return _fault_of_returned(config_flag, found)
+    return None
 
 
 def _unknown_field(config_flag: str, name: str) -> str | None:

@@ -29,7 +29,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import entry, hosts, provenance, workdirs
+from experiments import entry, hosts, provenance, run_files, workdirs
 from experiments.assembly import checkpoint_choice, evaluating, run_parts
 from tron_jax import devices
 from tron_jax.console.messages import say
@@ -113,10 +113,7 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     # What has no checkpoint, such as an export, needs no data set.
     checkpoint_choice.choose(flag_values.step, config, checkpoints)
     split = flag_values.split or shown
-    out = workdir
-    if flag_values.out is not None:
-        out = local_path(flag_values.out)
-        workdirs.refuse_unwritable(out)
+    out = _out(flag_values.out, workdir)
     if flag_values.data is not None:
         config.data.path = str(local_path(flag_values.data))
     data = _open_data(config, made_with, workdir)
@@ -171,6 +168,21 @@ def _run(flag_values: flags.FlagValues, peers: Peers) -> None:
     if peers.index == 0:
         suffix = "" if split == shown else f"_{split}"
         _show(table, out, suffix, lines, splits[split].ids)
+
+
+def _out(asked: str | None, workdir: Path) -> Path:
+    """The folder to write, which must not be that of an evaluation of something else.
+
+    The other one would be lost, and this one be taken for it.
+    """
+    if asked is None:
+        return workdir
+    out = local_path(asked)
+    found = run_files.kind(out)
+    if found and out.resolve() != workdir.resolve():
+        raise UserError(f"--out={out} is {found}; expected a folder for these files")
+    workdirs.refuse_unwritable(out)
+    return out
 
 
 def _open_data(

@@ -155,16 +155,25 @@ def _check_same_result(place: Path, kept: Path) -> None:
     if not kept.exists():
         return
     try:
-        before, now = (
-            (folder / reading.EVALUATION).read_bytes() for folder in (kept, place)
-        )
+        before, now = map(_figures, (kept, place))
     except OSError as error:
         raise UserError(f"{kept} is no kept result: {error.strerror}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{kept} or {place} has a damaged evaluation") from error
     if before != now:
         raise UserError(
             f"{kept} is another result than {place} has now; expected it to be removed "
             "first"
         )
+
+
+def _figures(folder: Path) -> list[dict[str, Any]]:
+    """The lines of an evaluation, but for the checkpoint, saved at whatever time."""
+    lines = json.loads((folder / reading.EVALUATION).read_text())
+    return [
+        {key: value for key, value in line.items() if key != "checkpoint"}
+        for line in lines
+    ]
 
 
 def _entry(name: str, run: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +187,8 @@ def _entry(name: str, run: dict[str, Any]) -> dict[str, Any]:
 
 def _keep_run(workdir: Path, evaluated: Path, out: Path) -> None:
     """Keeps one run."""
+    if run_files.is_held(workdir):
+        raise UserError(f"{workdir} is in training; expected a run that has ended")
     config, made_with = workdirs.read_config(workdir)
     _check_evaluated(workdir, evaluated, config)
     with _made(out) as new:

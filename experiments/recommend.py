@@ -40,7 +40,7 @@ from absl import flags
 from data_prep.programs import log_program, raw_sessions
 from data_prep.programs.raw_sessions import SessionLog
 from data_prep.reading.bad_rows import BadRows
-from experiments import entry, workdirs
+from experiments import entry, run_files, workdirs
 from experiments.assembly import trained
 from experiments.assembly.trained import Trained
 from experiments.recommending import clicks, item_ids, lists
@@ -119,6 +119,8 @@ def _refuse_input(out: Path, values: flags.FlagValues) -> None:
         there = given is not None and Path(given).exists() and out.exists()
         if there and out.samefile(given):
             raise UserError(f"--out={values.out} is the file of --{flag}")
+    if found := run_files.kind(out.parent):  # of whose files it could be one
+        raise UserError(f"--out={values.out} is in {found}; expected it elsewhere")
     # Lists have the columns of a log, as which the next command would read them.
     sessions = local_path(values.sessions, any_name=True).resolve()
     out = out.resolve()

@@ -12,6 +12,23 @@ METRICS = "metrics.jsonl"
 SWEEP = "sweep.json"  # of a folder of runs: which they are
 SWEEP_FORMAT = "tron-sweep"
 FAILED = "failed.json"  # why the run ended last, if it was by a fault
+EXPORTED, KEPT = "an exported model", "a kept result"
+# What a folder is, by a file that it has; the first that is there tells.
+KINDS = {
+    "export.json": EXPORTED,
+    "ranks.npz": KEPT,
+    SWEEP: "a sweep",
+    CONFIG: "a run",
+    "stats.json": "a prepared data set",
+}
+
+
+def kind(folder: Path) -> str | None:
+    """In words what a folder of ours is, one of ``KINDS``; None where it is none."""
+    for name, words in KINDS.items():
+        if (folder / name).is_file():
+            return words
+    return None
 
 
 def newest_step(workdir: Path) -> int | None:

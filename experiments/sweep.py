@@ -34,7 +34,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import entry
+from experiments import entry, run_files
 from experiments.assembly import run_parts
 from experiments.sweeping import (
     definition,
@@ -140,6 +140,7 @@ def _sweep(
 ) -> int:
     """Makes the runs of a part; raises Stop where it was asked to stop meanwhile."""
     mine = shard.of(runs)
+    _refuse_kept(workdir, runs)
     if flag_values.dry_run:
         folder = listing.folder_at(workdir, runs)
         _print_estimate(folder, mine, flag_values.reuse, signals)
@@ -160,6 +161,15 @@ def _sweep(
             failures += _refit(folder, runs, signals)
             check()
     return _conclude(folder, mine, failures)
+
+
+def _refuse_kept(workdir: Path, runs: Sequence[Run]) -> None:
+    """Raises UserError for a folder whose runs have nothing to go on from."""
+    if any(run_files.kind(workdir / run.name) == run_files.KEPT for run in runs):
+        raise UserError(
+            f"{workdir} is what was kept of a sweep; expected another folder, perhaps "
+            f"with --reuse={workdir}"
+        )
 
 
 def _with_data(runs: list[Run]) -> list[Run]:
@@ -278,8 +288,11 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
             seeds=flag_values.seeds or 1,
         )
     for setting in settings:
+        entry.refuse_unknown(setting.config)
         if path := flag_values.data or setting.config.data.path:
             setting.config.data.path = os.path.abspath(path)
+        if path := setting.config.init.workdir:
+            setting.config.init.workdir = os.path.abspath(path)
     return settings
 
 

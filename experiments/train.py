@@ -97,7 +97,7 @@ def _run(flag_values: flags.FlagValues, command: Sequence[str], peers: Peers) ->
         say(f"the item table is divided among {config.train.mesh} devices{of}")
     config.data.path = str(data.path.absolute())  # to evaluate from anywhere
     if config.init.workdir:
-        config.init.workdir = str(local_path(config.init.workdir).absolute())
+        config.init.workdir = os.path.abspath(local_path(config.init.workdir))
     if len(splits) == 1 and config.train.stop_after:
         raise UserError(
             f"train.stop_after is {config.train.stop_after} without test sessions; "

@@ -17,7 +17,16 @@ from typing import IO, Any
 from ml_collections import ConfigDict
 
 from experiments import checks, provenance
-from experiments.run_files import CHECKPOINTS, CONFIG, FAILED, LOCK, newest_step
+from experiments.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    EXPORTED,
+    FAILED,
+    KEPT,
+    LOCK,
+    kind,
+    newest_step,
+)
 from tron_jax.console.messages import say, warn
 from tron_jax.data.sessions import PreparedData
 from tron_jax.errors import UserError
@@ -129,6 +138,8 @@ def open_workdir(
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make workdir {path}: {error.strerror}") from error
+    if (found := kind(path)) in (EXPORTED, KEPT):
+        raise UserError(f"{path} is {found}; expected a new folder or that of a run")
     found = {file.name for file in path.iterdir()}
     if CONFIG not in found and found - {LOCK, f"{CONFIG}.new"}:
         raise UserError(

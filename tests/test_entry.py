@@ -196,6 +196,15 @@ UNLOCKED = (
             UNLOCKED + "config.mine = 3\n    return config",
             ["unknown config field mine; expected one of: checkpoint, "],
         ),
+        (
+            UNLOCKED + "config.eval = None\n    return config",
+            ["config group eval is None; expected its fields"],
+        ),
+        (
+            UNLOCKED + "return config.to_dict()",
+            ["mine.py: get_config returned dict; expected a ConfigDict"],
+        ),
+        ("pass", ["mine.py: get_config returned NoneType; expected a ConfigDict"]),
     ],
 )
 def test_a_config_file_at_fault(tmp_path, capfd, lines, words):

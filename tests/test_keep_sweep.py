@@ -73,10 +73,19 @@ def test_nothing_kept_names_a_folder_of_the_machine(sweep, keep_sweep, tmp_path)
 def test_a_result_that_has_changed_is_not_passed_over(sweep, keep_sweep, tmp_path):
     assert keep_sweep()[0] == 0
     path = sweep / "z" / "seed=0" / "evaluation.json"
-    path.write_text(path.read_text() + "\n")
+    lines = json.loads(path.read_text())
+    kept = tmp_path / "kept" / "z" / "seed=0" / "evaluation.json"
+    kept.write_text(json.dumps([line | {"checkpoint": 7} for line in lines]))
+    assert keep_sweep()[0] == 0  # the same bits were saved at another time
+    lines[1]["mrr@20"] += 1e-6
+    path.write_text(json.dumps(lines))
     status, _, err = keep_sweep()
     assert status == 1
     assert "is another result than" in err
+    assert len(err.splitlines()) == 1
+    path.write_text(path.read_text()[:-5])
+    status, _, err = keep_sweep()
+    assert (status, "has a damaged evaluation" in err) == (1, True)
     assert len(err.splitlines()) == 1
 
 

@@ -1,5 +1,6 @@
 """The programs beside train and evaluate, and how all of them start."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 
-from experiments import benchmark, entry, keep
+from experiments import benchmark, entry, export, keep
 from tron_jax.data.sessions import open_prepared
 from tron_jax.storage.checkpoints import Checkpoints
 
@@ -107,6 +108,46 @@ def test_keeps_an_evaluation_from_elsewhere(tmp_path, finished, evaluate, run_ke
     assert (kept / "evaluation.json").read_text() == (
         out / "evaluation.json"
     ).read_text()
+
+
+@pytest.mark.parametrize("of", ["another run", "a kept result", "a data set"])
+def test_an_evaluation_is_not_written_over_that_of_something_else(
+    of, tmp_path, finished, tiny_data, evaluate, run_keep
+):
+    assert evaluate(finished)[0] == 0
+    other = tmp_path / "other"
+    if of == "a kept result":
+        assert run_keep(finished, other)[0] == 0
+    else:
+        shutil.copytree(finished if of == "another run" else tiny_data, other)
+    before = {path.name: path.stat() for path in other.iterdir()}
+    outcome = evaluate(finished, f"--out={other}")
+    tiny.assert_refused(outcome, f"--out={other} is a", "expected a folder for")
+    assert {path.name: path.stat() for path in other.iterdir()} == before
+
+
+@pytest.mark.parametrize("of", ["a kept result", "an exported model"])
+def test_what_has_nothing_to_go_on_from_is_not_trained(
+    of, tmp_path, finished, train, evaluate, run_keep
+):
+    folder = tmp_path / "folder"
+    if of == "a kept result":
+        assert evaluate(finished)[0] == 0
+        assert run_keep(finished, folder)[0] == 0
+    else:
+        argv = ["export", f"--workdir={finished}", f"--out={folder}"]
+        assert export.main(argv) == 0
+    before = {path.name: path.stat() for path in folder.iterdir()}
+    tiny.assert_refused(train(folder, train__epochs=3), f"{folder} is {of}")
+    assert {path.name: path.stat() for path in folder.iterdir()} == before
+
+
+def test_a_run_in_training_is_not_kept(tmp_path, finished, evaluate, run_keep):
+    assert evaluate(finished)[0] == 0
+    with (finished / ".lock").open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        tiny.assert_refused(run_keep(finished, tmp_path / "kept"), "is in training")
+    assert run_keep(finished, tmp_path / "kept")[0] == 0
 
 
 def test_keeps_no_evaluation_of_another_run(

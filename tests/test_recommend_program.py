@@ -317,6 +317,14 @@ def test_what_is_read_is_not_replaced(run, log):
     assert log.read_bytes() == before
 
 
+def test_nor_is_what_a_model_consists_of(run, log, tiny_runs, tmp_path):
+    model = shutil.copytree(tiny_runs("rows"), tmp_path / "model")
+    before = (model / "items.parquet").read_bytes()
+    status, _, err, _ = run(log, f"--out={model / 'items.parquet'}", model=model)
+    assert (status, "is in a run; expected it elsewhere" in err) == (1, True)
+    assert (model / "items.parquet").read_bytes() == before
+
+
 def test_folders_that_were_made_in_vain_are_gone(run, tmp_path):
     path = tmp_path / "others.parquet"
     pq.write_table(pa.table({"s": [1], "i": [999]}), path)

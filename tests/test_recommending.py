@@ -287,6 +287,12 @@ def test_ids_that_are_none_are_refused(options):
         recommend(made, [[1]], 4, **options)
 
 
+def test_a_mask_of_all_items_is_no_list_of_some():
+    made = Model(recommender("from_start"), *model("from_start"), 0)
+    with pytest.raises(ValueError, match="no whole number"):
+        recommend(made, [[1]], 4, only=np.ones(NUM_ITEMS + 1, bool))
+
+
 def test_a_whole_number_may_be_a_float():
     made = Model(recommender("from_start"), *model("from_start"), 0)
     expected, actual = (recommend(made, [[one, 2]], 4) for one in (1, 1.0))
@@ -302,6 +308,11 @@ def test_a_whole_number_may_be_a_float():
         (([[2**32 + 1]],), "not 1.."),  # 1, were it cut to 32 bits
         (([[1.5]],), "no whole number"),
         (([[np.nan]],), "no whole number"),
+        (([[np.inf]],), "no whole number"),
+        (([[10**400]],), "no whole number"),
+        (([[True]],), "no whole number"),
+        (([["1", "2"]],), "no whole number"),
+        ((["12"],), "no whole number"),
         (([[1]], 0), "k is 0"),
         (([[1]], NUM_ITEMS + 1), "k is"),
     ],

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 
@@ -12,7 +13,7 @@ import tiny
 from conftest import said, without_plot
 from made_up_results import write_run
 
-from experiments import keep, sweep
+from experiments import keep, sweep, workdirs
 from experiments.configs import smoke
 from experiments.sweeping import (
     child,
@@ -171,6 +172,7 @@ def test_refused_settings(tmp_path, made, run_sweep):
         (["--over=loss=1,2"], "expected a field, as GROUP.NAME"),
         (["--over=model.dropout=0.1,.10"], "dropout=0.1 and dropout=.10 are the same"),
         (["--seeds=0"], "seeds"),
+        (["--seeds=2", "--config.train.seed=4294967295"], "1 of 1 settings"),
         (["--shard=3/2"], "--shard=3/2: expected I/N"),
         (["--shard=x"], "--shard=x: expected I/N"),
         (["--shard="], "--shard=: expected I/N"),
@@ -199,6 +201,36 @@ def test_refused_settings(tmp_path, made, run_sweep):
 def test_bad_input(tmp_path, made, run_sweep, arguments, words):
     tiny.assert_refused(run_sweep(tmp_path / "sweep", *arguments), words)
     assert not (tmp_path / "sweep").exists()
+
+
+def test_what_was_kept_is_no_sweep_to_go_on_with(tmp_path, made, run_sweep):
+    """It has no checkpoints, so that all would be made anew, and what is there lost."""
+    workdir, kept = tmp_path / "sweep", tmp_path / "kept"
+    assert run_sweep(workdir, "--over=loss.topk=4", train__epochs=1)[0] == 0
+    assert keep.main(["keep", f"--workdir={workdir}", f"--out={kept}"]) == 0
+    before = (kept / "sweep.json").read_bytes()
+    made.clear()
+    outcome = run_sweep(kept, "--over=loss.topk=4", train__epochs=1)
+    tiny.assert_refused(outcome, "is what was kept of a sweep", f"--reuse={kept}")
+    assert (kept / "sweep.json").read_bytes() == before
+    assert made == []
+
+
+def test_a_warm_start_is_from_the_same_folder_wherever_one_stands(
+    tmp_path, made, run_sweep, monkeypatch, tiny_runs
+):
+    shutil.copytree(tiny_runs("dense"), tmp_path / "old")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fields = {"train__epochs": 1, "init__workdir": "../old"}
+    assert run_sweep(tmp_path / "sweep", "--over=loss.topk=4", **fields)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    fields["init__workdir"] = tmp_path / "old"
+    made.clear()
+    assert run_sweep(tmp_path / "sweep", "--over=loss.topk=4", **fields)[0] == 0
+    assert made == []  # it is done
+    config, _ = workdirs.read_config(tmp_path / "sweep" / "topk=4" / "seed=0")
+    assert config.init.workdir == str(tmp_path / "old")
 
 
 def test_of_another_sweep(tmp_path, made, run_sweep):

@@ -171,6 +171,7 @@ def runs_of(
     for setting in settings:
         try:
             checks.check(setting.config)
+            checks.check(_seeded(setting, setting.seeds - 1).config)
             sound.append(setting)
         except UserError as error:
             refused.append(Refused(setting.name, str(error)))

@@ -258,7 +258,10 @@ def _flat(rows: Sequence[Collection[int]]) -> Ragged:
 
 def _ids(values: Collection[int]) -> np.ndarray:
     """[values] int32; 0, which is no item, of what has no place in it."""
-    ids = np.fromiter(values, np.float64, len(values))
-    if (ids % 1 != 0).any():
+    ids = np.asarray(list(values)) if len(values) else np.zeros(0, np.int32)
+    whole = ids.dtype.kind in "iu"
+    if ids.dtype.kind == "f":
+        whole = bool((np.isfinite(ids) & (np.floor(ids) == ids)).all())
+    if not whole or ids.ndim != 1:  # nor texts, nor a mask of all items
         raise ValueError("an id is no whole number")
     return np.where(np.abs(ids) < 2**31, ids, 0).astype(np.int32)
