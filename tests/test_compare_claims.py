@@ -163,7 +163,7 @@ def test_claims_are_beside_what_was_found(runs, said, tmp_path, capfd):
     assert "what others found" in printed
     for name in ("comparison.html", "comparison.md"):
         text = (out / name).read_text()
-        assert "Of 3 claims: 1 holds, 2 open." in text
+        assert "Of 3 claims: 1 holds, 2 are open." in text
         assert "0.600" in text
     with (out / "comparison_claims.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -276,8 +276,6 @@ def test_a_chain_is_not_closed_over_what_is_missing(tmp_path, tiny_data):
 
 def test_every_outcome_is_counted_once():
     text = wording.of_claims(made_up.comparison(claimed=True))
-    told = re.match(r"Of 10 claims: ([^.]*)\.", text)
-    assert told is not None
-    counts = dict(part.split(" ", 1)[::-1] for part in told[1].split(", "))
-    assert counts.keys() == {"holds", "does not hold", "not shown", "open"}
-    assert sum(map(int, counts.values())) == 10
+    assert text.startswith(
+        "Of 10 claims: 2 hold, 1 does not hold, 3 are not shown, 4 are open. "
+    )

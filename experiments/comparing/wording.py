@@ -241,19 +241,26 @@ def _size(difference: Difference) -> str:
     return number(abs(difference.value))
 
 
-HOLDS, HOLDS_NOT, NOT_SHOWN = "holds", "does not hold", "not shown"
+HOLDS, HOLDS_NOT, NOT_SHOWN, OPEN = "holds", "does not hold", "not shown", "open"
+# What is said of one claim, and of several.
+COUNTED = {
+    HOLDS: (HOLDS, "hold"),
+    HOLDS_NOT: (HOLDS_NOT, "do not hold"),
+    NOT_SHOWN: (f"is {NOT_SHOWN}", f"are {NOT_SHOWN}"),
+    OPEN: (f"is {OPEN}", f"are {OPEN}"),
+}
 
 
 def claim_outcome(claim: Claim) -> str:
     """Says whether a claim of others holds, or what leaves it open."""
     if claim.open:
-        return f"open: {claim.open}"
+        return f"{OPEN}: {claim.open}"
     if claim.difference is None:
-        return "open: predictions that could be compared are missing"
+        return f"{OPEN}: predictions that could be compared are missing"
     if not claim.difference.covers_seeds:
-        return "open: one run on a side"
+        return f"{OPEN}: one run on a side"
     if claim.difference.p_holm is None:
-        return "open: interval only, no test in this metric"
+        return f"{OPEN}: interval only, no test in this metric"
     if not differs(claim.difference):
         return NOT_SHOWN
     same = (claim.difference.value > 0) == (claim.published > 0)
@@ -263,7 +270,11 @@ def claim_outcome(claim: Claim) -> str:
 def of_claims(comparison: Comparison) -> str:
     """Says how many of the claims hold, and how to read their table."""
     said = [claim_outcome(c).partition(":")[0] for c in comparison.claims]
-    told = [f"{said.count(words)} {words}" for words in dict.fromkeys(sorted(said))]
+    told = [
+        f"{said.count(outcome)} {words[said.count(outcome) > 1]}"
+        for outcome, words in COUNTED.items()
+        if outcome in said
+    ]
     return (
         f"Of {len(said)} claims: {', '.join(told)}. Each is about one metric: the "
         "difference between two settings as published, and as found here in "
