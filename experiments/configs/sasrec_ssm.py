@@ -4,9 +4,9 @@
         --config=experiments/configs/sasrec_ssm.py:diginetica
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.516 / 0.169, Yoochoose 0.722 / 0.305,
-OTTO 0.432 / 0.201. Measured on Diginetica (seven of its eight test days) on two CPU
-cores, 2026-11-22: 0.454 / 0.139 in the `paper` protocol after 1 epoch, 0.451 / 0.138 in
-`exact` after 1 (experiments/results/diginetica/sasrec_ssm).
+OTTO 0.432 / 0.201. Measured on Diginetica (seven of its eight test days) on a CPU,
+2026-11-27, mean of two seeds: 0.519 / 0.171 in the `paper` protocol and 0.515 / 0.170
+in `exact` at the best epoch (experiments/results/diginetica/table2).
 """
 
 from ml_collections import ConfigDict

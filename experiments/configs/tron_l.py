@@ -4,9 +4,9 @@
         --config=experiments/configs/tron_l.py:diginetica
 
 Paper, Table 2 (Recall@20 / MRR@20): Diginetica 0.537 / 0.182, Yoochoose 0.730 / 0.299,
-OTTO 0.460 / 0.212. Measured on Diginetica (seven of its eight test days) on two CPU
-cores, 71 s an epoch, 2026-11-26: 0.540 / 0.184 in the `paper` protocol and 0.536 /
-0.182 in `exact` at its best epoch, the third (experiments/results/diginetica/table2).
+OTTO 0.460 / 0.212. Measured on Diginetica (seven of its eight test days) on a CPU,
+2026-11-28, mean of three seeds: 0.541 / 0.184 in the `paper` protocol and 0.537 / 0.182
+in `exact` at the best epoch, the third (experiments/results/diginetica/table2).
 """
 
 from ml_collections import ConfigDict
