@@ -83,11 +83,11 @@ def test_it_recommends_as_the_run_does(exported, tiny_runs, tiny_data, tmp_path)
     np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.portable
 def test_it_is_no_run_to_evaluate(exported, evaluate):
     tiny.assert_refused(evaluate(exported), "no checkpoint in", "a trained run")
 
 
+@pytest.mark.portable
 def test_the_code_in_its_card_needs_nothing_of_this_package(exported):
     text = (exported / "MODEL_CARD.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
