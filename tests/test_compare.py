@@ -341,6 +341,23 @@ def test_settings_are_named_by_what_differs(tmp_path, tiny_data, fields, names):
     assert sorted_name(last.baseline) == names[-1]
 
 
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (("topk=4", "topk=8"), ["topk=4", "topk=8"]),  # of values, as of a product
+        (("topk=4", "topk=few"), ["topk=4", "topk=few"]),  # not of values alone
+        (("topk=few", "topk=few"), ["topk=4", "topk=8"]),  # of two sweeps, say
+    ],
+)
+def test_names_that_an_author_has_given_stay(tmp_path, tiny_data, given, names):
+    for number, (topk, name) in enumerate(zip((4, 8), given, strict=True)):
+        folder = tmp_path / f"sweep_{number}"
+        write_run(folder / "run", tiny_data, loss__topk=topk)
+        write_sweep(folder, {"run": name})
+    settings = build(*sorted(tmp_path.glob("sweep_*"))).settings
+    assert [setting.name for setting in settings] == names
+
+
 def test_fields_are_named_in_short_where_that_leaves_no_doubt():
     assert short_names(["a.x", "b.x", "a.y", "model.name", "loss.name"]) == {
         "a.x": "a.x",

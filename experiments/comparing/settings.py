@@ -204,7 +204,11 @@ def _names(
         _folder_name(run, len(those) > 1)
         for run, those in zip(firsts, pooled, strict=True)
     ]
-    if all(given) and not any("=" in name for name in given):
+    if (
+        all(given)
+        and not all(map(_says_fields, firsts))
+        and len({*given}) == len(given)
+    ):
         names = given
     elif 0 < len(short) <= MOST_IN_NAME:
         names = by_fields
@@ -218,6 +222,16 @@ def _names(
     for told in (rules, [run.path for run in firsts]):
         names = _made_unique(names, told)
     return names
+
+
+def _says_fields(run: Run) -> bool:
+    """Whether a sweep named a setting by values of fields, as of a product of them."""
+    texts = {(field, _text(value)) for field, value in run.fields.items()}
+    pairs = [part.partition("=")[::2] for part in run.named.split(",")]
+    return all(
+        any(f".{field}".endswith(f".{name}") and value == text for field, text in texts)
+        for name, value in pairs
+    )
 
 
 def _folder_name(run: Run, several: bool) -> str:
