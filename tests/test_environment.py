@@ -73,7 +73,10 @@ def test_gru4rec_begins_and_is_evaluated_so(tmp_path, tiny_data, evaluate, monke
         with tiny.compiled_once(tmp_path / "compiled"):
             assert train_program.main(["", f"--workdir={workdir}", *flags]) == 0
         assert evaluate(workdir)[0] == 0
-        return (workdir / "evaluation.json").read_text()
+        lines = json.loads((workdir / "evaluation.json").read_text())
+        for line in lines:
+            del line["checkpoint"]  # when it was saved is in its checksum
+        return lines
 
     plain = run(tmp_path / "plain")
     with set_for_all(DRAWS):
