@@ -188,7 +188,7 @@ def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 def _config_flag(argv: Sequence[str]) -> str | None:
     """The last --config=FILE of a command line."""
-    given = [argument for argument in argv if argument.startswith("--config=")]
+    given = [argument for argument in argv if argument.startswith(_CONFIG)]
     return given[-1] if given else None
 
 

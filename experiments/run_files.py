@@ -13,22 +13,27 @@ SWEEP = "sweep.json"  # of a folder of runs: which they are
 SWEEP_FORMAT = "tron-sweep"
 FAILED = "failed.json"  # why the run ended last, if it was by a fault
 EXPORTED, KEPT = "an exported model", "a kept result"
-# What a folder is, by a file that it has; the first that is there tells.
+# What a folder is, by files that it has, where it is no run; the first that fits.
 KINDS = {
-    "export.json": EXPORTED,
-    "ranks.npz": KEPT,
-    SWEEP: "a sweep",
-    CONFIG: "a run",
-    "stats.json": "a prepared data set",
+    EXPORTED: (CONFIG, "export.json"),
+    KEPT: (CONFIG, "ranks.npz"),
+    "a sweep": (SWEEP,),
+    "a prepared data set": ("stats.json", "train.arrow"),
 }
 
 
 def kind(folder: Path) -> str | None:
-    """In words what a folder of ours is, one of ``KINDS``; None where it is none."""
-    for name, words in KINDS.items():
-        if (folder / name).is_file():
+    """In words what a folder of ours is, such as a run; None where it is none."""
+    for words, names in KINDS.items():
+        if all((folder / name).is_file() for name in names):
             return words
-    return None
+    return "a run" if is_run(folder) else None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's workdir, or what was kept of one."""
+    beside = (METRICS, CHECKPOINTS, LOCK)
+    return (folder / CONFIG).exists() and any((folder / n).exists() for n in beside)
 
 
 def newest_step(workdir: Path) -> int | None:

@@ -138,8 +138,8 @@ def open_workdir(
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make workdir {path}: {error.strerror}") from error
-    if (found := kind(path)) in (EXPORTED, KEPT):
-        raise UserError(f"{path} is {found}; expected a new folder or that of a run")
+    if (what := kind(path)) in (EXPORTED, KEPT):
+        raise UserError(f"{path} is {what}; expected a new folder or that of a run")
     found = {file.name for file in path.iterdir()}
     if CONFIG not in found and found - {LOCK, f"{CONFIG}.new"}:
         raise UserError(

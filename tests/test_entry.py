@@ -207,9 +207,10 @@ UNLOCKED = (
         ("pass", ["mine.py: get_config returned NoneType; expected a ConfigDict"]),
     ],
 )
-def test_a_config_file_at_fault(tmp_path, capfd, lines, words):
+@pytest.mark.parametrize("flag", ["--config", "-config"])
+def test_a_config_file_at_fault(tmp_path, capfd, flag, lines, words):
     (tmp_path / "mine.py").write_text(f"def get_config():\n    {lines}\n")
-    argv = ["train", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"]
+    argv = ["train", f"{flag}={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"]
     status = train_program.main(argv)
     tiny.assert_refused((status, *capfd.readouterr()), *words)
 

@@ -325,6 +325,11 @@ def test_nor_is_what_a_model_consists_of(run, log, tiny_runs, tmp_path):
     assert (model / "items.parquet").read_bytes() == before
 
 
+def test_a_config_of_something_else_makes_no_run_of_a_folder(run, log, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert run(log)[0] == 0
+
+
 def test_folders_that_were_made_in_vain_are_gone(run, tmp_path):
     path = tmp_path / "others.parquet"
     pq.write_table(pa.table({"s": [1], "i": [999]}), path)

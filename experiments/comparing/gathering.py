@@ -66,7 +66,7 @@ def gather(arguments: Sequence[str]) -> Gathered:
         folder = local_path(argument)
         if not folder.is_dir():
             raise UserError(f"{argument}: no such folder; expected a run or a sweep")
-        if finding.is_run(folder):
+        if run_files.is_run(folder):
             if folder.resolve() not in seen:
                 _add(gathered, _load_named(argument))
             seen.add(folder.resolve())

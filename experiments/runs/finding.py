@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.run_files import (
-    CHECKPOINTS,
-    CONFIG,
-    LOCK,
-    METRICS,
     SWEEP,
     SWEEP_FORMAT,
+    is_run,
 )
 
 FAILURES = "failed"  # folder of a sweep: why each of its runs failed that did
@@ -45,12 +42,6 @@ def find(folder: Path) -> list[Found]:
       folder: of a run, of a sweep, or any above.
     """
     return list(_below(folder, set()))
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's workdir, or what was kept of one."""
-    beside = (METRICS, CHECKPOINTS, LOCK)
-    return (folder / CONFIG).exists() and any((folder / n).exists() for n in beside)
 
 
 def _below(folder: Path, seen: set[Path]) -> Iterator[Found]:
