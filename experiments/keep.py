@@ -154,26 +154,20 @@ def _check_same_result(place: Path, kept: Path) -> None:
     """Refuses to pass over a result that is no longer the one that was kept."""
     if not kept.exists():
         return
-    try:
-        before, now = map(_figures, (kept, place))
-    except OSError as error:
-        raise UserError(f"{kept} is no kept result: {error.strerror}") from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{kept} or {place} has a damaged evaluation") from error
-    if before != now:
+    if _figures(kept) != _figures(place):
         raise UserError(
             f"{kept} is another result than {place} has now; expected it to be removed "
             "first"
         )
 
 
-def _figures(folder: Path) -> list[dict[str, Any]]:
+def _figures(folder: Path) -> dict[str, dict[str, Any]]:
     """The lines of an evaluation, but for the checkpoint, saved at whatever time."""
-    lines = json.loads((folder / reading.EVALUATION).read_text())
-    return [
-        {key: value for key, value in line.items() if key != "checkpoint"}
-        for line in lines
-    ]
+    lines = reading.read_evaluations(folder / reading.EVALUATION)
+    return {
+        protocol: {key: value for key, value in line.items() if key != "checkpoint"}
+        for protocol, line in lines.items()
+    }
 
 
 def _entry(name: str, run: dict[str, Any]) -> dict[str, Any]:

@@ -276,6 +276,8 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
         if flag_values.over:
             raise UserError("--over goes with --config; a --sweep file says all")
         settings = definition.read_file(flag_values.sweep, flag_values.seeds)
+        for setting in settings:
+            entry.refuse_unknown(setting.config)
     else:
         named = config_flags.get_config_filename(flag_values["config"])
         overrides = config_flags.get_override_values(flag_values["config"])
@@ -288,7 +290,6 @@ def _settings(flag_values: flags.FlagValues) -> list[Setting]:
             seeds=flag_values.seeds or 1,
         )
     for setting in settings:
-        entry.refuse_unknown(setting.config)
         if path := flag_values.data or setting.config.data.path:
             setting.config.data.path = os.path.abspath(path)
         if path := setting.config.init.workdir:

@@ -85,7 +85,7 @@ def test_a_result_that_has_changed_is_not_passed_over(sweep, keep_sweep, tmp_pat
     assert len(err.splitlines()) == 1
     path.write_text(path.read_text()[:-5])
     status, _, err = keep_sweep()
-    assert (status, "has a damaged evaluation" in err) == (1, True)
+    assert (status, f"{path} is damaged" in err) == (1, True)
     assert len(err.splitlines()) == 1
 
 

@@ -55,8 +55,8 @@ def selection(config: ConfigDict) -> Selection:
 
 def selects_many(config: ConfigDict) -> bool:
     """Whether so many candidates are selected that gathering their rows costs more."""
-    settings, candidates = selection(config), negative_sampling(config).num_candidates
-    return max(settings.topk, settings.topk_start) >= BY_MATMUL_FROM * candidates
+    candidates = negative_sampling(config).num_candidates
+    return selection(config).most >= BY_MATMUL_FROM * candidates
 
 
 def loss(config: ConfigDict, num_items: int) -> LossSettings:

@@ -82,7 +82,7 @@ def load(path: str, named: str = "", chosen: str = "") -> Run | None:
     log = metrics_writer.read(metrics) if metrics.is_file() else []
     finished = (folder / EVALUATION).is_file()
     if finished:
-        evaluations = _read_evaluations(folder / EVALUATION)
+        evaluations = read_evaluations(folder / EVALUATION)
     else:
         evaluations = _latest_of(log, evaluating.shown_split(config.train.evaluate_on))
     if "exact" not in evaluations:
@@ -116,7 +116,12 @@ def is_metric(key: str) -> bool:
     return bool(name and at) and cutoff.isdecimal()
 
 
-def _read_evaluations(path: Path) -> dict[str, Record]:
+def read_evaluations(path: Path) -> dict[str, Record]:
+    """Reads evaluation.json: the line of each protocol.
+
+    Raises:
+      UserError: where it is missing or damaged.
+    """
     try:
         lines = json.loads(path.read_text())
         found = {str(line["protocol"]): line for line in lines}

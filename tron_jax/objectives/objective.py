@@ -217,7 +217,7 @@ def hardest_candidates(
     through ``topk``, which gives the same gradient for the price of all candidates.
     """
     _, batch, candidates, touched, _ = data
-    topk = max(settings.topk, settings.topk_start)
+    topk = settings.most
     scores = candidate_scores.masked_scores(
         hidden.astype(dtype),
         rows,

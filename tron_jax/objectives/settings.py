@@ -21,3 +21,8 @@ class Selection:
     topk_start: int = 0
     topk_steps: int = 0
     mask_hits: bool = False
+
+    @property
+    def most(self) -> int:
+        """How many a step selects, whatever their number is at its time; 0 = all."""
+        return max(self.topk, self.topk_start)

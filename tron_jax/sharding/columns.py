@@ -98,7 +98,7 @@ def hardest_candidates(
       device's events alone, and of that by rows, that of the rows it holds.
     """
     _, batch, candidates, touched, _ = data
-    topk = max(settings.topk, settings.topk_start)
+    topk = settings.most
     num_drawn = candidates.drawn.shape[1]
     rounded = hidden.astype(dtype)
     own = own_of(candidates.drawn[0], shards) if num_drawn else None
